@@ -1,0 +1,1 @@
+"""What the voice agent decides, without any input or output."""

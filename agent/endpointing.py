@@ -1,0 +1,140 @@
+"""Endpointing: where utterances begin and end, told from speech probabilities.
+
+Time is counted in samples of the microphone, not read from a clock, so a recording
+gives the same utterances at any speed and a stalled network ends nobody's turn.
+"""
+
+from collections import deque
+from dataclasses import dataclass
+
+from agent.audio import samples_in
+
+FRAME_SAMPLES = 768
+"""One VAD frame: 32 ms at 24 kHz."""
+
+_HYSTERESIS = 0.15
+_ONSET_WINDOW = 4
+_ONSET_FRAMES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Onset:
+    """Speech began; the utterance includes the padding before it."""
+
+    start: int
+    """Sample of the microphone at which the utterance begins."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """The user has been silent for a short while; the turn may or may not be over."""
+
+    end: int
+    """Sample at which the silence was noticed: the utterance holds all before it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resumption:
+    """The user goes on speaking after a pause: one longer utterance."""
+
+
+@dataclass(frozen=True, slots=True)
+class EndOfTurn:
+    """The silence has lasted long enough: the turn is over."""
+
+    end: int
+    """Sample at which the verdict fell, silence included."""
+
+
+Boundary = Onset | Pause | Resumption | EndOfTurn
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What decides where an utterance begins and ends; lengths in samples."""
+
+    threshold: float
+    prefix_padding: int
+    pause: int
+    """Silence after which a pause is reported; at or over `silence`, none ever is."""
+    silence: int
+    longest: int
+    """Speech without a break ends a turn after this."""
+
+
+def limits(
+    threshold: float, prefix_padding_ms: int, pause_ms: int, silence_ms: int, longest_ms: int
+) -> Limits:
+    return Limits(
+        threshold,
+        samples_in(prefix_padding_ms),
+        samples_in(pause_ms),
+        samples_in(silence_ms),
+        samples_in(longest_ms),
+    )
+
+
+class Endpointer:
+    """Finds the boundaries of one microphone's utterances.
+
+    Source:
+        Two thresholds 0.15 apart, as `VADIterator` of
+        https://github.com/snakers4/silero-vad has them; that speech begins with 3 of 4 frames
+        instead of one keeps clicks out and costs 64 ms, which the padding gives back.
+    """
+
+    def __init__(self, now: int = 0):
+        self._now = now
+        self._recent: deque[bool] = deque(maxlen=_ONSET_WINDOW)
+        self._start: int | None = None
+        self._silent_since = 0
+        self._paused = False
+
+    @property
+    def speaking(self) -> bool:
+        """Whether an utterance is open, pauses included."""
+        return self._start is not None
+
+    def reset(self) -> None:
+        """Forget the open utterance; the count of samples goes on."""
+        self._recent.clear()
+        self._start = None
+        self._paused = False
+
+    def push(self, probability: float, limits: Limits) -> Boundary | None:
+        """Take the next frame and return the boundary it crossed, if any.
+
+        Args:
+            probability: Probability of speech in the next 768 samples at 24 kHz, 0.0 to 1.0.
+        """
+        self._now += FRAME_SAMPLES
+        if self._start is None:
+            return self._listen(probability, limits)
+        return self._follow(probability, self._start, limits)
+
+    def _listen(self, probability: float, limits: Limits) -> Onset | None:
+        self._recent.append(probability >= limits.threshold)
+        if sum(self._recent) < _ONSET_FRAMES:
+            return None
+        onset = self._now - len(self._recent) * FRAME_SAMPLES
+        self._start = max(0, onset - limits.prefix_padding)
+        self._silent_since = self._now
+        self._paused = False
+        self._recent.clear()
+        return Onset(self._start)
+
+    def _follow(self, probability: float, start: int, limits: Limits) -> Boundary | None:
+        threshold = limits.threshold if self._paused else limits.threshold - _HYSTERESIS
+        if probability >= threshold:
+            self._silent_since = self._now
+            if self._paused:
+                self._paused = False
+                return Resumption()
+        silence = self._now - self._silent_since
+        if silence >= limits.silence or self._now - start >= limits.longest:
+            self.reset()
+            return EndOfTurn(self._now)
+        if silence >= limits.pause and not self._paused:
+            self._paused = True
+            return Pause(self._now)
+        return None
