@@ -209,7 +209,7 @@ class _SoundReader:
     """Turns audio chunks into one stream of PCM16 at 24 kHz."""
 
     def __init__(self) -> None:
-        self._rate = RATE
+        self._rate: int = RATE
         self._resampler = Resampler(RATE, RATE)
         self._odd = b""
         self._last = ""
@@ -247,7 +247,8 @@ class _SoundReader:
 
 def _strip_header(file: bytes) -> tuple[int, bytes]:
     """Return rate and samples of a WAV file whose sizes may be wrong, as streams have them."""
-    position, rate = 12, 0
+    position = 12
+    rate: int = 0
     while position + 8 <= len(file):
         name, size = struct.unpack_from("<4sI", file, position)
         position += 8

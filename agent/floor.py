@@ -1,0 +1,201 @@
+"""The floor, in words: the states that it can be in, what may happen, and what is done about it.
+
+`turn` says which follows from which.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from agent.errors import ModelError
+from agent.mimo import Output, Sound, Text
+
+# --- states ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """Nobody speaks."""
+
+
+@dataclass(frozen=True, slots=True)
+class UserSpeaking:
+    """The user holds the floor."""
+
+    item_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Hesitating:
+    """The user fell silent; the reply is being made in advance, unheard."""
+
+    item_id: str
+    response_id: str
+    verdict_at: float
+    """The microphone decides before this; if it sends nothing any more, the clock does."""
+    held: tuple[Output, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Thinking:
+    """The turn is over, and there is no sound yet."""
+
+    response_id: str
+    deadline: float
+    playout_ends_at: float = 0.0
+    """An earlier response may still be playing until then."""
+    queued: str | None = None
+    """The response that follows this one, for a turn that did not interrupt it."""
+
+
+@dataclass(frozen=True, slots=True)
+class AgentSpeaking:
+    """The agent is audible."""
+
+    response_id: str
+    deadline: float
+    sent_s: float
+    playout_ends_at: float
+    complete: bool = False
+    queued: str | None = None
+
+    def heard_s(self, now: float) -> float:
+        """How much of the response the user has heard, if playout began when it was sent."""
+        return max(0.0, self.sent_s - max(0.0, self.playout_ends_at - now))
+
+
+State = Listening | UserSpeaking | Hesitating | Thinking | AgentSpeaking
+
+# --- events ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechStarted:
+    """The user began to speak; `interrupts` says whether that takes the floor from the agent."""
+
+    item_id: str
+    interrupts: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechPaused:
+    """The user fell silent for a moment: time to prepare a reply."""
+
+    response_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechResumed:
+    """The user goes on after a pause."""
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechDropped:
+    """The open utterance was thrown away: the buffer was cleared or turn detection changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class TurnEnded:
+    """The user's turn is over, by silence or by the client's commit."""
+
+    item_id: str
+    answer: str | None
+    """Id for the response that answers it, unless the client asks for one itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyWanted:
+    """The client asks for a response to the conversation as it is."""
+
+    response_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class CancelWanted:
+    """The client cancels the open response."""
+
+
+@dataclass(frozen=True, slots=True)
+class FromModel:
+    """The model server said something for a response."""
+
+    response_id: str
+    output: Output
+
+
+@dataclass(frozen=True, slots=True)
+class DeadlinePassed:
+    """The state's deadline has come."""
+
+
+Event = (
+    SpeechStarted
+    | SpeechPaused
+    | SpeechResumed
+    | SpeechDropped
+    | TurnEnded
+    | ReplyWanted
+    | CancelWanted
+    | FromModel
+    | DeadlinePassed
+)
+
+# --- actions --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class RequestReply:
+    """Ask the model; `item_id` is the utterance that isn't part of the conversation yet."""
+
+    response_id: str
+    item_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AbortReply:
+    """Close the request: nothing of it is wanted any more."""
+
+    response_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class CommitItem:
+    """The utterance becomes an item of the conversation."""
+
+    item_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class OpenResponse:
+    """Tell the client that a response begins."""
+
+    response_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Deliver:
+    """Send text or sound of the open response to the client."""
+
+    response_id: str
+    output: Text | Sound
+
+
+Reason = Literal["turn_detected", "client_cancelled"]
+
+
+@dataclass(frozen=True, slots=True)
+class CloseResponse:
+    """Tell the client that the response is over, and how: complete, cancelled or failed."""
+
+    response_id: str
+    cause: Reason | ModelError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CutItem:
+    """The user interrupted: remember only what was heard of the response's item."""
+
+    response_id: str
+    heard_s: float
+
+
+Action = RequestReply | AbortReply | CommitItem | OpenResponse | Deliver | CloseResponse | CutItem

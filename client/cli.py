@@ -1,0 +1,246 @@
+"""The command `mimo-live`: which programs there are, and how one starts another.
+
+The one place that knows every program by name. Programs are imported only when run, so
+that talking to a server elsewhere needs nothing of the server's packages.
+"""
+
+import http.client
+import importlib
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Generator
+from contextlib import ExitStack, contextmanager, suppress
+from importlib import metadata
+from pathlib import Path
+from typing import NamedTuple, cast
+from urllib.parse import urlsplit
+
+from agent.errors import AgentError
+
+ENDS_WITH_STDIN = "MIMO_LIVE_ENDS_WITH_STDIN"
+"""Environment variable that ties a program's life to its standard input."""
+
+GRACE_S = 5.0
+"""Time between asking a program to end and killing it."""
+
+INTERRUPTED = 130
+"""Exit status after Ctrl-C, as shells count it: 128 and the signal's number."""
+
+START_TIMEOUT_S = 300.0
+MODEL_URL = "http://127.0.0.1:18091/v1"
+SERVER_URL = "ws://127.0.0.1:8080/v1/realtime"
+
+Progress = Callable[[str, float], None]
+"""Told what is being waited for, and for how many seconds it has been."""
+
+
+class StartError(AgentError):
+    """A program that was needed could not be started; says where its log is."""
+
+
+class Program(NamedTuple):
+    module: str
+    summary: str
+
+
+PROGRAMS = {
+    "talk": Program("client.talk", "talk: through microphone and loudspeaker, or from WAV files"),
+    "serve": Program("server.app", "the conversation server, with a page for browsers"),
+    "model": Program("server.embedded.app", "the small speech model that needs no GPU"),
+}
+
+EXAMPLES = """\
+examples:
+  mimo-live talk                       start everything here and talk
+  mimo-live talk --url ws://box:8080   talk with a server that runs elsewhere
+  mimo-live talk --wav question.wav --save answer.wav
+  mimo-live serve --config configs/local.toml
+  mimo-live talk --help                the options of one command
+"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the program that `argv` names; return its exit status, 2 if there is none."""
+    words = sys.argv[1:] if argv is None else argv
+    match words:
+        case ["-h" | "--help", *_]:
+            print(_help())
+            return 0
+        case ["--version", *_]:
+            print(f"mimo-live {_version()}")
+            return 0
+        case [name, *rest] if name in PROGRAMS:
+            return _run(PROGRAMS[name], rest)
+        case _:
+            problem = f"no command {words[0]!r}" if words else "no command given"
+            print(f"mimo-live: {problem}; choose from: {', '.join(PROGRAMS)}", file=sys.stderr)
+            print("`mimo-live --help` says what each one does.", file=sys.stderr)
+            return 2
+
+
+def _run(program: Program, argv: list[str]) -> int:
+    if os.environ.pop(ENDS_WITH_STDIN, None):
+        threading.Thread(target=_end_with_stdin, daemon=True).start()
+    try:
+        run = cast(Callable[[list[str]], int], importlib.import_module(program.module).main)
+        return run(argv)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def _end_with_stdin() -> None:
+    """End this process and its children once standard input closes.
+
+    The starter holds the other end and never writes. The system closes it however the
+    starter ends, so not even a killed one leaves a model behind in memory.
+    """
+    while os.read(0, 1024):
+        pass
+    os.killpg(0, signal.SIGTERM)
+    time.sleep(GRACE_S)
+    os.killpg(0, signal.SIGKILL)
+
+
+def _version() -> str:
+    try:
+        return metadata.version("mimo-live")
+    except metadata.PackageNotFoundError:
+        return "(not installed: run from its source)"
+
+
+def _help() -> str:
+    width = max(map(len, PROGRAMS))
+    lines = [f"  {name:{width}}  {program.summary}" for name, program in PROGRAMS.items()]
+    return "\n".join(
+        ["usage: mimo-live COMMAND [OPTION ...]", "", "commands:", *lines, "", EXAMPLES.rstrip()]
+    )
+
+
+@contextmanager
+def local_server(progress: Progress) -> Generator[str]:
+    """Have a speech model and a conversation server on this machine; yield the server's URL.
+
+    Those that already listen on their usual ports are used, the others started, and ended
+    with this program, however it ends.
+
+    Raises:
+        StartError: If one ends, or isn't ready in time.
+    """
+    logs = Path(tempfile.mkdtemp(prefix="mimo-live-"))
+    model = Service("model", "the speech model", MODEL_URL, "/health")
+    server = Service("serve", "the conversation server", SERVER_URL, "/healthz")
+    failed = False
+    try:
+        with ExitStack() as children:
+            model_url = children.enter_context(_running(model, [], logs, progress))
+            options = ["--model-url", model_url]
+            yield children.enter_context(_running(server, options, logs, progress))
+    except StartError:
+        failed = True
+        raise
+    finally:
+        if not failed:
+            shutil.rmtree(logs)
+
+
+class Service(NamedTuple):
+    program: str
+    title: str
+    url: str
+    """Where it listens unless that port is taken."""
+    health_path: str
+
+
+@contextmanager
+def _running(
+    service: Service, options: list[str], logs: Path, progress: Progress
+) -> Generator[str]:
+    match _health(service.url, service.health_path):
+        case 200:
+            yield service.url
+            return
+        case None:
+            port = []
+        case _:
+            port = ["--port", "0"]
+    log = logs / f"{service.program}.log"
+    child = start([service.program, *options, *port], log)
+    try:
+        yield _await_ready(child, service, log, progress)
+    finally:
+        stop(child)
+
+
+def start(words: list[str], log: Path) -> subprocess.Popen[bytes]:
+    """Start one of the programs in a session of its own; its output goes to `log`."""
+    with log.open("wb") as output:
+        return subprocess.Popen(
+            [sys.executable, "-m", "client.cli", *words],
+            stdin=subprocess.PIPE,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            env=os.environ | {ENDS_WITH_STDIN: "1", "PYTHONUNBUFFERED": "1"},
+        )
+
+
+def stop(child: subprocess.Popen[bytes]) -> None:
+    """End a program and all it started: asked first, killed after 5 seconds."""
+    try:
+        with suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGTERM)
+        with suppress(subprocess.TimeoutExpired):
+            child.wait(GRACE_S)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
+        child.wait()
+        if child.stdin is not None:
+            child.stdin.close()
+
+
+def _await_ready(
+    child: subprocess.Popen[bytes], service: Service, log: Path, progress: Progress
+) -> str:
+    began = time.monotonic()
+    while (elapsed_s := time.monotonic() - began) < START_TIMEOUT_S:
+        progress(f"starting {service.title}", elapsed_s)
+        url = _url_in(log, urlsplit(service.url).scheme)
+        if url is not None and _health(url, service.health_path) == 200:
+            return url
+        with suppress(subprocess.TimeoutExpired):
+            status = child.wait(0.1)
+            last = log.read_text(errors="replace").strip().rpartition("\n")[2]
+            raise StartError(f"{service.title} ended ({status}): {last}\nits log: {log}")
+    raise StartError(f"{service.title} isn't ready after {elapsed_s:.0f} s\nits log: {log}")
+
+
+def _url_in(log: Path, scheme: str) -> str | None:
+    found = re.search(rf"\b{scheme}://[\w.\[\]:-]+/v1\S*", log.read_text(errors="replace"))
+    return found and found.group()
+
+
+def _health(url: str, path: str) -> int | None:
+    """HTTP status of a health check; `None` if nothing listens, 0 if it doesn't speak HTTP."""
+    where = urlsplit(url)
+    connection = http.client.HTTPConnection(where.hostname or "127.0.0.1", where.port, timeout=2)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().status
+    except ConnectionRefusedError:
+        return None
+    except (OSError, http.client.HTTPException):
+        return 0
+    finally:
+        connection.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,56 @@
+"""The shape of the project: who may import whom, and how long a file may be."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+MAY_IMPORT = {
+    "agent": {"agent"},
+    "server": {"agent", "server"},
+    "server/embedded": {"agent", "server.embedded"},
+    "client": {"agent", "client"},
+}
+NEVER_IN_AGENT = {"asyncio", "os", "pathlib", "random", "secrets", "socket", "threading", "time"}
+LONGEST = 300
+
+
+def sources(folder: str) -> list[Path]:
+    return sorted((ROOT / folder).rglob("*.py"))
+
+
+def imports(source: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(source.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (name.name for name in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{source}: relative import"
+            yield node.module or ""
+
+
+@pytest.mark.parametrize("folder", MAY_IMPORT)
+def test_imports_point_to_the_agent_only(folder: str):
+    ours = {"agent", "server", "client"}
+    for source in sources(folder):
+        allowed = MAY_IMPORT[folder]
+        if folder == "server" and "embedded" in source.parts:
+            continue
+        for name in imports(source):
+            if name.split(".")[0] in ours:
+                fits = any(name == each or name.startswith(f"{each}.") for each in allowed)
+                assert fits, f"{source.relative_to(ROOT)} imports {name}"
+
+
+def test_the_agent_does_no_io_and_reads_neither_clock_nor_chance():
+    for source in sources("agent"):
+        found = {name.split(".")[0] for name in imports(source)} & NEVER_IN_AGENT
+        assert not found, f"{source.relative_to(ROOT)} imports {found}"
+
+
+def test_no_file_is_longer_than_a_reader_can_hold():
+    for folder in ("agent", "server", "client"):
+        for source in sources(folder):
+            lines = len(source.read_text().splitlines())
+            assert lines <= LONGEST, f"{source.relative_to(ROOT)}: {lines} lines"

@@ -1,0 +1,238 @@
+"""The floor: the state table row by row, and what holds for every conversation."""
+
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.audio import RATE, SAMPLE_BYTES
+from agent.errors import InvalidTransitionError, ModelError
+from agent.floor import (
+    AbortReply,
+    Action,
+    AgentSpeaking,
+    CancelWanted,
+    CloseResponse,
+    CommitItem,
+    CutItem,
+    DeadlinePassed,
+    Deliver,
+    Event,
+    FromModel,
+    Hesitating,
+    Listening,
+    OpenResponse,
+    ReplyWanted,
+    RequestReply,
+    SpeechDropped,
+    SpeechPaused,
+    SpeechResumed,
+    SpeechStarted,
+    State,
+    Thinking,
+    TurnEnded,
+    UserSpeaking,
+)
+from agent.mimo import Ended, Failed, Sound, Text
+from agent.turn import Patience, deadline, open_response, step
+
+PATIENCE = Patience(first=10.0, between=5.0)
+SECOND = Sound(bytes(RATE * SAMPLE_BYTES))
+BROKEN = ModelError("broken")
+TIMEOUT_CODE = "model_timeout"
+
+USER = UserSpeaking("item_1")
+HESITATING = Hesitating("item_1", "resp_1", 13.0)
+THINKING = Thinking("resp_1", 20.0)
+SPEAKING = AgentSpeaking("resp_1", deadline=15.0, sent_s=3.0, playout_ends_at=12.0)
+PLAYING = AgentSpeaking("resp_1", 15.0, 3.0, 12.0, complete=True)
+
+ROWS: list[tuple[str, State, Event, State, list[Action]]] = [
+    ("the user begins", Listening(), SpeechStarted("item_1"), USER, []),
+    ("a pause asks in advance", USER, SpeechPaused("resp_1"), HESITATING,
+     [RequestReply("resp_1", "item_1")]),
+    ("speech after the pause drops the reply", HESITATING, SpeechResumed(), USER,
+     [AbortReply("resp_1")]),
+    ("a reply that came in a pause is held", HESITATING, FromModel("resp_1", SECOND),
+     Hesitating("item_1", "resp_1", 13.0, (SECOND,)), []),
+    ("a reply that failed in a pause is forgotten", HESITATING,
+     FromModel("resp_1", Failed(BROKEN)), USER, []),
+    ("the verdict opens the response", HESITATING, TurnEnded("item_1", "resp_2"), THINKING,
+     [CommitItem("item_1"), OpenResponse("resp_1")]),
+    ("the verdict releases what was held",
+     Hesitating("item_1", "resp_1", 13.0, (Text("Hi"), SECOND)), TurnEnded("item_1", "resp_2"),
+     AgentSpeaking("resp_1", deadline=15.0, sent_s=1.0, playout_ends_at=11.0),
+     [CommitItem("item_1"), OpenResponse("resp_1"), Deliver("resp_1", Text("Hi")),
+      Deliver("resp_1", SECOND)]),
+    ("a microphone that went dead ends the turn", HESITATING, DeadlinePassed(), THINKING,
+     [CommitItem("item_1"), OpenResponse("resp_1")]),
+    ("a verdict without an early reply asks now", USER, TurnEnded("item_1", "resp_1"), THINKING,
+     [CommitItem("item_1"), OpenResponse("resp_1"), RequestReply("resp_1")]),
+    ("a client that answers itself is not answered", USER, TurnEnded("item_1", None), Listening(),
+     [CommitItem("item_1")]),
+    ("a cleared buffer drops the utterance", HESITATING, SpeechDropped(), Listening(),
+     [AbortReply("resp_1")]),
+    ("a client may ask for a reply", Listening(), ReplyWanted("resp_1"), THINKING,
+     [OpenResponse("resp_1"), RequestReply("resp_1")]),
+    ("text alone is not audible", THINKING, FromModel("resp_1", Text("Hi")),
+     Thinking("resp_1", 15.0), [Deliver("resp_1", Text("Hi"))]),
+    ("the first sound takes the floor", THINKING, FromModel("resp_1", SECOND),
+     AgentSpeaking("resp_1", deadline=15.0, sent_s=1.0, playout_ends_at=11.0),
+     [Deliver("resp_1", SECOND)]),
+    ("sound plays after the sound before it", SPEAKING, FromModel("resp_1", SECOND),
+     AgentSpeaking("resp_1", deadline=15.0, sent_s=4.0, playout_ends_at=13.0),
+     [Deliver("resp_1", SECOND)]),
+    ("a complete response goes on playing", SPEAKING, FromModel("resp_1", Ended()), PLAYING,
+     [CloseResponse("resp_1")]),
+    ("when it has played, nobody speaks", PLAYING, DeadlinePassed(), Listening(), []),
+    ("speech before the first sound aborts", THINKING, SpeechStarted("item_2"),
+     UserSpeaking("item_2"), [AbortReply("resp_1"), CloseResponse("resp_1", "turn_detected")]),
+    ("barge-in aborts and cuts to what was heard", SPEAKING, SpeechStarted("item_2"),
+     UserSpeaking("item_2"),
+     [AbortReply("resp_1"), CloseResponse("resp_1", "turn_detected"), CutItem("resp_1", 1.0)]),
+    ("barge-in into a complete response only cuts", PLAYING, SpeechStarted("item_2"),
+     UserSpeaking("item_2"), [CutItem("resp_1", 1.0)]),
+    ("speech that may not interrupt does not", SPEAKING,
+     SpeechStarted("item_2", interrupts=False), SPEAKING, []),
+    ("its turn is answered afterwards", THINKING, TurnEnded("item_2", "resp_2"),
+     Thinking("resp_1", 20.0, queued="resp_2"), [CommitItem("item_2")]),
+    ("afterwards", Thinking("resp_1", 20.0, queued="resp_2"), FromModel("resp_1", Ended()),
+     Thinking("resp_2", 20.0),
+     [CloseResponse("resp_1"), OpenResponse("resp_2"), RequestReply("resp_2")]),
+    ("the client cancels", THINKING, CancelWanted(), Listening(),
+     [AbortReply("resp_1"), CloseResponse("resp_1", "client_cancelled")]),
+    ("a model that fails ends the response", THINKING, FromModel("resp_1", Failed(BROKEN)),
+     Listening(), [CloseResponse("resp_1", BROKEN)]),
+    ("an event of an old response is dropped", THINKING, FromModel("resp_0", SECOND), THINKING, []),
+    ("so is one after the end", PLAYING, FromModel("resp_1", SECOND), PLAYING, []),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("state", "event", "after", "actions"), [row[1:] for row in ROWS], ids=[row[0] for row in ROWS]
+)
+def test_state_table(state: State, event: Event, after: State, actions: list[Action]):
+    assert step(state, event, 10.0, PATIENCE) == (after, actions)
+
+
+def test_a_silent_model_is_given_up():
+    after, actions = step(THINKING, DeadlinePassed(), 20.0, PATIENCE)
+    assert after == Listening()
+    match actions:
+        case [AbortReply("resp_1"), CloseResponse("resp_1", ModelError() as error)]:
+            assert error.code == TIMEOUT_CODE
+        case _:
+            pytest.fail(f"unexpected: {actions}")
+
+
+def test_what_cannot_happen_is_a_bug():
+    with pytest.raises(InvalidTransitionError):
+        step(USER, SpeechStarted("item_2"), 0.0, PATIENCE)
+
+
+@dataclass
+class Conversation:
+    """Plays any sequence of moves that a session could make and checks what must always hold."""
+
+    state: State = field(default_factory=Listening)
+    now: float = 0.0
+    count: int = 0
+    asked: set[str] = field(default_factory=set[str])
+    dead: set[str] = field(default_factory=set[str])
+    opened: list[str] = field(default_factory=list[str])
+    closed: list[str] = field(default_factory=list[str])
+    sent_s: dict[str, float] = field(default_factory=dict[str, float])
+
+    def new(self, kind: str) -> str:
+        self.count += 1
+        return f"{kind}_{self.count}"
+
+    def move(self, choice: str, pause_s: float) -> None:
+        self.now += pause_s
+        due = deadline(self.state)
+        if due is not None and due <= self.now:
+            self.take(DeadlinePassed())
+        event = self.event(choice)
+        if event is not None:
+            self.take(event)
+
+    def event(self, choice: str) -> Event | None:
+        """The event of that name, if the session could have it now."""
+        state, hesitating = self.state, isinstance(self.state, Hesitating)
+        user = state.item_id if isinstance(state, UserSpeaking | Hesitating) else None
+        reply = state.response_id if isinstance(state, Hesitating) else open_response(state)
+        match choice:
+            case "start" if user is None:
+                return SpeechStarted(self.new("item"))
+            case "murmur" if user is None and not isinstance(state, Listening):
+                return SpeechStarted(self.new("item"), interrupts=False)
+            case "pause" if isinstance(state, UserSpeaking):
+                return SpeechPaused(self.new("resp"))
+            case "resume" if hesitating:
+                return SpeechResumed()
+            case "drop":
+                return SpeechDropped()
+            case "end":
+                return TurnEnded(user or self.new("item"), self.new("resp"))
+            case "end unanswered":
+                return TurnEnded(user or self.new("item"), None)
+            case "want" if open_response(state) is None:
+                return ReplyWanted(self.new("resp"))
+            case "cancel" if open_response(state):
+                return CancelWanted()
+            case "text" | "sound" | "done" | "fail":
+                output = {"text": Text("a"), "sound": SECOND, "done": Ended()}.get(choice)
+                return FromModel(reply or "resp_0", output or Failed(BROKEN))
+            case "late" if self.dead:
+                return FromModel(min(self.dead), SECOND)
+            case _:
+                return None
+
+    def take(self, event: Event) -> None:
+        self.state, actions = step(self.state, event, self.now, PATIENCE)
+        for action in actions:
+            self.check(action)
+        assert len(self.opened) - len(self.closed) == (open_response(self.state) is not None)
+        assert isinstance(self.state, Listening | UserSpeaking) or deadline(self.state) is not None
+        if isinstance(self.state, AgentSpeaking):
+            assert 0 <= self.state.heard_s(self.now) <= self.state.sent_s
+
+    def check(self, action: Action) -> None:
+        match action:
+            case RequestReply(response_id):
+                assert not self.asked - self.dead, "two requests at once"
+                self.asked.add(response_id)
+            case AbortReply(response_id):
+                assert response_id in self.asked
+                self.dead.add(response_id)
+            case OpenResponse(response_id):
+                assert len(self.opened) == len(self.closed), "two open responses"
+                self.opened.append(response_id)
+            case Deliver(response_id, output):
+                assert response_id == self.opened[-1], "audible before the verdict"
+                assert response_id not in self.dead | set(self.closed), "audio of a dead response"
+                if isinstance(output, Sound):
+                    self.sent_s[response_id] = self.sent_s.get(response_id, 0.0) + 1.0
+            case CloseResponse(response_id):
+                assert response_id == self.opened[-1]
+                assert response_id not in self.closed
+                self.closed.append(response_id)
+                self.dead.add(response_id)
+            case CutItem(response_id, heard_s):
+                assert 0 <= heard_s <= self.sent_s[response_id]
+            case CommitItem():
+                pass
+
+
+MOVES = [
+    *("start", "murmur", "pause", "resume", "drop", "end", "end unanswered", "want", "cancel"),
+    *("text", "sound", "done", "fail", "late"),
+]
+
+
+@given(st.lists(st.tuples(st.sampled_from(MOVES), st.floats(0, 4)), max_size=60))
+def test_every_conversation_keeps_the_rules(moves: list[tuple[str, float]]):
+    conversation = Conversation()
+    for choice, pause_s in moves:
+        conversation.move(choice, pause_s)
