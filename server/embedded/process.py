@@ -1,0 +1,144 @@
+"""The life of the embedded speech model's process: load, warm up, serve, end."""
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TypeVar
+
+import uvicorn
+
+from agent.audio import Resampler
+from agent.errors import SettingsError
+from server.embedded import recogniser, weights
+from server.embedded.endpoints import Models, Service
+from server.embedded.language import LanguageModel
+from server.embedded.prompt import Turn, render
+from server.embedded.recogniser import Recogniser
+from server.embedded.reply import Replies
+from server.embedded.synthesiser import Synthesiser
+from server.embedded.transcripts import Transcripts
+
+T = TypeVar("T")
+
+Say = Callable[[str], None]
+
+_MOST_THREADS = 4
+
+
+class Process:
+    """One run of the server, from loading to the signal that ends it."""
+
+    def __init__(self, listener: socket.socket, llm: Path | None, voice: Path | None, say: Say):
+        self._listener = listener
+        self._llm = llm
+        self._voice = voice
+        self._say = say
+        self._service = Service()
+        self._server = _Server(
+            uvicorn.Config(
+                self._service.app(),
+                log_level="error",
+                access_log=False,
+                lifespan="off",
+                ws="none",
+            )
+        )
+
+    def run(self, introduction: Sequence[str]) -> int:
+        """Serve until SIGINT or SIGTERM; return the exit status."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._end)
+        for line in introduction:
+            self._say(line)
+        return asyncio.run(self._run())
+
+    async def _run(self) -> int:
+        status = 0
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._server.serve(sockets=[self._listener]))
+                tasks.create_task(self._load())
+        except* SettingsError as group:
+            print(f"mimo-live model: {group.exceptions[0]}", file=sys.stderr, flush=True)
+            status = 1
+        finally:
+            if self._service.models is not None:
+                self._service.models.close()
+        return status
+
+    def _end(self, _number: int = 0, _frame: FrameType | None = None) -> None:
+        """Have the server notice, at its next tick, that it is to end."""
+        # It would report the replies that end with it as errors.
+        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
+        self._server.should_exit = True
+        self._server.force_exit = True
+
+    async def _load(self) -> None:
+        began = time.monotonic()
+        threads = min(_MOST_THREADS, os.cpu_count() or 1)
+        try:
+            listening = await self._stage("recogniser", lambda: _recogniser(threads))
+            language = await self._stage("language model", lambda: _language(self._llm, threads))
+            voice = await self._stage("synthesiser", lambda: _synthesiser(self._voice, threads))
+            await self._stage("first pass", lambda: _first_pass(listening, language, voice))
+        except SettingsError:
+            self._end()
+            raise
+        except _EndedEarlyError:
+            return
+        transcripts = Transcripts(listening)
+        self._service.models = Models(transcripts, Replies(transcripts, language, voice))
+        self._say(f"ready after {time.monotonic() - began:.1f} s")
+
+    async def _stage(self, name: str, load: Callable[[], T]) -> T:
+        if self._server.should_exit:
+            raise _EndedEarlyError
+        began = time.monotonic()
+        loaded = await asyncio.to_thread(load)
+        self._say(f"  {name}: {time.monotonic() - began:.1f} s")
+        return loaded
+
+
+class _EndedEarlyError(Exception):
+    """The process was told to end while it was loading."""
+
+
+class _Server(uvicorn.Server):
+    """Leaves signals to `Process`: uvicorn would raise them again once it has ended."""
+
+    @contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        yield
+
+
+def _recogniser(threads: int) -> Recogniser:
+    return Recogniser(weights.recogniser(), threads)
+
+
+def _language(file: Path | None, threads: int) -> LanguageModel:
+    if file is not None:
+        return LanguageModel(weights.own_file(file, weights.is_gguf, "a GGUF model"), threads)
+    return LanguageModel(weights.language_model(), threads)
+
+
+def _synthesiser(file: Path | None, threads: int) -> Synthesiser:
+    if file is not None:
+        wanted = "a Piper voice with its settings in FILE.onnx.json"
+        return Synthesiser(weights.own_file(file, weights.is_voice, wanted), threads)
+    return Synthesiser(weights.voice(), threads)
+
+
+def _first_pass(listening: Recogniser, language: LanguageModel, voice: Synthesiser) -> None:
+    """Hear, read and say something once, so that the first reply is as quick as later ones."""
+    resampler = Resampler(voice.rate, recogniser.RATE)
+    pcm = resampler.push(voice.say("Hello there.")) + resampler.finish()
+    heard = listening.transcribe(pcm, lambda: False)
+    language.generate(render("", [Turn("user", heard)]), 4, lambda _: False)

@@ -1,0 +1,375 @@
+"""The embedded speech model as its clients see it: real models, a real process, real HTTP."""
+
+import json
+import re
+import signal
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+
+from agent.audio import wav
+from tests.model_client import (
+    Client,
+    audio_part,
+    recording,
+    silence,
+    sounds_of,
+    text_of,
+    user,
+)
+from tests.processes import ROOT, model_command, start_model
+
+GOLDEN = Path(__file__).parent / "golden" / "wire"
+READ_ALOUD = "Please convert this text to speech: "
+LONG_TEXT = READ_ALOUD + "The quick brown fox jumps over the lazy dog again. " * 300
+SORRY = "Sorry, I did not catch that."
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    with start_model() as address:
+        yield address
+
+
+@pytest.fixture
+def client(url: str) -> Client:
+    return Client(url)
+
+
+@pytest.fixture
+def captions(url: str) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=f"{url}/v1", api_key="none") as api:
+        yield api
+
+
+def hear(api: openai.OpenAI, file: bytes) -> str:
+    heard = api.audio.transcriptions.create(file=("speech.wav", file), model="any")
+    return heard.text
+
+
+def words(text: str) -> list[str]:
+    return re.findall(r"[a-z0-9']+", text.lower())
+
+
+def wrong_words(expected: list[str], heard: list[str]) -> int:
+    row = list(range(len(heard) + 1))
+    for i, word in enumerate(expected, 1):
+        diagonal, row[0] = row[0], i
+        for j, other in enumerate(heard, 1):
+            diagonal, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, diagonal + (word != other))
+    return row[-1]
+
+
+def kind(chunk: dict[str, Any]) -> tuple[str, ...]:
+    """Tell what a chunk is by everything but its content: its keys and its end marks."""
+    if not chunk["choices"]:
+        return ("usage", *sorted(chunk))
+    [choice] = chunk["choices"]
+    return (
+        chunk["modality"],
+        *sorted(chunk),
+        *sorted(choice),
+        *sorted(choice["delta"]),
+        *sorted(choice.get("audio_metadata", ())),
+        str(choice["finish_reason"]),
+    )
+
+
+def recorded(name: str) -> list[dict[str, Any]]:
+    lines = (GOLDEN / f"{name}.raw").read_text().splitlines()
+    return [json.loads(line[6:]) for line in lines if line.startswith("data: {")]
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("stream_normal", {}),
+        ("stream_pcm16", {"audio": {"format": "pcm16"}}),
+        ("stream_usage", {"stream_options": {"include_usage": True}}),
+        ("stream_text_only", {"modalities": ["text"]}),
+        ("stream_audio_only", {"modalities": ["audio"]}),
+    ],
+)
+def test_a_stream_is_made_of_the_chunks_that_the_real_server_sends(
+    client: Client, name: str, options: dict[str, Any]
+):
+    chunks = client.stream(user(READ_ALOUD + "Good morning, my dear friends."), **options)
+    assert {kind(each) for each in chunks} == {kind(each) for each in recorded(name)}
+    assert kind(chunks[0]) == kind(recorded(name)[0])
+    assert kind(chunks[-1]) == kind(recorded(name)[-1])
+    assert len({each["id"] for each in chunks}) == 1
+
+
+def test_a_stream_ends_with_done_and_carries_the_request_id(client: Client):
+    body = {"stream": True, "messages": [user("Hello.")], "modalities": ["text"]}
+    stream = client.open(body, {"X-Request-Id": "abc-1"})
+    events = list(stream.events())
+    assert stream.response.headers["content-type"] == "text/event-stream; charset=utf-8"
+    assert events[-1] == "[DONE]"
+    assert json.loads(events[0])["id"] == "chatcmpl-abc-1"
+
+
+def test_text_comes_before_its_sound_and_the_sound_is_what_the_text_says(
+    client: Client, captions: openai.OpenAI
+):
+    text = "The train leaves at nine, so we should walk to the station now."
+    chunks = client.stream(user(READ_ALOUD + text), audio={"format": "pcm16"})
+    assert text_of(chunks) == text
+    modalities = [each["modality"] for each in chunks]
+    assert modalities.index("audio") > 1
+    assert "text" in modalities[modalities.index("audio") :]
+    sounds = sounds_of(chunks)
+    assert all(len(each) <= 23_040 and not each.startswith(b"RIFF") for each in sounds)
+    assert wrong_words(words(text), words(hear(captions, wav(b"".join(sounds))))) <= 1
+
+
+def test_by_default_every_piece_of_sound_is_a_wav_file(client: Client):
+    sounds = sounds_of(client.stream(user(READ_ALOUD + "Good morning.")))
+    assert all(each.startswith(b"RIFF") for each in sounds)
+
+
+def test_a_reply_that_is_not_streamed_holds_text_and_sound(client: Client):
+    reply = client.whole(user(READ_ALOUD + "Good morning."))
+    [choice] = reply["choices"]
+    assert choice["message"]["content"] == "Good morning."
+    assert choice["message"]["audio"]["data"].startswith("UklGR")
+    assert choice["message"]["audio"]["transcript"] == ""
+    assert 12_000 < choice["audio_metadata"]["frame_count"] < 72_000
+    assert reply["usage"]["total_tokens"] > reply["usage"]["completion_tokens"] > 2
+
+
+def test_max_tokens_cuts_the_reply_and_its_end_says_so(client: Client):
+    chunks = client.stream(
+        user(READ_ALOUD + "one two three four five"),
+        modalities=["text"],
+        sampling_params_list=[{"max_tokens": 3}],
+    )
+    assert text_of(chunks) == "one two three"
+    assert chunks[-1]["choices"][0]["stop_reason"] is None
+
+
+@pytest.mark.parametrize(
+    ("question", "answer"),
+    [
+        ("What is the capital of France?", "paris"),
+        ("How many legs does a spider have?", "eight"),
+        ("What colour is the sky?", "blue"),
+        ("What is two plus two?", "four"),
+    ],
+)
+def test_simple_questions_are_answered(client: Client, question: str, answer: str):
+    assert answer in words(client.says(user(question)))
+
+
+@pytest.mark.parametrize("name", ["Anna", "Lucas", "Mohammed"])
+def test_the_third_turn_knows_the_first(client: Client, name: str):
+    history: list[dict[str, Any]] = []
+    for question in (f"My name is {name}.", "What is the capital of Italy?", "What is my name?"):
+        history.append(user(question))
+        history.append({"role": "assistant", "content": client.says(*history)})
+    assert name.lower() in words(history[-1]["content"])
+    assert "rome" in words(history[3]["content"])
+
+
+def test_a_spoken_question_is_answered_in_speech(client: Client, captions: openai.OpenAI):
+    question = audio_part(recording("weather_question.wav"))
+    chunks = client.stream(user(question), audio={"format": "pcm16"})
+    assert "weather" in words(text_of(chunks))
+    heard = hear(captions, wav(b"".join(sounds_of(chunks))))
+    assert wrong_words(words(text_of(chunks)), words(heard)) <= 1
+
+
+def test_input_audio_parts_are_heard_too(client: Client):
+    data = audio_part(recording("hi_how_are_you.wav"))["audio_url"]["url"].split(",")[1]
+    reply = client.says(
+        user({"type": "input_audio", "input_audio": {"data": data, "format": "wav"}})
+    )
+    assert reply != SORRY
+
+
+@pytest.mark.parametrize("file", [silence(1.0), silence(0.0), recording("car_horn.wav")])
+def test_where_nobody_speaks_the_model_says_that_it_understood_nothing(client: Client, file: bytes):
+    assert client.says(user(audio_part(file))) == SORRY
+
+
+def test_a_very_long_history_still_gets_an_answer(client: Client):
+    turns = [user("tell me more \U0001f600 " * 40), {"role": "assistant", "content": "more " * 400}]
+    assert "paris" in words(client.says(*turns * 60, user("What is the capital of France?")))
+
+
+def test_a_clip_is_sent_once_and_then_by_reference(client: Client):
+    by_reference = {"type": "audio_url", "audio_url": None, "uuid": "clip-1"}
+    status, refusal = client.post({"messages": [user(by_reference)]})
+    assert (status, refusal["error"]["message"]) == (
+        400,
+        "Cache miss for audio at index 0 but data is not provided.",
+    )
+    first = client.says(user(audio_part(recording("hello.wav"), uuid="clip-1")))
+    assert client.says(user(by_reference)) == first
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "message"),
+    [
+        (b"{", 400, "JSON decode error"),
+        ({}, 400, "messages"),
+        ({"messages": []}, 400, "no message"),
+        ({"messages": [user("hi")], "model": "gpt-9"}, 404, "`gpt-9` does not exist"),
+        (
+            {"messages": [user("hi")], "modalities": ["image"]},
+            400,
+            "Unsupported output modalities image for this model. Supported modalities: audio, text",
+        ),
+        ({"messages": [user("hi")], "audio": {"format": "ogg"}}, 400, "ogg"),
+        ({"messages": [user(audio_part(b"noise"))]}, 400, "not a PCM WAV file"),
+        (
+            {"messages": [user({"type": "audio_url", "audio_url": {"url": "http://a/b.wav"}})]},
+            400,
+            "data URLs",
+        ),
+        (
+            {"messages": [user("hi")], "sampling_params_list": [{"nope": 1}, {}]},
+            500,
+            "Unexpected keyword argument 'nope'",
+        ),
+        ({"messages": [user(audio_part(silence(1)), audio_part(silence(2)))]}, 500, "audio"),
+    ],
+)
+def test_what_is_wrong_with_a_request_is_said_as_the_real_server_says_it(
+    client: Client, body: Any, status: int, message: str
+):
+    found, refusal = client.post(body)
+    assert found == status == refusal["error"]["code"]
+    assert message in refusal["error"]["message"]
+    assert sorted(refusal["error"]) == ["code", "message", "param", "type"]
+
+
+def test_errors_that_the_real_server_finds_late_come_as_events(client: Client):
+    body: dict[str, Any] = {
+        "stream": True,
+        "messages": [user("hi")],
+        "sampling_params_list": [{}, {}, {}],
+    }
+    stream = client.open(body)
+    first, last = stream.events()
+    assert stream.response.status == 200
+    assert json.loads(first)["error"]["code"] == 400
+    assert last == "[DONE]"
+
+
+def test_closing_the_connection_frees_the_slot(url: str):
+    # Reading all of it would take minutes: the next reply can only be one that did not wait.
+    client = Client(url, timeout_s=20)
+    body = {"stream": True, "messages": [user(LONG_TEXT)]}
+    speaking = client.open(body)
+    next(each for each in speaking.chunks() if each["modality"] == "audio")
+    # The role chunk comes while the reply waits in line.
+    waiting = client.open(body)
+    next(waiting.chunks())
+    waiting.close()
+    speaking.close()
+    assert client.says(user(READ_ALOUD + "next")) == "next"
+
+
+def test_replies_are_made_one_at_a_time_in_the_order_of_the_requests(client: Client):
+    order: list[str] = []
+    text = READ_ALOUD + "This takes a moment to say, so that others have to wait for it."
+    streams = {"first": client.open({"stream": True, "messages": [user(text)]})}
+    chunks = streams["first"].chunks()
+    assert next(chunks)["modality"] == next(chunks)["modality"] == "text"
+
+    def finish(name: str) -> None:
+        for _ in streams[name].chunks():
+            pass
+        order.append(name)
+
+    readers: list[threading.Thread] = []
+    for name in ("second", "third"):
+        streams[name] = client.open({"stream": True, "messages": [user(text)]})
+        next(streams[name].chunks())
+        readers.append(threading.Thread(target=finish, args=(name,)))
+    for _ in chunks:
+        pass
+    order.append("first")
+    for reader in readers:
+        reader.start()
+    for reader in readers:
+        reader.join()
+    assert order[0] == "first"
+    assert sorted(order) == ["first", "second", "third"]
+
+
+def test_a_transcription_does_not_wait_for_a_reply(client: Client, captions: openai.OpenAI):
+    speaking = client.open({"stream": True, "messages": [user(LONG_TEXT)]})
+    next(each for each in speaking.chunks() if each["modality"] == "audio")
+    assert words(hear(captions, recording("hello_world.wav"))) == ["hello", "world"]
+    speaking.close()
+
+
+def test_clean_speech_is_recognised(captions: openai.OpenAI):
+    expected = {
+        "LJ001-0002.wav": "in being comparatively modern.",
+        "LJ001-0008.wav": "has never been surpassed.",
+        "LJ001-0013.wav": "than in the same operations with ugly ones.",
+        "help_me.wav": "Can you help me with something?",
+        "hi_how_are_you.wav": "Hi, how are you?",
+        "weather_question.wav": "What is the weather in Paris?",
+        "hello_world.wav": "Hello world.",
+    }
+    wrong = [
+        wrong_words(words(text), words(hear(captions, recording(name))))
+        for name, text in expected.items()
+    ]
+    assert sum(wrong) <= 0.1 * sum(len(words(text)) for text in expected.values())
+
+
+def test_a_transcription_can_be_plain_text_and_refusals_have_a_body(captions: openai.OpenAI):
+    file = ("a.wav", recording("hello_world.wav"))
+    create = captions.audio.transcriptions.create
+    plain: Any = create(file=file, model="any", response_format="text")
+    assert words(str(plain)) == ["hello", "world"]
+    with pytest.raises(openai.BadRequestError, match="not a PCM WAV file"):
+        create(file=("a.wav", b"RIFF\r\n\x00\xff--"), model="any")
+    with pytest.raises(openai.BadRequestError, match="response_format"):
+        create(file=file, model="any", response_format="srt")
+
+
+def test_it_is_healthy_and_says_what_it_is(client: Client):
+    assert client.get("/health") == (200, {"status": "healthy"})
+    status, models = client.get("/v1/models")
+    assert (status, models["data"][0]["id"]) == (200, "MiMo-Audio-7B-Instruct")
+    assert "not MiMo-Audio" in models["data"][0]["owned_by"]
+
+
+def test_a_signal_ends_it_at_once_and_clean(url: str):
+    command = model_command("--port", "0")
+    with subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        next(line for line in process.stdout if line.startswith("listening on "))
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=20)
+    assert (process.returncode, errors) == (0, "")
+
+
+def test_what_keeps_it_from_starting_is_said_in_one_line(url: str, tmp_path: Path):
+    not_a_model = tmp_path / "model.gguf"
+    not_a_model.write_text("nothing")
+    taken = url.rsplit(":", 1)[1]
+    for arguments, reason in (
+        (["--port", taken], "the port is in use"),
+        (["--port", "0", "--llm", str(not_a_model)], "is not a GGUF model"),
+        (["--port", "0", "--voice", str(tmp_path / "no.onnx")], "is not a Piper voice"),
+    ):
+        ended = subprocess.run(
+            model_command(*arguments), cwd=ROOT, capture_output=True, text=True, check=False
+        )
+        assert ended.returncode == 1
+        assert reason in ended.stderr
+        assert len(ended.stderr.splitlines()) == 1
