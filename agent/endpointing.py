@@ -91,6 +91,11 @@ class Endpointer:
         self._paused = False
 
     @property
+    def now(self) -> int:
+        """Samples judged so far."""
+        return self._now
+
+    @property
     def speaking(self) -> bool:
         """Whether an utterance is open, pauses included."""
         return self._start is not None

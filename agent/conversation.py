@@ -1,0 +1,240 @@
+"""The conversation: items with their text AND their sound, cut to what was heard.
+
+What the model gets to read is rendered from here, so it never believes it said what nobody heard.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+from msgspec import UNSET
+
+from agent.audio import RATE, SAMPLE_BYTES, samples_in
+from agent.errors import ProtocolError
+from agent.mimo import ChatMessage
+from agent.objects import Content, InputAudio, InputText, MessageItem, OutputAudio, OutputText, Role
+
+MOST_ITEMS = 1_000
+"""The oldest items go when there are more."""
+
+AUDIO_BUDGET_S = 300
+"""Speech older than this, counted over the conversation, is remembered as text only."""
+
+Status = Literal["in_progress", "completed", "incomplete"]
+
+
+@dataclass(slots=True)
+class Written:
+    """Text that was typed, or that the model answered in writing."""
+
+    text: str
+
+
+@dataclass(slots=True)
+class Spoken:
+    """Speech: mono PCM16 at 24 kHz, and the words in it as far as they are known."""
+
+    pcm: bytearray = field(default_factory=bytearray)
+    transcript: str | None = None
+    marks: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
+    """Where text came in: (samples of sound so far, characters of text so far)."""
+    heard: int | None = None
+    """Samples that the user heard, where the speech was interrupted."""
+
+    def add_text(self, text: str) -> None:
+        self.marks.append((len(self.pcm) // SAMPLE_BYTES, len(self.transcript or "")))
+        self.transcript = (self.transcript or "") + text
+
+    def heard_pcm(self) -> bytes:
+        """The sound up to where it was interrupted."""
+        return bytes(self.pcm if self.heard is None else self.pcm[: self.heard * SAMPLE_BYTES])
+
+    def heard_text(self) -> str:
+        """The words up to where it was interrupted, whole words only.
+
+        Text precedes its sound, so each piece of text is laid evenly over the sound that came
+        between it and the next piece.
+        """
+        text = self.transcript or ""
+        if self.heard is None:
+            return text
+        ends = [*self.marks[1:], (len(self.pcm) // SAMPLE_BYTES, len(text))]
+        cut = 0
+        for (start, first), (end, last) in zip(self.marks, ends, strict=True):
+            if self.heard > start:
+                share = min(1.0, (self.heard - start) / max(1, end - start))
+                cut = first + int(share * (last - first))
+        if cut < len(text) and not text[cut].isspace():
+            cut = max(text.rfind(" ", 0, cut), 0)
+        return text[:cut].strip()
+
+
+Part = Written | Spoken
+
+
+@dataclass(slots=True, eq=False)
+class Item:
+    """One message: an item is itself, whatever another one holds."""
+
+    id: str
+    role: Role
+    parts: list[Part]
+    status: Status = "completed"
+
+    def wire(self) -> MessageItem:
+        """The item as clients see it: without its sound."""
+        content = [_content(self.role, part) for part in self.parts]
+        return MessageItem(id=self.id, status=self.status, role=self.role, content=content)
+
+    @property
+    def spoken(self) -> Spoken | None:
+        return next((part for part in self.parts if isinstance(part, Spoken)), None)
+
+
+def _content(role: Role, part: Part) -> Content:
+    match part, role:
+        case Written(text), "assistant":
+            return OutputText(text)
+        case Written(text), _:
+            return InputText(text)
+        case Spoken(transcript=transcript, heard=heard), "assistant":
+            # The protocol drops the transcript of speech that was cut: its words are not exact.
+            return OutputAudio(transcript or "" if heard is None else "")
+        case Spoken(transcript=transcript), _:
+            return InputAudio(transcript)
+
+
+class Conversation:
+    """The items in their order."""
+
+    def __init__(self) -> None:
+        self._items: list[Item] = []
+
+    def find(self, item_id: str, code: str) -> Item:
+        """Return an item, or raise `ProtocolError` with the given code."""
+        for item in reversed(self._items):
+            if item.id == item_id:
+                return item
+        raise ProtocolError(f"Item '{item_id}' does not exist.", code=code, param="item_id")
+
+    def add(self, item: Item, after: str | None = None) -> str | None:
+        """Put an item at the end, at the front (`"root"`) or after another one.
+
+        Returns:
+            The id of the item that now precedes it.
+
+        Raises:
+            ProtocolError: If its id is taken, or the item to follow doesn't exist.
+        """
+        if any(each.id == item.id for each in self._items):
+            message = f"An item with id '{item.id}' exists already."
+            raise ProtocolError(message, code="item_create_duplicate_item_id", param="item.id")
+        place = len(self._items)
+        if after == "root":
+            place = 0
+        elif after is not None:
+            previous = self.find(after, "item_create_invalid_previous_item_id")
+            place = self._items.index(previous) + 1
+        self._items.insert(place, item)
+        previous_id = self._items[place - 1].id if place else None
+        if len(self._items) > MOST_ITEMS:
+            del self._items[0]
+        self._spare_sound()
+        return previous_id
+
+    def previous(self, item: Item) -> str | None:
+        """The id of the item before this one."""
+        ids = [each.id for each in self._items]
+        place = ids.index(item.id) if item.id in ids else len(ids)
+        return ids[place - 1] if place else None
+
+    def set_transcript(self, item_id: str, transcript: str) -> None:
+        """Remember the words of the user's speech; the item may be gone by now."""
+        for item in self._items:
+            if item.id == item_id and item.spoken is not None:
+                item.spoken.transcript = transcript
+
+    def interrupt(self, item_id: str, heard_s: float) -> None:
+        """Cut an item to what was probably heard, if it is there and said anything."""
+        if any(item.id == item_id and item.spoken for item in self._items):
+            self.truncate(item_id, int(heard_s * 1000))
+
+    def delete(self, item_id: str) -> None:
+        self._items.remove(self.find(item_id, "item_delete_invalid_item_id"))
+
+    def truncate(self, item_id: str, audio_end_ms: int) -> int:
+        """Cut speech of the agent to what was heard and return the length kept, in ms.
+
+        A length beyond the end is the end: clients round up.
+        """
+        item = self.find(item_id, "item_truncate_invalid_item_id")
+        spoken = item.spoken
+        if item.role != "assistant" or spoken is None:
+            message = f"Item '{item_id}' holds no speech of the agent."
+            raise ProtocolError(message, code="item_truncate_invalid_item_id", param="item_id")
+        whole = len(spoken.pcm) // SAMPLE_BYTES
+        spoken.heard = min(samples_in(audio_end_ms), whole)
+        return min(audio_end_ms, -(-whole * 1000 // RATE))
+
+    def render(self, instructions: str, pending: bytes = b"") -> list[ChatMessage]:
+        """The prompt: instructions, then what was said and heard, then speech not yet an item."""
+        messages = [ChatMessage("system", instructions)] if instructions else []
+        for item in self._items:
+            messages += _messages(item)
+        if pending:
+            messages.append(ChatMessage("user", pcm=pending))
+        return messages
+
+    def _spare_sound(self) -> None:
+        left = AUDIO_BUDGET_S * RATE * SAMPLE_BYTES
+        for item in reversed(self._items):
+            spoken = item.spoken
+            if spoken is None:
+                continue
+            left -= len(spoken.pcm)
+            if left < 0 and spoken.pcm and item.status != "in_progress":
+                spoken.transcript = spoken.heard_text()
+                spoken.pcm, spoken.heard, spoken.marks = bytearray(), None, []
+
+
+def _messages(item: Item) -> Iterator[ChatMessage]:
+    """An item as messages with at most one clip each, as the model server wants them."""
+    text: list[str] = []
+    for part in item.parts:
+        match part:
+            case Written():
+                text.append(part.text)
+            case Spoken() if part.heard_pcm():
+                # The words of the user are in the sound; the agent's history has both.
+                if item.role == "assistant":
+                    text.append(part.heard_text())
+                yield ChatMessage(item.role, "\n".join(text), part.heard_pcm())
+                text = []
+            case Spoken():
+                text.append(part.heard_text())
+    if any(text):
+        yield ChatMessage(item.role, "\n".join(text))
+
+
+def item_from(wire: MessageItem, new_id: str, sounds: dict[int, bytes]) -> Item:
+    """Make an item of what a client sent; `sounds` holds the decoded audio by content index.
+
+    Raises:
+        ProtocolError: If the content doesn't fit the role.
+    """
+    parts: list[Part] = []
+    for index, content in enumerate(wire.content):
+        match content, wire.role:
+            case (InputText(text), "user" | "system") | (OutputText(text), "assistant"):
+                parts.append(Written(text))
+            case (InputAudio(), "user") | (OutputAudio(), "assistant"):
+                parts.append(Spoken(bytearray(sounds.get(index, b"")), content.transcript))
+            case _:
+                raise ProtocolError(
+                    f"Content of type {content.__struct_config__.tag} does not fit a message of "
+                    f"role {wire.role}.",
+                    code="invalid_value",
+                    param=f"item.content[{index}].type",
+                )
+    item_id = new_id if wire.id is UNSET else wire.id
+    return Item(item_id, wire.role, parts)

@@ -1,0 +1,29 @@
+"""Merging: a session's configuration with the part of it that an update names."""
+
+from typing import TypeVar
+
+from msgspec import UNSET, Struct, structs
+
+from agent.objects import AudioInputPatch, AudioOutputPatch, AudioPatch, SessionConfig, SessionPatch
+
+T = TypeVar("T", bound=Struct)
+
+
+def merged(config: SessionConfig, patch: SessionPatch) -> SessionConfig:
+    """Return the configuration with the named fields replaced.
+
+    Id, type and model of a running session stay as they are; under `audio.input` and
+    `audio.output` each field is replaced whole.
+    """
+    audio = structs.replace(
+        config.audio,
+        input=_replaced(config.audio.input, patch.audio.input),
+        output=_replaced(config.audio.output, patch.audio.output),
+    )
+    return structs.replace(_replaced(config, patch), audio=audio, id=config.id, model=config.model)
+
+
+def _replaced(base: T, patch: AudioInputPatch | AudioOutputPatch | AudioPatch | SessionPatch) -> T:
+    named = {field: getattr(patch, field) for field in patch.__struct_fields__}
+    changes = {field: value for field, value in named.items() if value is not UNSET}
+    return structs.replace(base, **changes)

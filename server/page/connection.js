@@ -1,0 +1,63 @@
+/** The WebSocket to the conversation server: events out, events in, and why it ended. */
+
+import { Problem, closeProblem } from "./problem.js";
+
+const CONNECT_TIMEOUT_MS = 10_000;
+
+/** @typedef {any} ServerEvent One event of the Realtime protocol, decoded. */
+
+export class Connection {
+  #socket;
+  #timer;
+
+  /**
+   * @param {{received: (event: ServerEvent) => void, ended: (problem?: Problem) => void}} listener
+   *   `ended` is not told of a connection that the page closed.
+   */
+  constructor({ received, ended }) {
+    const scheme = location.protocol === "https:" ? "wss:" : "ws:";
+    this.#socket = new WebSocket(`${scheme}//${location.host}/v1/realtime`);
+    let wasOpen = false;
+    this.#socket.onopen = () => {
+      wasOpen = true;
+    };
+    this.#socket.onmessage = ({ data }) => {
+      clearTimeout(this.#timer);
+      received(JSON.parse(data));
+    };
+    this.#socket.onclose = async (close) => {
+      clearTimeout(this.#timer);
+      ended(wasOpen ? closeProblem(close) : await whyRefused());
+    };
+    this.#timer = setTimeout(() => {
+      this.close();
+      ended(new Problem("unreachable"));
+    }, CONNECT_TIMEOUT_MS);
+  }
+
+  get isOpen() {
+    return this.#socket.readyState === WebSocket.OPEN;
+  }
+
+  /** @param {object} event One client event; dropped when the connection is not open. */
+  send(event) {
+    if (this.isOpen) this.#socket.send(JSON.stringify(event));
+  }
+
+  close() {
+    clearTimeout(this.#timer);
+    this.#socket.onmessage = null;
+    this.#socket.onclose = null;
+    this.#socket.close(1000);
+  }
+}
+
+/** A browser hides why a handshake failed; whether the server answers at all tells. */
+async function whyRefused() {
+  try {
+    await fetch("/healthz", { cache: "no-store" });
+    return new Problem("busy");
+  } catch {
+    return new Problem("unreachable");
+  }
+}

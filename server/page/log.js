@@ -1,0 +1,106 @@
+/** The conversation as text: one entry for each thing said, in the order it was said. */
+
+/** @typedef {"user" | "agent"} Speaker */
+
+const NAMES = { user: "You", agent: "Agent" };
+/** Pixels from the end within which the reader counts as reading along. */
+const NEAR_END = 80;
+
+export class Log {
+  #list;
+  #scroll;
+  /** @type {Map<string, {entry: HTMLElement, words: HTMLElement}>} */
+  #entries = new Map();
+
+  /**
+   * @param {HTMLElement} list Where entries go.
+   * @param {HTMLElement} scroll What scrolls them.
+   */
+  constructor(list, scroll) {
+    this.#list = list;
+    this.#scroll = scroll;
+  }
+
+  /** Marks that what follows is a new conversation, which knows nothing of the one before. */
+  begin() {
+    this.#entries.clear();
+    if (this.#list.childElementCount > 0 && this.#list.lastElementChild?.tagName !== "HR") {
+      this.#list.append(document.createElement("hr"));
+    }
+  }
+
+  /** The conversation is over: words that are still unknown stay so. */
+  end() {
+    for (const { entry, words } of this.#entries.values()) {
+      if (!words.textContent) entry.remove();
+      entry.ariaBusy = "false";
+    }
+  }
+
+  /**
+   * Somebody said something whose words are not known yet.
+   *
+   * @param {string} item
+   * @param {Speaker} speaker
+   */
+  add(item, speaker) {
+    const known = this.#entries.get(item);
+    if (known) return known;
+
+    const name = document.createElement("b");
+    name.textContent = NAMES[speaker];
+    const words = document.createElement("span");
+    const entry = document.createElement("p");
+    entry.className = `entry ${speaker}`;
+    entry.append(name, " ", words);
+    // A reader of the screen waits for the whole entry instead of reading each addition.
+    entry.ariaBusy = "true";
+    this.#change(() => this.#list.append(entry));
+    this.#entries.set(item, { entry, words });
+    return { entry, words };
+  }
+
+  /**
+   * @param {string} item
+   * @param {Speaker} speaker
+   * @param {string} delta
+   */
+  extend(item, speaker, delta) {
+    const { words } = this.add(item, speaker);
+    this.#change(() => words.append(delta));
+  }
+
+  /**
+   * @param {string} item
+   * @param {Speaker} speaker
+   * @param {string} text All that was said; with no words in it the entry goes.
+   */
+  settle(item, speaker, text) {
+    const { entry, words } = this.add(item, speaker);
+    this.#change(() => {
+      if (text.trim()) words.textContent = text.trim();
+      else entry.remove();
+    });
+    entry.ariaBusy = "false";
+  }
+
+  /**
+   * The agent was cut short in it.
+   *
+   * @param {string} item
+   */
+  interrupt(item) {
+    const known = this.#entries.get(item);
+    if (!known) return;
+    known.entry.classList.add("interrupted");
+    known.entry.ariaBusy = "false";
+  }
+
+  /** @param {() => void} change */
+  #change(change) {
+    const { scrollHeight, scrollTop, clientHeight } = this.#scroll;
+    const isFollowing = scrollHeight - scrollTop - clientHeight < NEAR_END;
+    change();
+    if (isFollowing) this.#scroll.scrollTop = this.#scroll.scrollHeight;
+  }
+}

@@ -1,0 +1,170 @@
+/**
+ * The loudspeaker's worklet: a jitter buffer that knows how much of each item was played.
+ *
+ * Playing starts when enough is there to ride out late chunks, or all there will be. Every
+ * break, at an underrun or at a cut, is faded, because a step in the waveform clicks.
+ */
+
+const START_SAMPLES = Math.round(0.08 * sampleRate);
+const FADE_SAMPLES = Math.round(0.008 * sampleRate);
+const REPORT_SAMPLES = Math.round(0.032 * sampleRate);
+
+/**
+ * @typedef {{type: "chunk", item: string, pcm: Int16Array}
+ *   | {type: "complete", item: string}
+ *   | {type: "flush"}} PlayoutOrder
+ *
+ * @typedef {{item: string, samples: number}} Played How much of an item was played.
+ *
+ * @typedef {{type: "started", item: string}
+ *   | ({type: "ended"} & Played)
+ *   | {type: "flushed", items: Played[]}
+ *   | {type: "position", level: number, items: Played[]}} PlayoutReport
+ *   `flushed` names every item that had not ended; `position` comes every 32 ms with
+ *   those being played.
+ *
+ * @typedef {{id: string, chunks: Int16Array[], offset: number, played: number, complete: boolean}} Item
+ */
+
+class Playout extends AudioWorkletProcessor {
+  /** @type {Item[]} */
+  #items = [];
+  #queued = 0;
+  #flowing = false;
+  #gain = 0;
+  /** What is left of a flush: samples already faded and counted, played before all else. */
+  #tail = new Float32Array(0);
+  #squares = 0;
+  #unreported = 0;
+
+  constructor() {
+    super();
+    this.port.onmessage = ({ data }) => this.#take(data);
+  }
+
+  /** @param {PlayoutOrder} order */
+  #take(order) {
+    switch (order.type) {
+      case "chunk":
+        this.#itemNamed(order.item).chunks.push(order.pcm);
+        this.#queued += order.pcm.length;
+        break;
+      case "complete":
+        this.#itemNamed(order.item).complete = true;
+        this.#endPlayed();
+        break;
+      case "flush":
+        this.#flush();
+        break;
+    }
+  }
+
+  /** @param {string} id */
+  #itemNamed(id) {
+    const known = this.#items.find((item) => item.id === id);
+    if (known) return known;
+    const item = { id, chunks: [], offset: 0, played: 0, complete: false };
+    this.#items.push(item);
+    return item;
+  }
+
+  /** Takes the samples of the fade now, so that the count in the report is already exact. */
+  #flush() {
+    const length = this.#flowing ? Math.min(FADE_SAMPLES, this.#queued) : 0;
+    const from = this.#gain;
+    this.#tail = Float32Array.from(
+      { length },
+      (_, index) => this.#next() * from * (1 - (index + 1) / length),
+    );
+    this.#report({ type: "flushed", items: this.#positions() });
+    this.#items = [];
+    this.#queued = 0;
+    this.#flowing = false;
+    this.#gain = 0;
+  }
+
+  /**
+   * @param {Float32Array[][]} _inputs
+   * @param {Float32Array[][]} outputs
+   */
+  process(_inputs, [[output]]) {
+    const faded = Math.min(this.#tail.length, output.length);
+    output.set(this.#tail.subarray(0, faded));
+    this.#tail = this.#tail.slice(faded);
+
+    for (let index = faded; index < output.length; index++) output[index] = this.#sample();
+    this.#measure(output);
+    return true;
+  }
+
+  #sample() {
+    if (!this.#flowing) this.#flowing = this.#isReady();
+    if (!this.#flowing) return 0;
+
+    const runsDry = this.#queued <= FADE_SAMPLES && !this.#isComplete();
+    const change = (runsDry ? -1 : 1) / FADE_SAMPLES;
+    this.#gain = Math.max(0, Math.min(1, this.#gain + change));
+    const sample = this.#next() * this.#gain;
+    if (this.#queued === 0) {
+      this.#flowing = false;
+      this.#gain = 0;
+    }
+    return sample;
+  }
+
+  #isReady() {
+    return this.#queued >= START_SAMPLES || (this.#queued > 0 && this.#isComplete());
+  }
+
+  #isComplete() {
+    return this.#items.at(-1)?.complete ?? true;
+  }
+
+  /** The next sample of the queue, which must not be empty. */
+  #next() {
+    const item = /** @type {Item} */ (this.#items.find(({ chunks }) => chunks.length > 0));
+    if (item.played === 0) this.#report({ type: "started", item: item.id });
+    const value = item.chunks[0][item.offset++] / 32_768;
+    item.played++;
+    this.#queued--;
+    if (item.offset === item.chunks[0].length) {
+      item.chunks.shift();
+      item.offset = 0;
+      this.#endPlayed();
+    }
+    return value;
+  }
+
+  #endPlayed() {
+    while (this.#items[0]?.complete && this.#items[0].chunks.length === 0) {
+      const { id, played } = /** @type {Item} */ (this.#items.shift());
+      this.#report({ type: "ended", item: id, samples: played });
+    }
+  }
+
+  /** @param {Float32Array} output */
+  #measure(output) {
+    for (const sample of output) this.#squares += sample * sample;
+    this.#unreported += output.length;
+    if (this.#unreported < REPORT_SAMPLES) return;
+
+    const level = Math.sqrt(this.#squares / this.#unreported);
+    this.#report({ type: "position", level, items: this.#positions() });
+    this.#squares = 0;
+    this.#unreported = 0;
+  }
+
+  #positions() {
+    return this.#items.map(({ id, played }) => ({ item: id, samples: played }));
+  }
+
+  /** @param {PlayoutReport} report */
+  #report(report) {
+    this.port.postMessage(report);
+  }
+}
+
+registerProcessor("playout", Playout);
+
+// Lets the types above be imported.
+export {};

@@ -1,0 +1,67 @@
+/** What can go wrong with a call, and how it is said to the person who made it. */
+
+const SENTENCES = {
+  insecure:
+    "The browser lends its microphone only to secure pages. Open this page by https, or on the server's own machine by http://127.0.0.1.",
+  denied:
+    "The microphone is blocked for this page. Allow it in the browser's address bar and press Talk again, or type your message.",
+  "no-microphone":
+    "No microphone was found. Plug one in and press Talk again, or type your message.",
+  "microphone-taken": "The microphone can't be opened. Another program may be using it.",
+  "microphone-lost": "The microphone went away, so the call was ended.",
+  unreachable: "The server can't be reached. Is it running?",
+  busy: "The server is busy with other calls. Try again in a moment.",
+  refused: "The server refused the call.",
+  lost: "The connection to the server was lost. Press Talk to start again.",
+  expired: "The conversation reached its maximum length. Press Talk to start a new one.",
+  unanswered: "The agent could not answer.",
+  protocol: "The server reported an error.",
+  unexpected: "This browser could not start the call.",
+};
+
+/** @typedef {keyof typeof SENTENCES} Code */
+
+export class Problem extends Error {
+  /**
+   * @param {Code} code What kind of trouble it is.
+   * @param {string} [detail] What the server or the browser said about it, if anything.
+   */
+  constructor(code, detail = "") {
+    super(detail ? `${SENTENCES[code]} (${detail})` : SENTENCES[code]);
+    this.code = code;
+  }
+}
+
+/**
+ * Names the failure of `getUserMedia`.
+ *
+ * @param {unknown} error
+ */
+export function microphoneProblem(error) {
+  switch (error instanceof Error && error.name) {
+    case "NotAllowedError":
+    case "SecurityError":
+      return new Problem("denied");
+    case "NotFoundError":
+    case "OverconstrainedError":
+      return new Problem("no-microphone");
+    case "NotReadableError":
+    case "AbortError":
+      return new Problem("microphone-taken");
+    default:
+      return new Problem("unexpected", String(error));
+  }
+}
+
+/**
+ * Names why an established connection ended; undefined for a normal end.
+ *
+ * @param {{code: number, reason: string}} close
+ */
+export function closeProblem({ code, reason }) {
+  if (code === 1000) return undefined;
+  if (code === 1013) return new Problem("busy");
+  if (code === 1001 && reason.includes("maximum duration")) return new Problem("expired");
+  if (code === 1008 || code >= 3000) return new Problem("refused", reason);
+  return new Problem("lost");
+}

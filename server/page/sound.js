@@ -1,0 +1,208 @@
+/** The page's ends of sound: microphone and loudspeaker, each over its worklet. */
+
+import { Problem, microphoneProblem } from "./problem.js";
+
+/** Samples a second of the Realtime protocol. */
+export const RATE = 24_000;
+
+/**
+ * @typedef {import("./playout.js").PlayoutOrder} PlayoutOrder
+ * @typedef {import("./playout.js").PlayoutReport} PlayoutReport
+ * @typedef {import("./playout.js").Played} Played
+ * @typedef {import("./capture.js").CapturedFrame} CapturedFrame
+ */
+
+export class Loudspeaker {
+  #node;
+  /** Items with sound that was neither played to its end nor flushed. @type {Set<string>} */
+  #pending = new Set();
+  /** Who waits for a flush to be reported. @type {((cut: Played[]) => void)[]} */
+  #flushing = [];
+
+  /**
+   * Must be called while a click is being answered: browsers let sound begin only then.
+   *
+   * @param {(report: PlayoutReport) => void} reported
+   */
+  static async open(reported) {
+    const context = new AudioContext({ sampleRate: RATE, latencyHint: "interactive" });
+    try {
+      await addWorklet(context, "/page/playout.js");
+      await context.resume();
+      return new Loudspeaker(context, reported);
+    } catch (error) {
+      await context.close();
+      throw error;
+    }
+  }
+
+  /**
+   * @param {AudioContext} context
+   * @param {(report: PlayoutReport) => void} reported
+   */
+  constructor(context, reported) {
+    this.context = context;
+    this.#node = new AudioWorkletNode(context, "playout", {
+      numberOfInputs: 0,
+      outputChannelCount: [1],
+    });
+    this.#node.port.onmessage = ({ data }) => {
+      if (data.type === "ended") this.#pending.delete(data.item);
+      if (data.type === "flushed") this.#flushing.shift()?.(data.items);
+      reported(data);
+    };
+    this.#node.connect(context.destination);
+  }
+
+  /** Whether there is sound that is still to be played. */
+  get isBusy() {
+    return this.#pending.size > 0;
+  }
+
+  /** How long a sample still takes to the ear after the page has played it, as far as known. */
+  get delayMs() {
+    return 1000 * (this.context.outputLatency || this.context.baseLatency);
+  }
+
+  /**
+   * @param {string} item
+   * @param {string} base64 Whole samples of PCM16 at 24 kHz.
+   */
+  play(item, base64) {
+    const bytes = Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
+    if (bytes.length === 0) return;
+    const pcm = new Int16Array(bytes.buffer);
+    this.#pending.add(item);
+    this.#order({ type: "chunk", item, pcm }, [pcm.buffer]);
+  }
+
+  /**
+   * All sound of the item was given.
+   *
+   * @param {string} item
+   */
+  complete(item) {
+    if (this.#pending.has(item)) this.#order({ type: "complete", item });
+  }
+
+  /**
+   * Falls silent within 8 ms.
+   *
+   * @returns {Promise<Played[]>} How much was played of each item that had not ended.
+   */
+  flush() {
+    this.#pending.clear();
+    this.#order({ type: "flush" });
+    return new Promise((resolve) => this.#flushing.push(resolve));
+  }
+
+  close() {
+    this.context.close();
+  }
+
+  /**
+   * @param {PlayoutOrder} order
+   * @param {Transferable[]} [transfer]
+   */
+  #order(order, transfer = []) {
+    this.#node.port.postMessage(order, transfer);
+  }
+}
+
+export class Microphone {
+  #stream;
+  #ownContext;
+  #node;
+
+  /**
+   * @param {AudioContext} context Captures in this context where the browser can.
+   * @param {{frame: (captured: CapturedFrame) => void, lost: () => void}} listener
+   */
+  static async open(context, listener) {
+    const stream = await requestStream();
+    try {
+      const source = await sourceOf(stream, context);
+      return new Microphone(stream, source, source.context !== context, listener);
+    } catch (error) {
+      for (const track of stream.getTracks()) track.stop();
+      throw error;
+    }
+  }
+
+  /**
+   * @param {MediaStream} stream
+   * @param {MediaStreamAudioSourceNode} source
+   * @param {boolean} ownsContext Whether the source's context is closed with the microphone.
+   * @param {{frame: (captured: CapturedFrame) => void, lost: () => void}} listener
+   */
+  constructor(stream, source, ownsContext, { frame, lost }) {
+    this.#stream = stream;
+    this.#ownContext = ownsContext ? /** @type {AudioContext} */ (source.context) : undefined;
+    this.#node = new AudioWorkletNode(source.context, "capture", { outputChannelCount: [1] });
+    this.#node.port.onmessage = ({ data }) => frame(data);
+    // Its output is silence; some browsers run only what leads to the loudspeaker.
+    source.connect(this.#node).connect(source.context.destination);
+    // Fires when the device goes away, not when the page stops the track.
+    for (const track of stream.getTracks()) track.addEventListener("ended", lost);
+  }
+
+  close() {
+    this.#node.port.onmessage = null;
+    for (const track of this.#stream.getTracks()) track.stop();
+    this.#ownContext?.close();
+  }
+}
+
+/**
+ * @param {AudioContext} context
+ * @param {string} url
+ */
+async function addWorklet(context, url) {
+  try {
+    await context.audioWorklet.addModule(url);
+  } catch (error) {
+    // The page may outlive the server that it came from.
+    if (error instanceof DOMException && error.name === "AbortError") {
+      throw new Problem("unreachable");
+    }
+    throw error;
+  }
+}
+
+async function requestStream() {
+  try {
+    return await navigator.mediaDevices.getUserMedia({
+      audio: {
+        channelCount: 1,
+        echoCancellation: true,
+        noiseSuppression: true,
+        autoGainControl: true,
+      },
+    });
+  } catch (error) {
+    throw microphoneProblem(error);
+  }
+}
+
+/**
+ * @param {MediaStream} stream
+ * @param {AudioContext} shared
+ */
+async function sourceOf(stream, shared) {
+  await addWorklet(shared, "/page/capture.js");
+  try {
+    return shared.createMediaStreamSource(stream);
+  } catch (error) {
+    if (!(error instanceof DOMException && error.name === "NotSupportedError")) throw error;
+  }
+  // Firefox joins no two rates in one context: capture at the device's own, and resample.
+  const own = new AudioContext();
+  await addWorklet(own, "/page/capture.js");
+  await own.resume();
+  return own.createMediaStreamSource(stream);
+}
+
+/** @param {Int16Array<ArrayBuffer>} pcm */
+export function base64Of(pcm) {
+  return btoa(String.fromCharCode(...new Uint8Array(pcm.buffer)));
+}

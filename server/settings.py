@@ -1,0 +1,95 @@
+"""The configuration: one strict TOML file, read once into one frozen tree.
+
+`configs/local.toml` lists every key with its default. Secrets come from the environment.
+"""
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from agent.errors import SettingsError
+
+Milliseconds = Annotated[int, Meta(ge=0, le=600_000)]
+Url = Annotated[str, Meta(pattern=r"^https?://[^\s/]+")]
+
+
+class Listen(Struct, frozen=True, forbid_unknown_fields=True):
+    host: str = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65_535)] = 8080
+
+
+class Model(Struct, frozen=True, forbid_unknown_fields=True):
+    url: Url = "http://127.0.0.1:18091/v1"
+    name: str = "MiMo-Audio-7B-Instruct"
+    first_output_timeout_ms: Milliseconds = 30_000
+    between_outputs_timeout_ms: Milliseconds = 10_000
+    max_tokens: Annotated[int, Meta(ge=16, le=8_192)] = 3_200
+
+
+class Transcription(Struct, frozen=True, forbid_unknown_fields=True):
+    url: Url = "http://127.0.0.1:18091/v1"
+    model: str = "embedded"
+
+
+class Turn(Struct, frozen=True, forbid_unknown_fields=True):
+    vad: Literal["silero", "webrtc"] = "silero"
+    threshold: Annotated[float, Meta(gt=0, lt=1)] = 0.5
+    prefix_padding_ms: Annotated[int, Meta(ge=0, le=5_000)] = 300
+    silence_duration_ms: Annotated[int, Meta(ge=100, le=10_000)] = 500
+    early_start_ms: Annotated[int, Meta(ge=0, le=10_000)] = 200
+    longest_turn_ms: Annotated[int, Meta(ge=1_000, le=600_000)] = 300_000
+
+
+class Persona(Struct, frozen=True, forbid_unknown_fields=True):
+    instructions: str = "You are a friendly voice assistant and your answers are concise."
+
+
+class Settings(Struct, frozen=True, forbid_unknown_fields=True):
+    """Everything that can be configured."""
+
+    listen: Listen = Listen()
+    model: Model = Model()
+    transcription: Transcription = Transcription()
+    turn: Turn = Turn()
+    persona: Persona = Persona()
+
+
+def load(path: Path) -> Settings:
+    """Read a configuration file.
+
+    Raises:
+        SettingsError: If it can't be read, or a key is unknown or has an impossible value.
+    """
+    try:
+        tree = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeError, tomllib.TOMLDecodeError) as error:
+        raise SettingsError(f"{path}: {error}") from error
+    return checked(tree, str(path))
+
+
+def checked(tree: object, source: str) -> Settings:
+    """Turn a tree of plain values into settings.
+
+    Raises:
+        SettingsError: If a key is unknown or has an impossible value.
+    """
+    try:
+        return msgspec.convert(tree, Settings)
+    except msgspec.ValidationError as error:
+        raise SettingsError(f"{source}: {_explain(str(error), tree)}") from error
+
+
+def _explain(problem: str, tree: object) -> str:
+    """Name the key, what is allowed, and what was found."""
+    what, _, where = problem.partition(" - at `$.")
+    key = where.rstrip("`")
+    if not key:
+        return what
+    found = tree
+    for name in key.split("."):
+        found = found.get(name) if isinstance(found, dict) else None  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
+    shown = "" if isinstance(found, dict) else f", found {found!r}"
+    return f"{key}: {what}{shown}"

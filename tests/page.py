@@ -1,0 +1,271 @@
+"""Drives the page in headless Chromium: a WAV is the microphone, and what is played is kept.
+
+The page knows nothing of this. A script that runs before its own joins a recorder to every
+node that reaches the loudspeaker.
+"""
+
+import base64
+import json
+import shutil
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, cast
+
+from playwright.sync_api import Page, WebSocket, expect, sync_playwright
+
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+
+_FLAGS = [
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-gpu",
+    "--disable-quic",
+    "--disable-sync",
+    "--no-first-run",
+]
+
+_TAP = """
+(() => {
+  const { connect } = AudioNode.prototype;
+  const taps = new WeakMap();
+  globalThis.playedSamples = [];
+
+  AudioNode.prototype.connect = function (target, ...rest) {
+    // The microphone's own context, where a browser needs one, plays nothing.
+    if (target instanceof AudioDestinationNode && this.context.sampleRate === 24000) {
+      connect.call(this, tapOf(this.context));
+    }
+    return connect.call(this, target, ...rest);
+  };
+
+  function tapOf(context) {
+    if (!taps.has(context)) {
+      const tap = new MediaStreamAudioDestinationNode(context, { channelCount: 1 });
+      taps.set(context, tap);
+      keep(tap.stream.getAudioTracks()[0]);
+    }
+    return taps.get(context);
+  }
+
+  async function keep(track) {
+    // A page that is held up for seconds still loses nothing.
+    const { readable } = new MediaStreamTrackProcessor({ track, maxBufferSize: 2000 });
+    for await (const sound of readable) {
+      const samples = new Float32Array(sound.numberOfFrames);
+      sound.copyTo(samples, { planeIndex: 0, format: "f32-planar" });
+      playedSamples.push(samples);
+      sound.close();
+    }
+  }
+})();
+"""
+
+_PLAYED = """
+() => {
+  let bytes = "";
+  for (const samples of playedSamples) {
+    const pcm = Int16Array.from(samples, (sample) => Math.round(sample * 32767));
+    bytes += String.fromCharCode(...new Uint8Array(pcm.buffer));
+  }
+  return btoa(bytes);
+}
+"""
+
+_IS_SILENT_AGAIN = """
+() => {
+  const sounds = (samples) => samples.some((sample) => sample !== 0);
+  return playedSamples.some(sounds) && !playedSamples.slice(-4).some(sounds);
+}
+"""
+
+_SEPARATE_RATES = """
+(() => {
+  const { createMediaStreamSource } = AudioContext.prototype;
+  AudioContext.prototype.createMediaStreamSource = function (stream) {
+    if (this.sampleRate === 24000) throw new DOMException("two rates", "NotSupportedError");
+    return createMediaStreamSource.call(this, stream);
+  };
+})();
+"""
+
+Permission = Literal["granted", "denied"]
+Event = dict[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Caption:
+    """One entry of the page's log."""
+
+    speaker: str
+    """`"You"` or `"Agent"`."""
+
+    text: str
+    """Its words; empty while they are not known yet."""
+
+    interrupted: bool
+
+
+class TalkPage:
+    """The opened page, as its user meets it."""
+
+    def __init__(self, page: Page):
+        self.page = page
+        """For what only one test looks at."""
+
+        self.sent: list[Event] = []
+        """Every event that the page sent, in order."""
+
+        self.received: list[Event] = []
+        """Every event that the page received, in order."""
+
+        self._socket: WebSocket | None = None
+        page.on("websocket", self._watch)
+
+    def press_talk(self) -> None:
+        """Start the call, or hang up."""
+        self.page.locator("#talk").click()
+
+    def type(self, text: str) -> None:
+        """Ask in writing."""
+        self.page.locator("#text").fill(text)
+        self.page.locator("#text").press("Enter")
+
+    def wait_for_phase(self, phase: str, timeout_s: float = 30.0) -> None:
+        """Wait until the page shows that phase of the call.
+
+        Args:
+            phase: `idle`, `connecting`, `waiting`, `listening`, `user`, `thinking` or `agent`.
+            timeout_s: Seconds after which the test fails.
+        """
+        body = self.page.locator(f'body[data-phase="{phase}"]')
+        body.wait_for(state="attached", timeout=timeout_s * 1000)
+
+    def wait_for_problem(self, words: str, timeout_s: float = 15.0) -> None:
+        """Wait until the page says that something is wrong, in words that contain these."""
+        expect(self.page.locator("#problem")).to_contain_text(words, timeout=timeout_s * 1000)
+
+    def wait_for_sent(self, kind: str, timeout_s: float = 15.0) -> Event:
+        """The first event of that type that the page sent, waited for if there is none yet."""
+        return self._wait_for(kind, self.sent, "framesent", timeout_s)
+
+    def wait_for_received(self, kind: str, timeout_s: float = 30.0) -> Event:
+        """The first event of that type that the page received, waited for if there is none yet."""
+        return self._wait_for(kind, self.received, "framereceived", timeout_s)
+
+    def wait_for_heard(self, duration_s: float, timeout_s: float = 30.0) -> bytes:
+        """What the microphone gave: mono PCM16 at 24 kHz, once that many seconds were sent."""
+
+        def is_enough(_: str | bytes) -> bool:
+            return len(self._heard()) >= duration_s * 48_000
+
+        socket = self._current_socket()
+        if not is_enough(b""):
+            socket.wait_for_event("framesent", is_enough, timeout=timeout_s * 1000)
+        return self._heard()
+
+    def wait_for_silence(self, timeout_s: float = 15.0) -> None:
+        """Wait until something was played and nothing is being played any more."""
+        self.page.wait_for_function(_IS_SILENT_AGAIN, timeout=timeout_s * 1000)
+
+    def captions(self) -> list[Caption]:
+        """The log as it is now."""
+        return [
+            Caption(
+                speaker=entry.locator("b").inner_text(),
+                text=entry.locator("span").inner_text(),
+                interrupted="interrupted" in (entry.get_attribute("class") or ""),
+            )
+            for entry in self.page.locator("#log .entry").all()
+        ]
+
+    def played(self) -> bytes:
+        """What the loudspeaker got since the call began: mono PCM16 at 24 kHz, silence included."""
+        return base64.b64decode(cast(str, self.page.evaluate(_PLAYED)))
+
+    def _current_socket(self) -> WebSocket:
+        return self._socket or self.page.wait_for_event("websocket")
+
+    def _heard(self) -> bytes:
+        appended = [e for e in self.sent if e["type"] == "input_audio_buffer.append"]
+        return b"".join(base64.b64decode(cast(str, event["audio"])) for event in appended)
+
+    def _watch(self, socket: WebSocket) -> None:
+        self._socket = socket
+        socket.on("framesent", lambda payload: self.sent.append(_event(payload)))
+        socket.on("framereceived", lambda payload: self.received.append(_event(payload)))
+
+    def _wait_for(
+        self,
+        kind: str,
+        seen: list[Event],
+        frame: Literal["framesent", "framereceived"],
+        timeout_s: float,
+    ) -> Event:
+        socket = self._current_socket()
+        for event in seen:
+            if event["type"] == kind:
+                return event
+
+        def is_that(payload: str | bytes) -> bool:
+            return _event(payload)["type"] == kind
+
+        return _event(socket.wait_for_event(frame, is_that, timeout=timeout_s * 1000))
+
+
+@contextmanager
+def talk_page(
+    url: str,
+    *,
+    microphone: Path | None = None,
+    permission: Permission = "granted",
+    separate_rates: bool = False,
+    width: int = 1280,
+    height: int = 800,
+    colors: Literal["light", "dark"] = "light",
+) -> Generator[TalkPage]:
+    """Open the page in a browser of its own.
+
+    Args:
+        url: Of the conversation server, `http://127.0.0.1:PORT/`.
+        microphone: A WAV file of 48 kHz that the microphone plays once from the moment when the
+            page opens it; None for a machine without microphone.
+        permission: What the user answers when the page asks for the microphone.
+        separate_rates: Whether the browser refuses, as Firefox does, to capture at another
+            rate than the device's.
+        width: Of the window, in CSS pixels, as is `height`.
+        height: See `width`.
+        colors: The user's preferred colour scheme.
+    """
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=_FLAGS + _microphone_flags(microphone, permission)
+        )
+        try:
+            context = browser.new_context(
+                viewport={"width": width, "height": height}, color_scheme=colors
+            )
+            context.add_init_script(_TAP)
+            if separate_rates:
+                context.add_init_script(_SEPARATE_RATES)
+            talk = TalkPage(context.new_page())
+            talk.page.goto(url)
+            yield talk
+        finally:
+            browser.close()
+
+
+def _microphone_flags(microphone: Path | None, permission: Permission) -> list[str]:
+    answer = "" if permission == "granted" else "=deny"
+    flags = [f"--use-fake-ui-for-media-stream{answer}"]
+    if microphone is not None:
+        flags += [
+            "--use-fake-device-for-media-stream",
+            f"--use-file-for-fake-audio-capture={microphone}%noloop",
+        ]
+    return flags
+
+
+def _event(payload: str | bytes) -> Event:
+    return cast(Event, json.loads(payload))
