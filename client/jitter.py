@@ -62,8 +62,8 @@ class JitterBuffer:
 
     @property
     def idle(self) -> bool:
-        """Nothing is left to play and no item is expected to go on."""
-        return self._buffered == 0 and self._open_item is None
+        """All was played, to the silence after it, and no item is expected to go on."""
+        return self._buffered == 0 and self._open_item is None and not self._playing
 
     def push(self, item_id: str, sound: Samples) -> None:
         """Append sound of an item, which stays open until `complete`."""

@@ -45,6 +45,8 @@ def test_a_short_item_plays_at_once_when_it_is_complete():
     assert not pull(jitter).any()
     jitter.complete("item")
     assert pull(jitter).all()
+    assert not jitter.idle
+    pull(jitter)
     assert jitter.idle
 
 

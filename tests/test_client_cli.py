@@ -1,0 +1,253 @@
+"""The command itself, and the programs it starts: found, started, and always ended.
+
+The programs that are started here stand in for the real ones: they listen, answer health
+checks and hold a named pipe open, so that its end tells that all of them have ended.
+"""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+
+from client import cli
+
+ROOT = Path(__file__).parent.parent
+
+STAND_IN = """
+import os, signal, sys
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+class Health(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200 if self.path == "{path}" else 404)
+        self.end_headers()
+
+def main(argv):
+    if "{name}" == os.environ.get("BREAKS"):
+        print("loading")
+        sys.exit("out of memory")
+    if "{name}" == os.environ.get("STUBBORN"):
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    with open(os.environ["ALIVE"], "w") as alive:
+        port = int(argv[argv.index("--port") + 1]) if "--port" in argv else 0
+        listening = HTTPServer(("127.0.0.1", port), Health)
+        print("{name} was given", *argv)
+        print("listening on {scheme}://127.0.0.1:%d/v1{rest}" % listening.server_port)
+        listening.serve_forever()
+"""
+
+
+@dataclass
+class Place:
+    """A folder that holds the command and its stand-ins."""
+
+    folder: Path
+    alive: Path
+    waited_for: list[str] = field(default_factory=list[str])
+
+    def local_server(self):
+        return cli.local_server(lambda what, _: self.waited_for.append(what))
+
+    def logs(self) -> list[Path]:
+        return list(self.folder.glob("tmp/mimo-live-*/*.log"))
+
+    def watch(self) -> Callable[[], None]:
+        """Return a wait for the end of every program started from now on."""
+        # Opened for both, it doesn't wait for a writer; and only then can programs write.
+        pipe = os.open(self.alive, os.O_RDONLY | os.O_NONBLOCK)
+        os.set_blocking(pipe, True)
+
+        def ended() -> None:
+            with open(pipe, "rb") as reading:
+                assert reading.read() == b""
+
+        return ended
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+    for name in ("agent", "client"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    embedded = tmp_path / "server" / "embedded"
+    embedded.mkdir(parents=True)
+    serve = STAND_IN.format(name="serve", path="/healthz", scheme="ws", rest="/realtime")
+    model = STAND_IN.format(name="model", path="/health", scheme="http", rest="")
+    for folder in (tmp_path / "server", embedded):
+        (folder / "__init__.py").touch()
+    (tmp_path / "server" / "app.py").write_text(serve)
+    (embedded / "app.py").write_text(model)
+    (tmp_path / "tmp").mkdir()
+    os.mkfifo(tmp_path / "alive")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ALIVE", str(tmp_path / "alive"))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
+    # Nothing listens on the port of discarded traffic.
+    monkeypatch.setattr(cli, "MODEL_URL", "http://127.0.0.1:9/v1")
+    monkeypatch.setattr(cli, "SERVER_URL", "ws://127.0.0.1:9/v1/realtime")
+    return Place(tmp_path, tmp_path / "alive")
+
+
+@pytest.fixture
+def taken() -> Generator[Callable[[int], int]]:
+    """Make something else answer health checks; returns its port."""
+    servers: list[HTTPServer] = []
+
+    def listen(status: int) -> int:
+        class Other(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                self.send_response(status)
+                self.end_headers()
+
+            def log_message(self, format: str, *args: object) -> None:
+                pass
+
+        servers.append(HTTPServer(("127.0.0.1", 0), Other))
+        threading.Thread(target=servers[-1].serve_forever).start()
+        return servers[-1].server_port
+
+    yield listen
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+def test_help_names_every_program(capsys: pytest.CaptureFixture[str]):
+    assert cli.main(["--help"]) == 0
+    shown = capsys.readouterr().out
+    for name, program in cli.PROGRAMS.items():
+        assert f"  {name}" in shown
+        assert program.summary in shown
+
+
+@pytest.mark.parametrize("words", [[], ["sing"], ["--loud"]])
+def test_an_unknown_command_is_status_2(words: list[str], capsys: pytest.CaptureFixture[str]):
+    assert cli.main(words) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert "choose from: talk, serve, model" in shown.err
+
+
+def test_version_is_one_line(capsys: pytest.CaptureFixture[str]):
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("mimo-live ")
+
+
+def test_a_program_gets_its_words_and_gives_its_status(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "counting.py").write_text("def main(argv): return len(argv)")
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    monkeypatch.setitem(cli.PROGRAMS, "count", cli.Program("counting", "counts"))
+    assert cli.main(["count", "one", "--two", "three"]) == 3
+
+
+def test_ctrl_c_is_status_130_without_a_traceback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    (tmp_path / "interrupted.py").write_text("def main(argv): raise KeyboardInterrupt")
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    monkeypatch.setitem(cli.PROGRAMS, "wait", cli.Program("interrupted", "waits"))
+    assert cli.main(["wait"]) == 130
+    assert capsys.readouterr() == ("", "")
+
+
+def test_talking_imports_nothing_of_the_server():
+    look = (
+        "import sys, client.talk;"
+        "sys.exit(any(name.partition('.')[0] == 'server' for name in sys.modules))"
+    )
+    assert subprocess.run([sys.executable, "-c", look], cwd=ROOT, check=False).returncode == 0
+
+
+def test_what_is_missing_is_started_told_of_each_other_and_ended(place: Place):
+    ended = place.watch()
+    with place.local_server() as url:
+        assert url.startswith("ws://127.0.0.1:")
+        assert url.endswith("/v1/realtime")
+        model, serve = sorted(place.logs())
+        [model_url] = re.findall(r"listening on (\S+)", model.read_text())
+        assert f"serve was given --model-url {model_url}\n" in serve.read_text()
+    ended()
+    assert dict.fromkeys(place.waited_for) == dict.fromkeys(
+        ["starting the speech model", "starting the conversation server"]
+    )
+    assert list((place.folder / "tmp").iterdir()) == []
+
+
+def test_what_runs_already_is_used(
+    place: Place, taken: Callable[[int], int], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(cli, "MODEL_URL", f"http://127.0.0.1:{taken(200)}/v1")
+    server_url = f"ws://127.0.0.1:{taken(200)}/v1/realtime"
+    monkeypatch.setattr(cli, "SERVER_URL", server_url)
+    with place.local_server() as url:
+        assert url == server_url
+    assert place.waited_for == []
+
+
+def test_a_port_that_something_else_took_is_left_to_it(
+    place: Place, taken: Callable[[int], int], monkeypatch: pytest.MonkeyPatch
+):
+    port = taken(404)
+    monkeypatch.setattr(cli, "MODEL_URL", f"http://127.0.0.1:{port}/v1")
+    ended = place.watch()
+    with place.local_server():
+        [model] = place.folder.glob("tmp/mimo-live-*/model.log")
+        assert "model was given --port 0\n" in model.read_text()
+        assert f":{port}/" not in model.read_text()
+    ended()
+
+
+def test_a_program_that_fails_is_told_with_its_last_word_and_its_log(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("BREAKS", "serve")
+    ended = place.watch()
+    with pytest.raises(cli.StartError) as told, place.local_server():
+        pass
+    ended()
+    words = str(told.value)
+    assert words.startswith("the conversation server ended (1): out of memory")
+    [log] = place.folder.glob("tmp/mimo-live-*/serve.log")
+    assert words.endswith(str(log))
+
+
+def test_a_program_that_will_not_end_is_killed(place: Place, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("STUBBORN", "model")
+    monkeypatch.setattr(cli, "GRACE_S", 0.2)
+    ended = place.watch()
+    with place.local_server():
+        pass
+    ended()
+
+
+STARTER = """
+import sys
+from client import cli
+cli.MODEL_URL, cli.SERVER_URL = "http://127.0.0.1:9/v1", "ws://127.0.0.1:9/v1/realtime"
+with cli.local_server(lambda *_: None) as url:
+    print(url, flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("by", [signal.SIGKILL, signal.SIGINT])
+def test_nothing_is_left_behind_however_the_starter_ends(place: Place, by: signal.Signals):
+    ended = place.watch()
+    words = [sys.executable, "-c", STARTER]
+    environment = os.environ | {"TMPDIR": str(place.folder / "tmp")}
+    pipe = subprocess.PIPE
+    with subprocess.Popen(words, stdin=pipe, stdout=pipe, stderr=pipe, env=environment) as starter:
+        assert starter.stdout is not None
+        assert starter.stdout.readline().startswith(b"ws://127.0.0.1:")
+        starter.send_signal(by)
+        starter.wait(20)
+    ended()
