@@ -56,7 +56,7 @@ class Spoken:
         between it and the next piece.
         """
         text = self.transcript or ""
-        if self.heard is None:
+        if self.heard is None or not self.marks:
             return text
         ends = [*self.marks[1:], (len(self.pcm) // SAMPLE_BYTES, len(text))]
         cut = 0

@@ -63,17 +63,45 @@ class AgentSpeaking:
         return max(0.0, self.sent_s - max(0.0, self.playout_ends_at - now))
 
 
-State = Listening | UserSpeaking | Hesitating | Thinking | AgentSpeaking
+@dataclass(frozen=True, slots=True)
+class Overlap:
+    """The user made a sound while the agent speaks; it is being judged."""
+
+    agent: "AgentSpeaking | Thinking"
+    """The agent's side, which goes on meanwhile."""
+    item_id: str
+    decide_at: float
+    """The microphone decides before this; if it sends nothing any more, the sound was nothing."""
+    held_at: float | None = None
+    """When the client stopped playing and kept the rest, if it did."""
+
+
+State = Listening | UserSpeaking | Hesitating | Thinking | AgentSpeaking | Overlap
 
 # --- events ---------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class SpeechStarted:
-    """The user began to speak; `interrupts` says whether that takes the floor from the agent."""
+    """The user began to speak; `interrupts` says whether that may take the floor from the agent."""
 
     item_id: str
     interrupts: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class OverlapSustained:
+    """The sound over the agent's voice goes on, and the client can stop and keep the rest."""
+
+
+@dataclass(frozen=True, slots=True)
+class OverlapInterrupts:
+    """The sound over the agent's voice is the user taking the floor."""
+
+
+@dataclass(frozen=True, slots=True)
+class OverlapPassed:
+    """The sound over the agent's voice was a backchannel, a noise or somebody else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +157,9 @@ class DeadlinePassed:
 
 Event = (
     SpeechStarted
+    | OverlapSustained
+    | OverlapInterrupts
+    | OverlapPassed
     | SpeechPaused
     | SpeechResumed
     | SpeechDropped
@@ -198,4 +229,44 @@ class CutItem:
     heard_s: float
 
 
-Action = RequestReply | AbortReply | CommitItem | OpenResponse | Deliver | CloseResponse | CutItem
+@dataclass(frozen=True, slots=True)
+class Duck:
+    """Lower the agent's voice, on clients that can."""
+
+    response_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Stop playing and keep the rest of what was sent."""
+
+    response_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Restore:
+    """Play on, from the sample where it stopped; what the user said meanwhile is no turn."""
+
+    response_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class AnnounceSpeech:
+    """Tell the client that the user began to speak: what had to be judged is judged."""
+
+    item_id: str
+
+
+Action = (
+    RequestReply
+    | AbortReply
+    | CommitItem
+    | OpenResponse
+    | Deliver
+    | CloseResponse
+    | CutItem
+    | Duck
+    | Hold
+    | Restore
+    | AnnounceSpeech
+)

@@ -6,14 +6,26 @@ It says what happened to the floor, and what the client is told about it.
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from agent import endpointing, events, floor
+from agent import ducking, endpointing, events, floor
 from agent.audio import milliseconds, samples_in
 from agent.conversation import Item, Spoken
-from agent.endpointing import EndOfTurn, Endpointer, Limits, Onset, Pause, Resumption
+from agent.endpointing import (
+    FRAME_SAMPLES,
+    Boundary,
+    EndOfTurn,
+    Endpointer,
+    Limits,
+    Onset,
+    Pause,
+    Resumption,
+)
 from agent.errors import ProtocolError
 from agent.events import ServerEvent
 from agent.input_audio import InputAudio
+from agent.interjection import NEAR_FRAMES, Interjection
 from agent.objects import SemanticVad, ServerVad, TurnDetection
+from agent.overlap import Frame
+from agent.voice import Voice
 
 SHORTEST_COMMIT_MS = 100
 _ONSET_MS = 128
@@ -55,6 +67,9 @@ class Microphone:
         self._longest_ms = longest_ms
         self._buffer = InputAudio()
         self._endpointer = Endpointer()
+        self._voice = Voice()
+        self._interjection = Interjection()
+        self._ignoring = False
         self._item_id = ""
         self._start = 0
         self._pause: int | None = None
@@ -87,20 +102,88 @@ class Microphone:
     def clear(self) -> None:
         """Forget what no turn has taken."""
         self._endpointer.reset()
+        self._interjection.forget()
         self._buffer.drop_before(self._buffer.received)
 
-    def push(self, probability: float, new_id: Callable[[str], str]) -> Iterator[Heard]:
-        """Take the probability of speech in the next 32 ms."""
+    def push(
+        self,
+        probability: float,
+        new_id: Callable[[str], str],
+        audible: bool = False,
+        can_hold: bool = False,
+    ) -> Iterator[Heard]:
+        """Take the probability of speech in the next 32 ms.
+
+        Args:
+            audible: Whether the agent speaks, so that a sound need not be a turn.
+            can_hold: Whether the client can stop playing and keep the rest.
+        """
         detection, limits = self._detection, self._limits
         if detection is None or limits is None:
             return
-        match self._endpointer.push(probability, limits):
-            case Onset(start):
-                self._item_id, self._start, self._pause = new_id("item"), start, None
-                told = events.SpeechStarted(
-                    audio_start_ms=milliseconds(start), item_id=self._item_id
-                )
-                yield floor.SpeechStarted(self._item_id, detection.interrupt_response), told
+        boundary = self._endpointer.push(self._frame(probability).probability, limits)
+        if self._interjection.open:
+            yield from self._judge(boundary, can_hold)
+        elif self._ignoring:
+            yield from self._ignore(boundary, detection, audible, new_id)
+        elif isinstance(boundary, Onset):
+            yield from self._begin(boundary.start, detection, audible, new_id)
+        else:
+            yield from self._follow(boundary, detection, new_id)
+        if not self._endpointer.speaking and not self._interjection.remembered:
+            self._keep_padding(limits)
+
+    def _frame(self, probability: float) -> Frame:
+        start = self._endpointer.now
+        pcm = self._buffer.cut(start, start + FRAME_SAMPLES)
+        frame = self._voice.hear(probability, pcm, self._endpointer.speaking)
+        self._interjection.hear(frame)
+        return frame
+
+    def _begin(
+        self, start: int, detection: TurnDetection, audible: bool, new_id: Callable[[str], str]
+    ) -> Iterator[Heard]:
+        """Somebody begins to speak, or goes on after all; over the agent's voice it is judged."""
+        self._item_id, self._start, self._pause = new_id("item"), start, None
+        self._ignoring = False
+        if audible and detection.interrupt_response:
+            self._start = self._interjection.begin(start)
+            yield floor.SpeechStarted(self._item_id), None
+        else:
+            yield floor.SpeechStarted(self._item_id, detection.interrupt_response), self._started()
+
+    def _judge(self, boundary: Boundary | None, can_hold: bool) -> Iterator[Heard]:
+        usual_db = self._voice.usual_db
+        if isinstance(boundary, Pause | EndOfTurn):
+            yield self._interjection.end(usual_db), None
+            return
+        match self._interjection.judge(usual_db):
+            case floor.OverlapSustained() if not can_hold:
+                pass
+            case None:
+                pass
+            case judged:
+                yield judged, None
+
+    def _ignore(
+        self,
+        boundary: Boundary | None,
+        detection: TurnDetection,
+        audible: bool,
+        new_id: Callable[[str], str],
+    ) -> Iterator[Heard]:
+        """A sound that was passed goes on."""
+        if isinstance(boundary, Pause | EndOfTurn):
+            self._endpointer.reset()
+            self._ignoring = False
+        elif self._interjection.comes_near(self._voice.usual_db):
+            start = self._endpointer.now - NEAR_FRAMES * FRAME_SAMPLES
+            yield from self._begin(start, detection, audible, new_id)
+
+    def _follow(
+        self, boundary: Boundary | None, detection: TurnDetection, new_id: Callable[[str], str]
+    ) -> Iterator[Heard]:
+        match boundary:
             case Pause(end):
                 self._pause = end
                 self.utterance = self._cut(end)
@@ -111,12 +194,37 @@ class Microphone:
             case EndOfTurn(end):
                 # The silence between pause and verdict says nothing: the model need not hear it.
                 self.utterance = self._cut(self._pause or end)
+                self._voice.end()
                 answer = new_id("resp") if detection.create_response else None
                 yield floor.TurnEnded(self._item_id, answer), self._stopped(end)
-            case None:
+            case Onset() | None:
                 pass
-        if not self._endpointer.speaking:
-            self._keep_padding(limits)
+
+    def _started(self) -> ServerEvent:
+        """The latest utterance takes the floor: what the client is told of it."""
+        self._interjection.forget()
+        return events.SpeechStarted(audio_start_ms=milliseconds(self._start), item_id=self._item_id)
+
+    def follow(
+        self, action: floor.Duck | floor.Hold | floor.Restore | floor.AnnounceSpeech, ducks: bool
+    ) -> list[ServerEvent]:
+        """Take what became of a sound over the agent's voice; return what the client is told."""
+        match action:
+            case floor.AnnounceSpeech():
+                return [self._started()]
+            case floor.Restore():
+                self._pass_over()
+            case floor.Duck() | floor.Hold():
+                pass
+        return [ducking.told(action)] if ducks else []
+
+    def _pass_over(self) -> None:
+        """The sound over the agent's voice was no turn; it may go on, as talk far away does."""
+        if self._interjection.open:
+            self._interjection.close()
+            self._ignoring = self._endpointer.speaking and not self._interjection.over
+            if not self._ignoring:
+                self._endpointer.reset()
 
     def commit(self, new_id: Callable[[str], str]) -> tuple[Utterance, list[ServerEvent]]:
         """End the turn by hand; return it and what the client is told before.

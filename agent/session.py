@@ -81,6 +81,8 @@ class Session:
         self._utterance = Utterance("", b"")
         self._options: dict[str, ResponseOptions] = {}
         self._response: Response | None = None
+        self.ducks = False
+        """Whether the client can lower its volume, hold what it plays and go on."""
 
     @property
     def deadline(self) -> float | None:
@@ -104,7 +106,8 @@ class Session:
     def hear(self, probability: float, now: float) -> list[Command]:
         """Take the probability of speech in the next frame of the microphone."""
         commands: list[Command] = []
-        for heard, event in self._microphone.push(probability, self._new_id):
+        audible = isinstance(self._floor, floor.AgentSpeaking | floor.Overlap)
+        for heard, event in self._microphone.push(probability, self._new_id, audible, self.ducks):
             commands += [Send(event)] if event else []
             commands += self._step(heard, now)
         return commands
@@ -243,6 +246,8 @@ class Session:
                 return [*map(Send, self._response.created())]
             case floor.Deliver() | floor.CloseResponse() | floor.CutItem():
                 return [*map(Send, self._follow(action))]
+            case floor.Duck() | floor.Hold() | floor.Restore() | floor.AnnounceSpeech():
+                return [*map(Send, self._microphone.follow(action, self.ducks))]
 
     def _follow(
         self, action: floor.Deliver | floor.CloseResponse | floor.CutItem

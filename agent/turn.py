@@ -4,28 +4,29 @@ A reply may be requested while the user only pauses. What it brings is held, unh
 verdict that the turn is over; if the user goes on speaking it is dropped instead.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from agent.audio import seconds
-from agent.errors import InvalidTransitionError, ModelError
+from agent.errors import InvalidTransitionError
 from agent.floor import (
     AbortReply,
     Action,
     AgentSpeaking,
-    CancelWanted,
-    CloseResponse,
+    AnnounceSpeech,
     CommitItem,
-    CutItem,
     DeadlinePassed,
-    Deliver,
     Event,
     FromModel,
     Hesitating,
+    Hold,
     Listening,
     OpenResponse,
-    Reason,
+    Overlap,
+    OverlapInterrupts,
+    OverlapPassed,
+    OverlapSustained,
     ReplyWanted,
     RequestReply,
+    Restore,
     SpeechDropped,
     SpeechPaused,
     SpeechResumed,
@@ -35,22 +36,11 @@ from agent.floor import (
     TurnEnded,
     UserSpeaking,
 )
-from agent.mimo import Ended, Failed, Sound, Text
+from agent.mimo import Failed
+from agent.replying import Patience, Step, ask, interrupt, open_response, while_replying
 
-
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """How long the model may be silent, in seconds."""
-
-    first: float
-    """Until the first output of a reply, the wait for other sessions' replies included."""
-    between: float
-    """Between two outputs."""
-    verdict: float = 3.0
-    """Until a pause counts as the end of the turn if the microphone sends nothing any more."""
-
-
-Step = tuple[State, list[Action]]
+EARLY_ANSWER_S = 0.6
+"""A short sound this close to the end of the agent's voice answers it."""
 
 
 def deadline(state: State) -> float | None:
@@ -64,17 +54,8 @@ def deadline(state: State) -> float | None:
             return state.deadline
         case AgentSpeaking():
             return state.playout_ends_at if state.complete else state.deadline
-
-
-def open_response(state: State) -> str | None:
-    """The response that the client knows of and that isn't over yet."""
-    match state:
-        case Thinking(response_id):
-            return response_id
-        case AgentSpeaking(response_id, complete=False):
-            return response_id
-        case _:
-            return None
+        case Overlap():
+            return _overlap_deadline(state)
 
 
 def _is_late(state: State, event: Event) -> bool:
@@ -98,14 +79,9 @@ def step(state: State, event: Event, now: float, patience: Patience) -> Step:
         case Hesitating():
             return _while_hesitating(state, event, now, patience)
         case Thinking() | AgentSpeaking():
-            return _while_replying(state, event, now, patience)
-
-
-def _ask(response_id: str, now: float, patience: Patience, playing_until: float = 0.0) -> Step:
-    return Thinking(response_id, now + patience.first, playing_until), [
-        OpenResponse(response_id),
-        RequestReply(response_id),
-    ]
+            return while_replying(state, event, now, patience)
+        case Overlap():
+            return _while_overlapping(state, event, now, patience)
 
 
 def _while_the_user_may_speak(
@@ -127,10 +103,10 @@ def _while_the_user_may_speak(
         case _, TurnEnded(item_id, None):
             return Listening(), [CommitItem(item_id)]
         case _, TurnEnded(item_id, str(answer)):
-            thinking, actions = _ask(answer, now, patience)
+            thinking, actions = ask(answer, now, patience)
             return thinking, [CommitItem(item_id), *actions]
         case _, ReplyWanted(response_id):
-            return _ask(response_id, now, patience)
+            return ask(response_id, now, patience)
         case _:
             raise InvalidTransitionError(f"{event} in {state}")
 
@@ -152,9 +128,9 @@ def _while_hesitating(state: Hesitating, event: Event, now: float, patience: Pat
         case TurnEnded() | DeadlinePassed():
             return _release(state, now, patience)
         case ReplyWanted(response_id):
-            thinking, actions = _ask(response_id, now, patience)
+            thinking, actions = ask(response_id, now, patience)
             return thinking, [abort, *actions]
-        case SpeechStarted() | SpeechPaused() | CancelWanted():
+        case _:
             raise InvalidTransitionError(f"{event} in {state}")
 
 
@@ -168,100 +144,57 @@ def _release(state: Hesitating, now: float, patience: Patience) -> Step:
     return floor, actions
 
 
-def _while_replying(
-    state: Thinking | AgentSpeaking, event: Event, now: float, patience: Patience
-) -> Step:
+def _overlap_deadline(state: Overlap) -> float:
+    """While the client holds its sound, playout can't end."""
+    due = deadline(state.agent)
+    return (
+        state.decide_at if due is None or state.held_at is not None else min(due, state.decide_at)
+    )
+
+
+def _while_overlapping(state: Overlap, event: Event, now: float, patience: Patience) -> Step:
+    agent, item_id = state.agent, state.item_id
+    heard_at = now if state.held_at is None else state.held_at
     match event:
-        case FromModel(output=Text() | Sound() as output):
-            return _deliver(state, output, now, patience)
-        case FromModel(output=Ended()):
-            return _close(state, None, now, patience)
-        case FromModel(output=Failed(error)):
-            return _close(state, error, now, patience)
-        case SpeechStarted(item_id, interrupts=True):
-            return UserSpeaking(item_id), _interrupt(state, now)
-        case TurnEnded(item_id, answer):
-            return _queue(state, item_id, answer, now, patience)
-        case ReplyWanted(response_id) if open_response(state) is None:
-            return _ask(response_id, now, patience, state.playout_ends_at)
-        case CancelWanted() if open_response(state):
-            floor, actions = _close(state, "client_cancelled", now, patience)
-            return floor, [AbortReply(state.response_id), *actions]
-        case DeadlinePassed():
-            return _give_up(state, now, patience)
-        case SpeechStarted() | SpeechPaused() | SpeechResumed() | SpeechDropped():
+        case OverlapSustained() if state.held_at is None:
+            return replace(state, held_at=now), [Hold(agent.response_id)]
+        case OverlapPassed() if _is_early_answer(agent, heard_at):
+            return _while_overlapping(state, OverlapInterrupts(), now, patience)
+        case OverlapInterrupts():
+            return UserSpeaking(item_id), [AnnounceSpeech(item_id), *interrupt(agent, heard_at)]
+        case OverlapPassed() | SpeechDropped():
+            return _play_on(state, now), [Restore(agent.response_id)]
+        case DeadlinePassed() if now >= state.decide_at:
+            return _play_on(state, now), [Restore(agent.response_id)]
+        case TurnEnded():
+            after, actions = while_replying(_play_on(state, now), event, now, patience)
+            return after, [Restore(agent.response_id), *actions]
+        case OverlapSustained() | SpeechStarted() | SpeechPaused() | SpeechResumed():
             return state, []
+        case FromModel():
+            return _beside(state, while_replying(agent, event, heard_at, patience))
         case _:
-            raise InvalidTransitionError(f"{event} in {state}")
+            return _beside(state, while_replying(agent, event, now, patience))
 
 
-def _deliver(
-    state: Thinking | AgentSpeaking, output: Text | Sound, now: float, patience: Patience
-) -> Step:
-    deliver: list[Action] = [Deliver(state.response_id, output)]
-    stalls_at = now + patience.between
-    match output:
-        case Text():
-            return replace(state, deadline=stalls_at), deliver
-        case Sound(pcm):
-            sent_s = state.sent_s if isinstance(state, AgentSpeaking) else 0.0
-            return AgentSpeaking(
-                state.response_id,
-                deadline=stalls_at,
-                sent_s=sent_s + seconds(pcm),
-                playout_ends_at=max(now, state.playout_ends_at) + seconds(pcm),
-                queued=state.queued,
-            ), deliver
+def _is_early_answer(agent: AgentSpeaking | Thinking, heard_at: float) -> bool:
+    """Whether the agent had all but finished: a "yes" is an answer then, and no backchannel."""
+    if not isinstance(agent, AgentSpeaking) or not agent.complete:
+        return False
+    return agent.playout_ends_at - heard_at <= EARLY_ANSWER_S
 
 
-def _close(
-    state: Thinking | AgentSpeaking,
-    cause: Reason | ModelError | None,
-    now: float,
-    patience: Patience,
-) -> Step:
-    """The response is over; what was sent of it may go on playing."""
-    close = CloseResponse(state.response_id, cause)
-    if state.queued is not None:
-        thinking, actions = _ask(state.queued, now, patience, state.playout_ends_at)
-        return thinking, [close, *actions]
-    if isinstance(state, AgentSpeaking):
-        return replace(state, complete=True), [close]
-    return Listening(), [close]
+def _beside(state: Overlap, agents: Step) -> Step:
+    """The agent's side took a step; once it is silent, the sound is simply the user speaking."""
+    agent, actions = agents
+    if isinstance(agent, Thinking | AgentSpeaking):
+        return replace(state, agent=agent), actions
+    return UserSpeaking(state.item_id), [*actions, AnnounceSpeech(state.item_id)]
 
 
-def _interrupt(state: Thinking | AgentSpeaking, now: float) -> list[Action]:
-    actions: list[Action] = []
-    if open_response(state):
-        actions += [
-            AbortReply(state.response_id),
-            CloseResponse(state.response_id, "turn_detected"),
-        ]
-    if isinstance(state, AgentSpeaking):
-        actions.append(CutItem(state.response_id, state.heard_s(now)))
-    return actions
-
-
-def _queue(
-    state: Thinking | AgentSpeaking,
-    item_id: str,
-    answer: str | None,
-    now: float,
-    patience: Patience,
-) -> Step:
-    """A turn ended without taking the floor: it is answered when the open response is over."""
-    commit = CommitItem(item_id)
-    if answer is None:
-        return state, [commit]
-    if open_response(state):
-        return replace(state, queued=state.queued or answer), [commit]
-    thinking, actions = _ask(answer, now, patience, state.playout_ends_at)
-    return thinking, [commit, *actions]
-
-
-def _give_up(state: Thinking | AgentSpeaking, now: float, patience: Patience) -> Step:
-    if not open_response(state):
-        return Listening(), []
-    error = ModelError("the model server said nothing for too long", code="model_timeout")
-    floor, actions = _close(state, error, now, patience)
-    return floor, [AbortReply(state.response_id), *actions]
+def _play_on(state: Overlap, now: float) -> AgentSpeaking | Thinking:
+    """What the client held back ends later by as long as it was held."""
+    ends_at = state.agent.playout_ends_at
+    if state.held_at is None or ends_at < state.held_at:
+        return state.agent
+    return replace(state.agent, playout_ends_at=ends_at + now - state.held_at)

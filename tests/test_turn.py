@@ -1,9 +1,9 @@
 """The floor: the state table row by row, and what holds for every conversation."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.audio import RATE, SAMPLE_BYTES
@@ -12,19 +12,27 @@ from agent.floor import (
     AbortReply,
     Action,
     AgentSpeaking,
+    AnnounceSpeech,
     CancelWanted,
     CloseResponse,
     CommitItem,
     CutItem,
     DeadlinePassed,
     Deliver,
+    Duck,
     Event,
     FromModel,
     Hesitating,
+    Hold,
     Listening,
     OpenResponse,
+    Overlap,
+    OverlapInterrupts,
+    OverlapPassed,
+    OverlapSustained,
     ReplyWanted,
     RequestReply,
+    Restore,
     SpeechDropped,
     SpeechPaused,
     SpeechResumed,
@@ -43,10 +51,13 @@ BROKEN = ModelError("broken")
 TIMEOUT_CODE = "model_timeout"
 
 USER = UserSpeaking("item_1")
+USER_2 = UserSpeaking("item_2")
 HESITATING = Hesitating("item_1", "resp_1", 13.0)
 THINKING = Thinking("resp_1", 20.0)
 SPEAKING = AgentSpeaking("resp_1", deadline=15.0, sent_s=3.0, playout_ends_at=12.0)
 PLAYING = AgentSpeaking("resp_1", 15.0, 3.0, 12.0, complete=True)
+OVERLAP = Overlap(SPEAKING, "item_2", decide_at=11.5)
+OVERLAP_COMPLETE = Overlap(PLAYING, "item_2", decide_at=11.5)
 
 ROWS: list[tuple[str, State, Event, State, list[Action]]] = [
     ("the user begins", Listening(), SpeechStarted("item_1"), USER, []),
@@ -88,11 +99,50 @@ ROWS: list[tuple[str, State, Event, State, list[Action]]] = [
     ("when it has played, nobody speaks", PLAYING, DeadlinePassed(), Listening(), []),
     ("speech before the first sound aborts", THINKING, SpeechStarted("item_2"),
      UserSpeaking("item_2"), [AbortReply("resp_1"), CloseResponse("resp_1", "turn_detected")]),
-    ("barge-in aborts and cuts to what was heard", SPEAKING, SpeechStarted("item_2"),
+    ("a sound over the agent's voice ducks it", SPEAKING, SpeechStarted("item_2"), OVERLAP,
+     [Duck("resp_1")]),
+    ("so it does when the response is complete", PLAYING, SpeechStarted("item_2"),
+     OVERLAP_COMPLETE, [Duck("resp_1")]),
+    ("the response goes on meanwhile", OVERLAP, FromModel("resp_1", SECOND),
+     Overlap(AgentSpeaking("resp_1", 15.0, 4.0, 13.0), "item_2", 11.5),
+     [Deliver("resp_1", SECOND)]),
+    ("and may be completed", OVERLAP, FromModel("resp_1", Ended()), OVERLAP_COMPLETE,
+     [CloseResponse("resp_1")]),
+    ("barge-in aborts and cuts to what was heard", OVERLAP, OverlapInterrupts(),
      UserSpeaking("item_2"),
-     [AbortReply("resp_1"), CloseResponse("resp_1", "turn_detected"), CutItem("resp_1", 1.0)]),
-    ("barge-in into a complete response only cuts", PLAYING, SpeechStarted("item_2"),
-     UserSpeaking("item_2"), [CutItem("resp_1", 1.0)]),
+     [AnnounceSpeech("item_2"), AbortReply("resp_1"), CloseResponse("resp_1", "turn_detected"),
+      CutItem("resp_1", 1.0)]),
+    ("barge-in into a complete response only cuts", OVERLAP_COMPLETE, OverlapInterrupts(),
+     UserSpeaking("item_2"), [AnnounceSpeech("item_2"), CutItem("resp_1", 1.0)]),
+    ("a backchannel changes nothing", OVERLAP, OverlapPassed(), SPEAKING, [Restore("resp_1")]),
+    ("unless the agent has all but finished",
+     replace(OVERLAP_COMPLETE, agent=replace(PLAYING, playout_ends_at=10.5)), OverlapPassed(),
+     USER_2, [AnnounceSpeech("item_2"), CutItem("resp_1", 2.5)]),
+    ("a sound that goes on is listened to", OVERLAP, OverlapSustained(),
+     replace(OVERLAP, held_at=10.0), [Hold("resp_1")]),
+    ("what plays is kept then", replace(OVERLAP, held_at=9.5), OverlapPassed(),
+     replace(SPEAKING, playout_ends_at=12.5), [Restore("resp_1")]),
+    ("and is cut where it was stopped", replace(OVERLAP_COMPLETE, held_at=9.5),
+     OverlapInterrupts(), UserSpeaking("item_2"),
+     [AnnounceSpeech("item_2"), CutItem("resp_1", 0.5)]),
+    ("what comes meanwhile plays after what is kept", replace(OVERLAP, held_at=9.5),
+     FromModel("resp_1", SECOND),
+     Overlap(AgentSpeaking("resp_1", 14.5, 4.0, 13.0), "item_2", 11.5, held_at=9.5),
+     [Deliver("resp_1", SECOND)]),
+    ("a microphone that went dead said nothing", replace(OVERLAP, decide_at=10.0),
+     DeadlinePassed(), SPEAKING, [Restore("resp_1")]),
+    ("once the agent has finished, the sound is the user speaking",
+     replace(OVERLAP_COMPLETE, agent=replace(PLAYING, playout_ends_at=10.0)), DeadlinePassed(),
+     UserSpeaking("item_2"), [AnnounceSpeech("item_2")]),
+    ("so it is when the response failed unheard",
+     Overlap(THINKING, "item_2", 11.5), FromModel("resp_1", Failed(BROKEN)),
+     UserSpeaking("item_2"), [CloseResponse("resp_1", BROKEN), AnnounceSpeech("item_2")]),
+    ("a commit while it is judged is a turn", OVERLAP, TurnEnded("item_2", None), SPEAKING,
+     [Restore("resp_1"), CommitItem("item_2")]),
+    ("a cleared buffer drops what is judged", OVERLAP, SpeechDropped(), SPEAKING,
+     [Restore("resp_1")]),
+    ("the client cancels while it is judged", OVERLAP, CancelWanted(), OVERLAP_COMPLETE,
+     [AbortReply("resp_1"), CloseResponse("resp_1", "client_cancelled")]),
     ("speech that may not interrupt does not", SPEAKING,
      SpeechStarted("item_2", interrupts=False), SPEAKING, []),
     ("its turn is answered afterwards", THINKING, TurnEnded("item_2", "resp_2"),
@@ -160,13 +210,19 @@ class Conversation:
     def event(self, choice: str) -> Event | None:
         """The event of that name, if the session could have it now."""
         state, hesitating = self.state, isinstance(self.state, Hesitating)
-        user = state.item_id if isinstance(state, UserSpeaking | Hesitating) else None
+        user = state.item_id if isinstance(state, UserSpeaking | Hesitating | Overlap) else None
         reply = state.response_id if isinstance(state, Hesitating) else open_response(state)
         match choice:
             case "start" if user is None:
                 return SpeechStarted(self.new("item"))
             case "murmur" if user is None and not isinstance(state, Listening):
                 return SpeechStarted(self.new("item"), interrupts=False)
+            case "sustain" if isinstance(state, Overlap):
+                return OverlapSustained()
+            case "interrupt" if isinstance(state, Overlap):
+                return OverlapInterrupts()
+            case "pass" if isinstance(state, Overlap):
+                return OverlapPassed()
             case "pause" if isinstance(state, UserSpeaking):
                 return SpeechPaused(self.new("resp"))
             case "resume" if hesitating:
@@ -190,13 +246,20 @@ class Conversation:
                 return None
 
     def take(self, event: Event) -> None:
+        if isinstance(self.state, Hesitating) and isinstance(event, FromModel):
+            match event.output:
+                case Failed():
+                    self.dead.add(event.response_id)
+                case _:
+                    pass
         self.state, actions = step(self.state, event, self.now, PATIENCE)
         for action in actions:
             self.check(action)
         assert len(self.opened) - len(self.closed) == (open_response(self.state) is not None)
         assert isinstance(self.state, Listening | UserSpeaking) or deadline(self.state) is not None
-        if isinstance(self.state, AgentSpeaking):
-            assert 0 <= self.state.heard_s(self.now) <= self.state.sent_s
+        agent = self.state.agent if isinstance(self.state, Overlap) else self.state
+        if isinstance(agent, AgentSpeaking):
+            assert 0 <= agent.heard_s(self.now) <= agent.sent_s
 
     def check(self, action: Action) -> None:
         match action:
@@ -221,18 +284,25 @@ class Conversation:
                 self.dead.add(response_id)
             case CutItem(response_id, heard_s):
                 assert 0 <= heard_s <= self.sent_s[response_id]
+            case Duck(response_id) | Hold(response_id) | Restore(response_id):
+                assert response_id in self.opened
+            case AnnounceSpeech(item_id):
+                assert isinstance(self.state, UserSpeaking)
+                assert self.state.item_id == item_id
             case CommitItem():
                 pass
 
 
 MOVES = [
-    *("start", "murmur", "pause", "resume", "drop", "end", "end unanswered", "want", "cancel"),
-    *("text", "sound", "done", "fail", "late"),
+    *("start", "murmur", "sustain", "interrupt", "pass", "pause", "resume", "drop", "end"),
+    *("end unanswered", "want", "cancel", "text", "sound", "done", "fail", "late"),
 ]
 
 
-@given(st.lists(st.tuples(st.sampled_from(MOVES), st.floats(0, 4)), max_size=60))
-def test_every_conversation_keeps_the_rules(moves: list[tuple[str, float]]):
+@settings(max_examples=10_000, deadline=None)
+@given(st.binary(max_size=80))
+def test_every_conversation_keeps_the_rules(script: bytes):
+    """Two bytes make a move: which, and after how many 64ths of a second."""
     conversation = Conversation()
-    for choice, pause_s in moves:
-        conversation.move(choice, pause_s)
+    for which, wait in zip(script[::2], script[1::2], strict=False):
+        conversation.move(MOVES[which % len(MOVES)], wait / 64)

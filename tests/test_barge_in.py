@@ -1,0 +1,98 @@
+"""Recorded sounds over the agent's voice, through the real detector, on virtual time."""
+
+import numpy as np
+import pytest
+
+from agent import ducking, events
+from agent.audio import RATE
+from agent.objects import ServerVad
+from tests.scene import Scene, clip, conversation, silence
+
+QUESTION_S = clip("weather_question.wav").size / RATE
+OVER_IT_S = 0.5 + QUESTION_S + 2.5
+"""When the sound begins: the agent has been speaking for more than a second."""
+
+INTERRUPTIONS = [
+    *("hi_how_are_you.wav", "weather_question.wav", "LJ001-0002.wav", "LJ001-0004.wav"),
+    *("LJ001-0008.wav", "complete_real_1.wav", "complete_synthetic_2.wav", "help_me.wav"),
+]
+BACKCHANNELS = ["backchannel_synthetic_2.wav", "yes.wav"]
+NOISES = ["car_horn.wav", "dog_bark.wav", "ringing_phone.wav"]
+
+
+@pytest.mark.parametrize("name", INTERRUPTIONS)
+def test_a_real_interruption_takes_the_floor(name: str):
+    scene = conversation(clip(name))
+    assert scene.interrupted
+    [held, *_] = scene.times(ducking.Held)
+    [_, announced, *_] = scene.times(events.SpeechStarted)
+    assert held < announced
+    assert not [at for at in scene.times(events.AudioDelta) if announced < at < announced + 0.5]
+
+
+@pytest.mark.parametrize("name", BACKCHANNELS)
+def test_a_backchannel_is_talked_through(name: str):
+    scene = conversation(clip(name))
+    assert not scene.interrupted
+    assert len(scene.times(ducking.Ducked)) == len(scene.times(ducking.Restored)) >= 1
+
+
+@pytest.mark.parametrize("name", NOISES)
+def test_a_noise_is_talked_through(name: str):
+    assert not conversation(clip(name)).interrupted
+
+
+def test_talk_in_the_background_is_talked_through():
+    scene = conversation(clip("people_talking.wav", -33.0))
+    assert not scene.interrupted
+
+
+def test_speech_is_announced_with_its_true_onset():
+    scene = conversation(clip("weather_question.wav"))
+    [_, started] = [e for _, e in scene.told if isinstance(e, events.SpeechStarted)]
+    assert OVER_IT_S * 1000 - 450 < started.audio_start_ms < OVER_IT_S * 1000 - 200
+
+
+def test_a_client_that_cannot_duck_is_told_of_interruptions_only():
+    yielded = conversation(clip("weather_question.wav"), ducks=False)
+    assert yielded.interrupted
+    passed = conversation(clip("backchannel_synthetic_2.wav"), ducks=False)
+    assert not passed.interrupted
+    for scene in (yielded, passed):
+        assert not scene.times(ducking.Ducked) + scene.times(ducking.Held)
+        assert not scene.times(ducking.Restored)
+
+
+def test_no_before_what_is_not_wanted_interrupts_with_its_first_word():
+    word, rest = clip("no.wav")[: int(0.5 * RATE)], clip("weather_question.wav")
+    scene = conversation(np.concatenate((word, silence(0.3), rest)))
+    started = [e for _, e in scene.told if isinstance(e, events.SpeechStarted)]
+    assert len(started) == 2
+    assert started[1].audio_start_ms < OVER_IT_S * 1000
+
+
+def test_what_was_not_heard_is_not_in_the_next_prompt():
+    scene = conversation(clip("weather_question.wav"))
+    [held, *_] = scene.times(ducking.Held)
+    first_sound = scene.times(events.AudioDelta)[0]
+    *_, answer, _ = scene.asked[-1].messages
+    assert len(answer.pcm) / 2 / RATE == pytest.approx(held - first_sound, abs=0.002)
+
+
+def test_a_client_may_forbid_interruptions():
+    scene = Scene(ServerVad(interrupt_response=False))
+    question = np.concatenate((silence(0.5), clip("weather_question.wav"), silence(2.5)))
+    scene.play(question).play(clip("weather_question.wav")).play(silence(8.0))
+    assert not scene.times(ducking.Ducked)
+    done = [e.response.status for _, e in scene.told if isinstance(e, events.ResponseDone)]
+    assert done[0] == "completed"
+    assert len(scene.asked) == 2
+
+
+def test_a_short_answer_that_comes_early_is_a_turn():
+    scene = Scene(reply_s=2.4)
+    scene.play(np.concatenate((silence(0.5), clip("weather_question.wav"), silence(2.0))))
+    playout_ends_at = scene.times(events.AudioDelta)[0] + 2.4
+    scene.play(silence(playout_ends_at - 0.2 - scene.now)).play(clip("yes.wav")).play(silence(2.0))
+    assert scene.interrupted
+    assert len(scene.times(events.Committed)) == 2
