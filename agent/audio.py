@@ -91,12 +91,14 @@ def _to_pcm16(sound: npt.NDArray[np.float64]) -> bytes:
 class Resampler:
     """Changes the rate of a stream; frames may have any length and any cut.
 
-    Holds back a few milliseconds that later samples still shape; `finish` returns them.
+    Holds back up to 35 ms that later samples still shape; `finish` returns them. A quick one holds
+    back nothing, for ears that don't mind a little distortion.
     """
 
-    def __init__(self, from_rate: int, to_rate: int):
+    def __init__(self, from_rate: int, to_rate: int, quick: bool = False):
         self._same = from_rate == to_rate
-        self._stream = soxr.ResampleStream(from_rate, to_rate, 1, dtype="int16")
+        quality = "QQ" if quick else "HQ"
+        self._stream = soxr.ResampleStream(from_rate, to_rate, 1, dtype="int16", quality=quality)
 
     def push(self, pcm: bytes) -> bytes:
         """Take whole samples, return those that are ready (possibly none)."""

@@ -31,6 +31,11 @@ class InputAudio:
         self._first = 0
 
     @property
+    def first(self) -> int:
+        """The first sample that is still here."""
+        return self._first
+
+    @property
     def received(self) -> int:
         """Samples ever received."""
         return self._first + len(self._pcm) // SAMPLE_BYTES

@@ -6,7 +6,7 @@ It says what happened to the floor, and what the client is told about it.
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from agent import ducking, endpointing, events, floor
+from agent import ducking, events, floor
 from agent.audio import milliseconds, samples_in
 from agent.conversation import Item, Spoken
 from agent.endpointing import (
@@ -23,13 +23,14 @@ from agent.errors import ProtocolError
 from agent.events import ServerEvent
 from agent.input_audio import InputAudio
 from agent.interjection import NEAR_FRAMES, Interjection
-from agent.objects import SemanticVad, ServerVad, TurnDetection
+from agent.objects import TurnDetection
 from agent.overlap import Frame
-from agent.voice import Voice
+from agent.voice import REACH_MS, Voice
+from agent.waiting import Waiting
 
 SHORTEST_COMMIT_MS = 100
 _ONSET_MS = 128
-_SEMANTIC_SILENCE_MS = {"low": 1_000, "medium": 600, "auto": 600, "high": 400}
+_SOON_MS = 2_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,18 +42,6 @@ class Utterance:
 
     def item(self) -> Item:
         return Item(self.item_id, "user", [Spoken(bytearray(self.pcm))])
-
-
-def _limits(detection: TurnDetection, early_start_ms: int, longest_ms: int) -> Limits:
-    match detection:
-        case ServerVad():
-            silence_ms, padding_ms = detection.silence_duration_ms, detection.prefix_padding_ms
-            threshold = detection.threshold
-        case SemanticVad():
-            silence_ms, padding_ms = _SEMANTIC_SILENCE_MS[detection.eagerness], 300
-            threshold = 0.5
-    early = early_start_ms if early_start_ms and detection.create_response else silence_ms
-    return endpointing.limits(threshold, padding_ms, early, silence_ms, longest_ms)
 
 
 Heard = tuple[floor.Event, ServerEvent | None]
@@ -73,14 +62,15 @@ class Microphone:
         self._item_id = ""
         self._start = 0
         self._pause: int | None = None
+        self._silent_since: int | None = None
         self._set(detection)
         self.utterance: Utterance | None = None
         """The utterance up to the latest pause or end."""
 
     def _set(self, detection: TurnDetection | None) -> None:
         self._detection = detection
-        self._limits = (
-            _limits(detection, self._early_start_ms, self._longest_ms) if detection else None
+        self._waiting = (
+            Waiting(detection, self._early_start_ms, self._longest_ms) if detection else None
         )
 
     @property
@@ -93,6 +83,8 @@ class Microphone:
         dropped = switched and self._endpointer.speaking
         if switched:
             self._endpointer = Endpointer(self._buffer.received)
+            self._interjection.forget()
+            self._ignoring = False
         self._set(detection)
         return dropped
 
@@ -118,20 +110,22 @@ class Microphone:
             audible: Whether the agent speaks, so that a sound need not be a turn.
             can_hold: Whether the client can stop playing and keep the rest.
         """
-        detection, limits = self._detection, self._limits
-        if detection is None or limits is None:
+        detection, waiting = self._detection, self._waiting
+        if detection is None or waiting is None:
             return
-        boundary = self._endpointer.push(self._frame(probability).probability, limits)
+        boundary = self._endpointer.push(self._frame(probability).probability, waiting.limits)
         if self._interjection.open:
             yield from self._judge(boundary, can_hold)
         elif self._ignoring:
             yield from self._ignore(boundary, detection, audible, new_id)
         elif isinstance(boundary, Onset):
-            yield from self._begin(boundary.start, detection, audible, new_id)
+            reach = samples_in(self._voice.reach_back_ms())
+            start = max(self._buffer.first, boundary.start - reach)
+            yield from self._begin(start, detection, audible, new_id)
         else:
-            yield from self._follow(boundary, detection, new_id)
+            yield from self._follow(boundary, detection, waiting, new_id)
         if not self._endpointer.speaking and not self._interjection.remembered:
-            self._keep_padding(limits)
+            self._keep_padding(waiting.limits)
 
     def _frame(self, probability: float) -> Frame:
         start = self._endpointer.now
@@ -144,13 +138,24 @@ class Microphone:
         self, start: int, detection: TurnDetection, audible: bool, new_id: Callable[[str], str]
     ) -> Iterator[Heard]:
         """Somebody begins to speak, or goes on after all; over the agent's voice it is judged."""
-        self._item_id, self._start, self._pause = new_id("item"), start, None
+        if not audible:
+            self._regret(start)
+        self._item_id, self._start = new_id("item"), start
+        self._pause = None
         self._ignoring = False
         if audible and detection.interrupt_response:
             self._start = self._interjection.begin(start)
             yield floor.SpeechStarted(self._item_id), None
         else:
             yield floor.SpeechStarted(self._item_id, detection.interrupt_response), self._started()
+
+    def _regret(self, start: int) -> None:
+        """Speech that follows an end so soon shows that it was only a pause."""
+        if self._waiting is not None and self._silent_since is not None:
+            silence_ms = milliseconds(start - self._silent_since)
+            if silence_ms < _SOON_MS:
+                self._waiting.go_on(silence_ms)
+        self._silent_since = None
 
     def _judge(self, boundary: Boundary | None, can_hold: bool) -> Iterator[Heard]:
         usual_db = self._voice.usual_db
@@ -181,20 +186,30 @@ class Microphone:
             yield from self._begin(start, detection, audible, new_id)
 
     def _follow(
-        self, boundary: Boundary | None, detection: TurnDetection, new_id: Callable[[str], str]
+        self,
+        boundary: Boundary | None,
+        detection: TurnDetection,
+        waiting: Waiting,
+        new_id: Callable[[str], str],
     ) -> Iterator[Heard]:
         match boundary:
             case Pause(end):
                 self._pause = end
                 self.utterance = self._cut(end)
-                yield floor.SpeechPaused(new_id("resp")), None
+                waiting.pause(self.utterance.pcm)
+                if waiting.early:
+                    yield floor.SpeechPaused(new_id("resp")), None
             case Resumption():
+                paused = self._endpointer.now - (self._pause or 0) + waiting.limits.pause
+                waiting.go_on(milliseconds(paused))
                 self._pause = None
                 yield floor.SpeechResumed(), None
             case EndOfTurn(end):
                 # The silence between pause and verdict says nothing: the model need not hear it.
                 self.utterance = self._cut(self._pause or end)
                 self._voice.end()
+                self._silent_since = end - waiting.limits.silence
+                waiting.begin()
                 answer = new_id("resp") if detection.create_response else None
                 yield floor.TurnEnded(self._item_id, answer), self._stopped(end)
             case Onset() | None:
@@ -259,5 +274,5 @@ class Microphone:
         return events.SpeechStopped(audio_end_ms=milliseconds(end), item_id=self._item_id)
 
     def _keep_padding(self, limits: Limits) -> None:
-        kept = limits.prefix_padding + samples_in(_ONSET_MS)
+        kept = limits.prefix_padding + samples_in(_ONSET_MS + REACH_MS)
         self._buffer.drop_before(self._endpointer.now - kept)

@@ -5,7 +5,7 @@ from collections import deque
 import numpy as np
 
 from agent import overlap
-from agent.overlap import Frame
+from agent.overlap import FRAME_MS, Frame
 
 _SPEECH = 0.5
 _GAP_DB = 30.0
@@ -13,6 +13,11 @@ _PEAK_FALLS_DB = 0.05
 _REMEMBERED_FRAMES = 400
 _LEARNT = 0.3
 _SILENCE_DB = -120.0
+_REACH_FRAMES = 20
+_ONSET_FRAMES = 4
+_REACH_DB = 20.0
+REACH_MS = _REACH_FRAMES * FRAME_MS
+"""How far before its onset a word may have begun."""
 
 
 def level_db(pcm: bytes) -> float:
@@ -28,6 +33,7 @@ class Voice:
 
     def __init__(self) -> None:
         self._frames: deque[Frame] = deque(maxlen=_REMEMBERED_FRAMES)
+        self._lately: deque[float] = deque(maxlen=_REACH_FRAMES + _ONSET_FRAMES)
         self._peak_db = _SILENCE_DB
         self.usual_db: float | None = None
         """The level in the user's turns so far, once there was one."""
@@ -39,6 +45,7 @@ class Voice:
         at once.
         """
         level = level_db(pcm)
+        self._lately.append(level)
         if not speaking:
             self._frames.clear()
             self._peak_db = _SILENCE_DB
@@ -49,6 +56,18 @@ class Voice:
         frame = Frame(probability, level)
         self._frames.append(frame)
         return frame
+
+    def reach_back_ms(self) -> int:
+        """How long before an onset noticed just now its word was audible already.
+
+        A detector may be unsure of the first syllable; the sound itself goes back without a gap.
+        """
+        *before, _, _, _, _ = [*[_SILENCE_DB] * _ONSET_FRAMES, *self._lately]
+        audible = max(list(self._lately)[-_ONSET_FRAMES:]) - _REACH_DB
+        count = 0
+        while count < len(before) and before[-1 - count] > audible:
+            count += 1
+        return count * FRAME_MS
 
     def end(self) -> None:
         """The utterance was a turn: this is how the user speaks."""

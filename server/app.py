@@ -19,7 +19,7 @@ from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
 from agent.errors import SettingsError
-from agent.objects import Audio, AudioInput, ServerVad, SessionConfig
+from agent.objects import Audio, AudioInput, SemanticVad, ServerVad, SessionConfig
 from agent.session import Session, Timing
 from agent.turn import Patience
 from server import settings as configuration
@@ -87,7 +87,11 @@ def _config(settings: Settings, session_id: str, socket: ServerConnection) -> Se
     turn = settings.turn
     path = socket.request.path if socket.request else ""
     asked = parse_qs(urlsplit(path).query).get("model", [settings.model.name])
-    detection = ServerVad(turn.threshold, turn.prefix_padding_ms, turn.silence_duration_ms)
+    detection = (
+        ServerVad(turn.threshold, turn.prefix_padding_ms, turn.silence_duration_ms)
+        if turn.policy == "server_vad"
+        else SemanticVad(turn.eagerness)
+    )
     return SessionConfig(
         id=session_id,
         model=asked[0],

@@ -35,11 +35,13 @@ class Transcription(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Turn(Struct, frozen=True, forbid_unknown_fields=True):
+    policy: Literal["semantic_vad", "server_vad"] = "semantic_vad"
+    eagerness: Literal["low", "medium", "high", "auto"] = "auto"
     vad: Literal["silero", "webrtc"] = "silero"
     threshold: Annotated[float, Meta(gt=0, lt=1)] = 0.5
     prefix_padding_ms: Annotated[int, Meta(ge=0, le=5_000)] = 300
     silence_duration_ms: Annotated[int, Meta(ge=100, le=10_000)] = 500
-    early_start_ms: Annotated[int, Meta(ge=0, le=10_000)] = 200
+    early_start_ms: Annotated[int, Meta(ge=0, le=10_000)] = 160
     longest_turn_ms: Annotated[int, Meta(ge=1_000, le=600_000)] = 300_000
 
 

@@ -43,7 +43,7 @@ class Silero:
     """
 
     def __init__(self) -> None:
-        self._resampler = Resampler(RATE, _RATE)
+        self._resampler = Resampler(RATE, _RATE, quick=True)
         self._framer = Framer(_FRAME * 2)
         self._context = np.zeros(_CONTEXT, np.float32)
         self._state = np.zeros((2, 1, 128), np.float32)
@@ -81,7 +81,7 @@ class WebRtc:
     _PART = _RATE // 100 * 2
 
     def __init__(self) -> None:
-        self._resampler = Resampler(RATE, _RATE)
+        self._resampler = Resampler(RATE, _RATE, quick=True)
         self._framer = Framer(_FRAME * 2)
         self._vad = webrtcvad.Vad(2)
 

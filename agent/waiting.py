@@ -1,0 +1,52 @@
+"""Waiting for the end of a turn: the limits that hold now, after what was said."""
+
+from dataclasses import replace
+
+from agent import endpointing
+from agent.audio import RATE, SAMPLE_BYTES, samples_in
+from agent.endpointing import Limits
+from agent.objects import SemanticVad, ServerVad, TurnDetection
+from agent.prosody import LOOKED_AT_S, ending
+from agent.verdict import Pausing, longest_wait_ms, silence_wanted_ms
+
+_PAUSE_MS = 160
+_LOOKED_AT_BYTES = int(LOOKED_AT_S * RATE) * SAMPLE_BYTES
+
+
+def _limits(detection: TurnDetection, early_start_ms: int, longest_ms: int) -> Limits:
+    match detection:
+        case ServerVad(threshold=threshold, prefix_padding_ms=padding_ms):
+            silence_ms = detection.silence_duration_ms
+            pause_ms = early_start_ms or silence_ms
+        case SemanticVad(eagerness=eagerness):
+            threshold, padding_ms = 0.5, 300
+            silence_ms, pause_ms = longest_wait_ms(eagerness), early_start_ms or _PAUSE_MS
+    return endpointing.limits(threshold, padding_ms, pause_ms, silence_ms, longest_ms)
+
+
+class Waiting:
+    """Waits for the ends of one speaker's turns."""
+
+    def __init__(self, detection: TurnDetection, early_start_ms: int, longest_ms: int):
+        self._detection = detection
+        self._asked = _limits(detection, early_start_ms, longest_ms)
+        self._pausing = Pausing()
+        self.early = early_start_ms > 0 and detection.create_response
+        """Whether a reply is prepared in a pause."""
+        self.limits = self._asked
+
+    def begin(self) -> None:
+        """A turn begins or is over."""
+        self.limits = self._asked
+
+    def pause(self, pcm: bytes) -> None:
+        """The speaker has paused after saying this: mono PCM16 at 24 kHz, the pause included."""
+        if isinstance(self._detection, SemanticVad):
+            end = ending(pcm[-_LOOKED_AT_BYTES:])
+            wanted_ms = silence_wanted_ms(end, self._pausing, self._detection.eagerness)
+            self.limits = replace(self._asked, silence=samples_in(wanted_ms))
+
+    def go_on(self, silence_ms: int) -> None:
+        """The speaker went on after all."""
+        self._pausing = self._pausing.resumed(silence_ms)
+        self.limits = self._asked
