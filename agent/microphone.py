@@ -127,10 +127,14 @@ class Microphone:
         if not self._endpointer.speaking and not self._interjection.remembered:
             self._keep_padding(waiting.limits)
 
-    def _frame(self, probability: float) -> Frame:
+    @property
+    def next_frame(self) -> bytes:
+        """The sound that the next probability is about."""
         start = self._endpointer.now
-        pcm = self._buffer.cut(start, start + FRAME_SAMPLES)
-        frame = self._voice.hear(probability, pcm, self._endpointer.speaking)
+        return self._buffer.cut(start, start + FRAME_SAMPLES)
+
+    def _frame(self, probability: float) -> Frame:
+        frame = self._voice.hear(probability, self.next_frame, self._endpointer.speaking)
         self._interjection.hear(frame)
         return frame
 

@@ -11,6 +11,7 @@ from msgspec import UNSET
 
 from agent import events, floor, protocol, turn
 from agent.conversation import Conversation, item_from
+from agent.echo import EchoGuard
 from agent.errors import ProtocolError
 from agent.events import ErrorDetail, ServerEvent
 from agent.input_audio import decode_base64
@@ -19,6 +20,7 @@ from agent.microphone import Microphone, Utterance
 from agent.mimo import ChatMessage, Output
 from agent.objects import InputAudio, Modality, OutputAudio, ResponseOptions, SessionConfig
 from agent.response import Response
+from agent.timing import Timing
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,16 +58,6 @@ class Transcribe:
 Command = Send | AskModel | AbortModel | Transcribe
 
 
-@dataclass(frozen=True, slots=True)
-class Timing:
-    """What the operator decides about turn-taking."""
-
-    patience: turn.Patience
-    early_start_ms: int
-    """Silence after which a reply is prepared, unheard; 0 never."""
-    longest_turn_ms: int
-
-
 class Session:
     """One client's session; its methods return what is to be done, in order."""
 
@@ -81,6 +73,7 @@ class Session:
         self._utterance = Utterance("", b"")
         self._options: dict[str, ResponseOptions] = {}
         self._response: Response | None = None
+        self._guard = EchoGuard()
         self.ducks = False
         """Whether the client can lower its volume, hold what it plays and go on."""
 
@@ -106,6 +99,8 @@ class Session:
     def hear(self, probability: float, now: float) -> list[Command]:
         """Take the probability of speech in the next frame of the microphone."""
         commands: list[Command] = []
+        if self._timing.echo_guard:
+            probability *= 1 - self._guard.explain(self._microphone.next_frame, now)
         audible = isinstance(self._floor, floor.AgentSpeaking | floor.Overlap)
         for heard, event in self._microphone.push(probability, self._new_id, audible, self.ducks):
             commands += [Send(event)] if event else []
@@ -230,6 +225,8 @@ class Session:
         ):
             return []
         self._floor, actions = turn.step(self._floor, event, now, self._timing.patience)
+        for action in actions:
+            self._guard.follow(action, now)
         return [command for action in actions for command in self._perform(action)]
 
     def _perform(self, action: floor.Action) -> list[Command]:

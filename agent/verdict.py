@@ -11,7 +11,6 @@ from agent.prosody import Ending
 Eagerness = Literal["low", "medium", "high", "auto"]
 
 _FALLEN_OCTAVES = 0.24
-_HELD_MS = 80
 _DRAWN_OUT_MS = 240
 _REMEMBERED = 0.85
 _ROOM = 1.2
@@ -54,7 +53,7 @@ def longest_wait_ms(eagerness: Eagerness) -> int:
 def silence_wanted_ms(ending: Ending, pausing: Pausing, eagerness: Eagerness) -> int:
     """Return the silence after which the turn is over."""
     waits = _WAITS[eagerness]
-    if ending.fall_octaves >= _FALLEN_OCTAVES and ending.flat_ms < _HELD_MS:
+    if ending.fall_octaves >= _FALLEN_OCTAVES:
         return waits.finished
     sounds = waits.unfinished if ending.flat_ms >= _DRAWN_OUT_MS else waits.unclear
     return min(waits.most, max(sounds, int(_ROOM * pausing.longest_ms)))

@@ -76,7 +76,7 @@ class App:
             settings.model.between_outputs_timeout_ms / 1000,
         )
         turn = settings.turn
-        timing = Timing(patience, turn.early_start_ms, turn.longest_turn_ms)
+        timing = Timing(patience, turn.early_start_ms, turn.longest_turn_ms, turn.echo_guard)
         config = _config(settings, session_id, socket)
         vad = detector(turn.vad)
         await Connection(socket, Session(config, timing, new_id), self._model, vad).run()

@@ -42,6 +42,7 @@ class Turn(Struct, frozen=True, forbid_unknown_fields=True):
     prefix_padding_ms: Annotated[int, Meta(ge=0, le=5_000)] = 300
     silence_duration_ms: Annotated[int, Meta(ge=100, le=10_000)] = 500
     early_start_ms: Annotated[int, Meta(ge=0, le=10_000)] = 160
+    echo_guard: bool = True
     longest_turn_ms: Annotated[int, Meta(ge=1_000, le=600_000)] = 300_000
 
 

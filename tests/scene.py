@@ -64,6 +64,16 @@ def config(detection: TurnDetection) -> SessionConfig:
     )
 
 
+def pcm16(sound: Pcm) -> bytes:
+    return np.clip(np.rint(sound * 2**15), -(2**15), 2**15 - 1).astype("<i2").tobytes()
+
+
+def _sum(one: bytes, other: bytes) -> bytes:
+    total = np.frombuffer(one, "<i2").astype(np.int32)
+    total[: len(other) // 2] += np.frombuffer(other, "<i2")[: total.size]
+    return np.clip(total, -(2**15), 2**15 - 1).astype("<i2").tobytes()
+
+
 @dataclass
 class Scene:
     """One session; `first_s` after a request comes sound, faster than it plays, until `reply_s`."""
@@ -73,11 +83,16 @@ class Scene:
     reply_s: float = 8.0
     early_start_ms: int = 160
     ducks: bool = True
+    says: bytes = b""
+    """What the agent says instead of silence: PCM16 at 24 kHz."""
+    echo: bytes | None = None
+    """What comes of the agent's voice into the microphone, from its first sound on."""
+    guard: bool = True
     told: list[tuple[float, ServerEvent]] = field(default_factory=list[tuple[float, ServerEvent]])
     asked: list[AskModel] = field(default_factory=list[AskModel])
 
     def __post_init__(self) -> None:
-        timing = Timing(Patience(30.0, 10.0), self.early_start_ms, 300_000)
+        timing = Timing(Patience(30.0, 10.0), self.early_start_ms, 300_000, self.guard)
         self._ids = 0
         self.session = Session(config(self.detection), timing, self._new_id)
         self.session.ducks = self.ducks
@@ -92,12 +107,20 @@ class Scene:
 
     def play(self, sound: Pcm) -> "Scene":
         """Let the microphone hear a sound."""
-        pcm = np.clip(np.rint(sound * 2**15), -(2**15), 2**15 - 1).astype("<i2").tobytes()
+        pcm = pcm16(sound)
         size = FRAME_SAMPLES * 2
         for start in range(0, len(pcm), size):
             self._until(self.now + FRAME_SAMPLES / RATE)
-            self._hear(pcm[start : start + size])
+            self._hear(_sum(pcm[start : start + size], self._echo(self.now)))
         return self
+
+    def _echo(self, end: float) -> bytes:
+        """What the loudspeaker adds to the frame that ends now."""
+        if self.echo is None or not self.times(events.AudioDelta):
+            return b""
+        late_s = end - FRAME_SAMPLES / RATE - self.times(events.AudioDelta)[0]
+        start = max(0, int(late_s * RATE))
+        return self.echo[start * 2 :][: FRAME_SAMPLES * 2]
 
     def _hear(self, pcm: bytes) -> None:
         event = InputAudioAppend(audio=base64.b64encode(pcm).decode())
@@ -140,7 +163,8 @@ class Scene:
     def _reply(self, response_id: str) -> Iterator[tuple[float, str, Output]]:
         chunks = round(self.reply_s / 0.48)
         for index in range(chunks):
-            yield self.now + self.first_s + 0.2 * index, response_id, CHUNK
+            chunk = self.says[index * len(CHUNK.pcm) :][: len(CHUNK.pcm)] or CHUNK.pcm
+            yield self.now + self.first_s + 0.2 * index, response_id, Sound(chunk)
         yield self.now + self.first_s + 0.2 * chunks, response_id, Ended()
 
     def times(self, kind: type[ServerEvent]) -> list[float]:

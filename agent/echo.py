@@ -1,0 +1,216 @@
+"""The agent's own voice in the microphone: how much of what is heard it explains.
+
+A microphone without echo cancellation hears the loudspeaker, later, weaker and coloured by the
+room. Powers in 16 bands are compared, not waveforms: they survive an unknown delay that changes
+with every response, and a loudspeaker that distorts. The delay is where the two vary together;
+how much weaker each band arrives is what it mostly was of late; whatever is louder than that is
+somebody else.
+"""
+
+import numpy as np
+import numpy.typing as npt
+
+from agent import floor
+from agent.audio import RATE, SAMPLE_BYTES, seconds
+from agent.mimo import Sound
+
+Bands = npt.NDArray[np.float32]
+
+_HOP = 256
+_FFT = 512
+_HOP_S = _HOP / RATE
+_BANDS = 16
+_WINDOW = 64
+_FEWEST = 16
+_DELAYS = 60
+_FLOOR = -7.0
+_ACTIVE = -5.5
+_DIES_AWAY = 0.16
+_MARGIN = 0.8
+_RECENT = 9
+_LOUD = 2.5
+_CREEP_S = 1e-5
+_LEARNING = 0.1
+_USUAL_QUANTILE = 0.5
+_SURE, _UNSURE = 0.5, 0.3
+
+
+def _filters() -> Bands:
+    """Which of the 257 bins belongs to which band, from 150 to 6000 Hz; shape (257, 16)."""
+    edges = np.geomspace(150.0, 6_000.0, _BANDS + 1)
+    hertz = np.fft.rfftfreq(_FFT, 1 / RATE)[:, None]
+    return ((hertz >= edges[:-1]) & (hertz < edges[1:])).astype(np.float32)
+
+
+_FILTERS = _filters()
+_HANN = np.hanning(_FFT).astype(np.float32)
+
+
+def _samples(pcm: bytes) -> Bands:
+    return np.frombuffer(pcm, "<i2").astype(np.float32) / np.float32(2**15)
+
+
+def _bands(sound: Bands) -> Bands:
+    """The logarithm of the power in each band, for every hop but the first; shape (hops, 16)."""
+    frames = np.lib.stride_tricks.sliding_window_view(sound, _FFT)[::_HOP]
+    power = np.abs(np.fft.rfft(frames * _HANN, axis=1)) ** 2 / _FFT
+    return np.log10(power.astype(np.float32) @ _FILTERS + 10**_FLOOR)
+
+
+class EchoGuard:
+    """Compares one microphone with what its client plays."""
+
+    def __init__(self) -> None:
+        self._playing = _Playing()
+        self._heard = np.zeros((0, _BANDS), np.float32)
+        self._tail = np.zeros(_HOP, np.float32)
+        self._received = 0
+        self._anchor: float | None = None
+        self._likeness = np.zeros(_DELAYS, np.float32)
+        self._compared = 0
+        self._gain = np.zeros(_BANDS, np.float32)
+        self._ends_at = 0.0
+        self._held_at: float | None = None
+
+    def follow(self, action: floor.Action, now: float) -> None:
+        """Take what is done about the agent's voice."""
+        match action:
+            case floor.Deliver(output=Sound(pcm)):
+                self.play(pcm, now)
+            case floor.Hold():
+                self._held_at = now
+            case floor.Restore() if self._held_at is not None:
+                self._playing.delay(_hop(self._held_at), _hop(now) - _hop(self._held_at))
+                self._ends_at += now - self._held_at
+                self._held_at = None
+            case floor.CutItem():
+                self._playing.cut(_hop(now if self._held_at is None else self._held_at))
+                self._ends_at, self._held_at = now, None
+            case _:
+                pass
+
+    def play(self, pcm: bytes, now: float) -> None:
+        """Sound of the agent, PCM16 at 24 kHz, was sent: it plays after what was sent before."""
+        at = max(now, self._ends_at)
+        self._ends_at = at + seconds(pcm)
+        self._playing.add(pcm, _hop(at))
+
+    def explain(self, pcm: bytes, now: float) -> float:
+        """Take the next 32 ms of the microphone; return how much of it is echo, from 0 to 1."""
+        self._received += len(pcm) // SAMPLE_BYTES
+        sent_at = now - self._received / RATE
+        # Sound may be late, never early: the least delay so far tells when it was recorded.
+        self._anchor = sent_at if self._anchor is None else min(self._anchor + _CREEP_S, sent_at)
+        last = _hop(self._anchor + self._received / RATE)
+        if self._playing.is_over(last - _DELAYS - _WINDOW):
+            return 0.0
+        sound = np.concatenate((self._tail, _samples(pcm)))
+        self._tail = sound[-_HOP:]
+        self._heard = np.concatenate((self._heard, _bands(sound)))[-_WINDOW:]
+        return self._compare(last)
+
+    def _compare(self, last: int) -> float:
+        count = len(self._heard)
+        played = self._playing.between(last - count - _DELAYS + 2, last + 1)
+        if count < _FEWEST or played.max() < _ACTIVE:
+            return 0.0
+        delay = self._delay(played)
+        first = _DELAYS - 1 - delay
+        echo = played[first : first + count]
+        return self._share(echo, float(self._likeness[delay]))
+
+    def _delay(self, played: Bands) -> int:
+        """Where the two vary together, by all that was heard so far."""
+        count = len(self._heard)
+        here = self._heard - self._heard.mean(axis=0)
+        windows = np.lib.stride_tricks.sliding_window_view(played.reshape(-1), count * _BANDS)
+        product = (windows[::_BANDS] @ here.reshape(-1))[::-1]
+        sums = _sums(played, count)
+        spread = (_sums(played * played, count) - sums * sums / count).sum(axis=1)[::-1]
+        # What hardly varies is like anything.
+        size = np.sqrt((float((here * here).sum()) + count) * (np.maximum(spread, 0) + count))
+        self._compared += 1
+        self._likeness += max(_LEARNING, 1 / self._compared) * (product / size - self._likeness)
+        return int(self._likeness.argmax())
+
+    def _share(self, echo: Bands, likeness: float) -> float:
+        self._follow_gain(echo)
+        expected = echo[-_RECENT:] + self._gain + _MARGIN
+        heard = self._heard[-_RECENT:]
+        loud = heard > heard.max() - _LOUD
+        share = float((heard <= expected)[loud].mean())
+        trust = (likeness - _UNSURE) / (_SURE - _UNSURE)
+        return share * min(1.0, max(0.0, trust))
+
+    def _follow_gain(self, echo: Bands) -> None:
+        """How much weaker each band mostly arrives; somebody else is heard for a while only."""
+        active = echo > _ACTIVE
+        counts = active.sum(axis=0)
+        ordered = np.sort(np.where(active, self._heard - echo, np.inf), axis=0)
+        usual = ordered[(counts * _USUAL_QUANTILE).astype(int), np.arange(_BANDS)]
+        known = counts >= _FEWEST
+        weight = max(_LEARNING, 1 / self._compared)
+        self._gain[known] += weight * (usual[known] - self._gain[known])
+
+
+def _hop(time: float) -> int:
+    return round(time / _HOP_S)
+
+
+def _sums(values: Bands, count: int) -> Bands:
+    """Sums over every `count` neighbours along the first axis."""
+    running = np.concatenate((np.zeros((1, _BANDS)), np.cumsum(values, axis=0, dtype=np.float64)))
+    return (running[count:] - running[:-count]).astype(np.float32)
+
+
+class _Playing:
+    """What plays when, in hops of the clock; each sound dies away as in a room."""
+
+    def __init__(self) -> None:
+        self._first = 0
+        self._bands = np.zeros((0, _BANDS), np.float32)
+        self._tail = np.zeros(_HOP, np.float32)
+
+    def add(self, pcm: bytes, at: int) -> None:
+        end = self._first + len(self._bands)
+        if at > end + 1:
+            # After a gap nothing of what was before is heard any more.
+            self._first, self._bands = at - _DELAYS, np.full((_DELAYS, _BANDS), _FLOOR, np.float32)
+            self._tail = np.zeros(_HOP, np.float32)
+        sound = np.concatenate((self._tail, _samples(pcm)))
+        whole = sound.size // _HOP * _HOP
+        self._tail = sound[whole - _HOP :]
+        if whole < _FFT:
+            return
+        bands = _bands(sound[:whole])
+        before = self._bands[-1] if len(self._bands) else bands[0]
+        for row in bands:
+            before = np.maximum(row, before - _DIES_AWAY)
+            row[:] = before
+        self._bands = np.concatenate((self._bands, bands))
+
+    def cut(self, at: int) -> None:
+        self._bands = self._bands[: max(0, at - self._first)]
+
+    def delay(self, at: int, by: int) -> None:
+        """What would play from a hop on plays later; silence comes before it."""
+        place = min(len(self._bands), max(0, at - self._first))
+        silence = np.full((max(0, by), _BANDS), _FLOOR, np.float32)
+        self._bands = np.concatenate((self._bands[:place], silence, self._bands[place:]))
+
+    def is_over(self, before: int) -> bool:
+        """Whether everything was played before a hop; forgets what was."""
+        gone = min(len(self._bands), max(0, before - self._first))
+        if gone > _WINDOW or gone == len(self._bands):
+            self._bands, self._first = self._bands[gone:], self._first + gone
+        return not len(self._bands)
+
+    def between(self, first: int, end: int) -> Bands:
+        """The bands from one hop to another, silent where nothing plays."""
+        found = np.full((end - first, _BANDS), _FLOOR, np.float32)
+        begin, stop = max(first, self._first), min(end, self._first + len(self._bands))
+        if begin < stop:
+            found[begin - first : stop - first] = self._bands[
+                begin - self._first : stop - self._first
+            ]
+        return found

@@ -1,0 +1,17 @@
+"""What the operator decides about turn-taking, as a session needs it."""
+
+from dataclasses import dataclass
+
+from agent import turn
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Set once, for all sessions."""
+
+    patience: turn.Patience
+    early_start_ms: int
+    """Silence after which a reply is prepared, unheard; 0 never."""
+    longest_turn_ms: int
+    echo_guard: bool = True
+    """Whether the agent's own voice in the microphone is told from the user's."""
