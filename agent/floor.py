@@ -59,7 +59,9 @@ class AgentSpeaking:
     queued: str | None = None
 
     def heard_s(self, now: float) -> float:
-        """How much of the response the user has heard, if playout began when it was sent."""
+        """How much of the response the user has heard: by the client's last report, if there was
+        one, and else as if playout began when it was sent.
+        """
         return max(0.0, self.sent_s - max(0.0, self.playout_ends_at - now))
 
 
@@ -151,6 +153,14 @@ class FromModel:
 
 
 @dataclass(frozen=True, slots=True)
+class PlayoutReported:
+    """The client says how much of a response's sound it has played."""
+
+    response_id: str
+    heard_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class DeadlinePassed:
     """The state's deadline has come."""
 
@@ -167,6 +177,7 @@ Event = (
     | ReplyWanted
     | CancelWanted
     | FromModel
+    | PlayoutReported
     | DeadlinePassed
 )
 

@@ -20,6 +20,7 @@ from agent.floor import (
     Listening,
     OpenResponse,
     Overlap,
+    PlayoutReported,
     Reason,
     ReplyWanted,
     RequestReply,
@@ -82,6 +83,8 @@ def while_replying(
             return _close(state, None, now, patience)
         case FromModel(output=Failed(error)):
             return _close(state, error, now, patience)
+        case PlayoutReported(heard_s=heard_s) if isinstance(state, AgentSpeaking):
+            return _correct(state, heard_s, now), []
         case SpeechStarted(item_id, interrupts=True) if isinstance(state, AgentSpeaking):
             return Overlap(state, item_id, now + patience.overlap), [Duck(state.response_id)]
         case SpeechStarted(item_id, interrupts=True):
@@ -118,6 +121,12 @@ def _deliver(
                 playout_ends_at=max(now, state.playout_ends_at) + seconds(pcm),
                 queued=state.queued,
             ), deliver
+
+
+def _correct(state: AgentSpeaking, heard_s: float, now: float) -> AgentSpeaking:
+    """What is not played yet ends that much later."""
+    left_s = max(0.0, state.sent_s - max(0.0, heard_s))
+    return replace(state, playout_ends_at=now + left_s)
 
 
 def _close(

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from msgspec import UNSET
 
 from agent import events, floor, protocol, turn
+from agent.audio import RATE
 from agent.conversation import Conversation, item_from
 from agent.echo import EchoGuard
 from agent.errors import ProtocolError
@@ -20,6 +21,7 @@ from agent.microphone import Microphone, Utterance
 from agent.mimo import ChatMessage, Output
 from agent.objects import InputAudio, Modality, OutputAudio, ResponseOptions, SessionConfig
 from agent.response import Response
+from agent.tally import Tally
 from agent.timing import Timing
 
 
@@ -74,6 +76,9 @@ class Session:
         self._options: dict[str, ResponseOptions] = {}
         self._response: Response | None = None
         self._guard = EchoGuard()
+        self.tally = Tally()
+        self.model_busy = False
+        """Whether others wait for the model server: no reply is prepared in a pause then."""
         self.ducks = False
         """Whether the client can lower its volume, hold what it plays and go on."""
 
@@ -113,6 +118,13 @@ class Session:
     def pass_deadline(self, now: float) -> list[Command]:
         stopped = self._microphone.give_up() if isinstance(self._floor, floor.Hesitating) else []
         return [*map(Send, stopped), *self._step(floor.DeadlinePassed(), now)]
+
+    def report_playout(self, item_id: str, samples: int, now: float) -> list[Command]:
+        """The client has played so many samples of an item."""
+        response = self._response
+        if response is None or response.item_id != item_id:
+            return []
+        return self._step(floor.PlayoutReported(response.id, samples / RATE), now)
 
     def transcribed(self, item_id: str, transcript: str, duration_s: float) -> list[Command]:
         """The user's words are known; the item may be gone by now."""
@@ -220,11 +232,13 @@ class Session:
     def _step(self, event: floor.Event, now: float) -> list[Command]:
         if isinstance(event, floor.SpeechPaused | floor.TurnEnded) and self._microphone.utterance:
             self._utterance = self._microphone.utterance
-        if isinstance(event, floor.SpeechPaused) and not isinstance(
-            self._floor, floor.UserSpeaking
+        before = self._floor
+        if isinstance(event, floor.SpeechPaused) and (
+            self.model_busy or not isinstance(before, floor.UserSpeaking)
         ):
             return []
-        self._floor, actions = turn.step(self._floor, event, now, self._timing.patience)
+        self._floor, actions = turn.step(before, event, now, self._timing.patience)
+        self.tally.count(before, actions)
         for action in actions:
             self._guard.follow(action, now)
         return [command for action in actions for command in self._perform(action)]

@@ -24,6 +24,7 @@ from agent.floor import (
     OverlapInterrupts,
     OverlapPassed,
     OverlapSustained,
+    PlayoutReported,
     ReplyWanted,
     RequestReply,
     Restore,
@@ -58,7 +59,18 @@ def deadline(state: State) -> float | None:
             return _overlap_deadline(state)
 
 
+def _playing(state: State) -> str | None:
+    """The response that is audible."""
+    match state:
+        case AgentSpeaking(response_id) | Overlap(AgentSpeaking(response_id)):
+            return response_id
+        case _:
+            return None
+
+
 def _is_late(state: State, event: Event) -> bool:
+    if isinstance(event, PlayoutReported):
+        return event.response_id != _playing(state)
     if not isinstance(event, FromModel):
         return False
     expected = state.response_id if isinstance(state, Hesitating) else open_response(state)
@@ -171,7 +183,7 @@ def _while_overlapping(state: Overlap, event: Event, now: float, patience: Patie
             return after, [Restore(agent.response_id), *actions]
         case OverlapSustained() | SpeechStarted() | SpeechPaused() | SpeechResumed():
             return state, []
-        case FromModel():
+        case FromModel() | PlayoutReported():
             return _beside(state, while_replying(agent, event, heard_at, patience))
         case _:
             return _beside(state, while_replying(agent, event, now, patience))

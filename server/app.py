@@ -79,8 +79,12 @@ class App:
         timing = Timing(patience, turn.early_start_ms, turn.longest_turn_ms, turn.echo_guard)
         config = _config(settings, session_id, socket)
         vad = detector(turn.vad)
-        await Connection(socket, Session(config, timing, new_id), self._model, vad).run()
-        log.info("%s closed", session_id)
+        session = Session(config, timing, new_id)
+        await Connection(socket, session, self._model, vad).run()
+        early = session.tally
+        log.info(
+            "%s closed, early starts: %d used, %d wasted", session_id, early.used, early.wasted
+        )
 
 
 def _config(settings: Settings, session_id: str, socket: ServerConnection) -> SessionConfig:

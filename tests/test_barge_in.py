@@ -6,7 +6,7 @@ import pytest
 from agent import ducking, events
 from agent.audio import RATE
 from agent.objects import ServerVad
-from tests.scene import Scene, clip, conversation, silence
+from tests.scene import Scene, clip, conversation, noisy, silence
 
 QUESTION_S = clip("weather_question.wav").size / RATE
 OVER_IT_S = 0.5 + QUESTION_S + 2.5
@@ -77,6 +77,18 @@ def test_what_was_not_heard_is_not_in_the_next_prompt():
     first_sound = scene.times(events.AudioDelta)[0]
     *_, answer, _ = scene.asked[-1].messages
     assert len(answer.pcm) / 2 / RATE == pytest.approx(held - first_sound, abs=0.002)
+
+
+def test_what_the_client_reports_as_played_is_what_was_heard():
+    scene = Scene()
+    scene.play(noisy(np.concatenate((silence(0.5), clip("weather_question.wav"), silence(2.5)))))
+    [item_id, *_] = [e.item_id for _, e in scene.told if isinstance(e, events.AudioDelta)]
+    scene.session.report_playout(item_id, RATE // 2, scene.now)
+    reported_at = scene.now
+    scene.play(noisy(np.concatenate((clip("weather_question.wav"), silence(1.5)))))
+    held = scene.times(ducking.Held)[0]
+    *_, answer, _ = scene.asked[-1].messages
+    assert len(answer.pcm) / 2 / RATE == pytest.approx(0.5 + held - reported_at, abs=0.002)
 
 
 def test_a_client_may_forbid_interruptions():

@@ -30,6 +30,7 @@ from agent.floor import (
     OverlapInterrupts,
     OverlapPassed,
     OverlapSustained,
+    PlayoutReported,
     ReplyWanted,
     RequestReply,
     Restore,
@@ -150,6 +151,15 @@ ROWS: list[tuple[str, State, Event, State, list[Action]]] = [
     ("afterwards", Thinking("resp_1", 20.0, queued="resp_2"), FromModel("resp_1", Ended()),
      Thinking("resp_2", 20.0),
      [CloseResponse("resp_1"), OpenResponse("resp_2"), RequestReply("resp_2")]),
+    ("a report of what was played corrects the estimate", SPEAKING, PlayoutReported("resp_1", 0.4),
+     replace(SPEAKING, playout_ends_at=12.6), []),
+    ("it can't have played more than was sent", PLAYING, PlayoutReported("resp_1", 9.0),
+     replace(PLAYING, playout_ends_at=10.0), []),
+    ("while the client holds its sound it has played what it had then",
+     replace(OVERLAP, held_at=9.5), PlayoutReported("resp_1", 0.25),
+     replace(OVERLAP, agent=replace(SPEAKING, playout_ends_at=12.25), held_at=9.5), []),
+    ("a report of an old response is dropped", THINKING, PlayoutReported("resp_0", 1.0),
+     THINKING, []),
     ("the client cancels", THINKING, CancelWanted(), Listening(),
      [AbortReply("resp_1"), CloseResponse("resp_1", "client_cancelled")]),
     ("a model that fails ends the response", THINKING, FromModel("resp_1", Failed(BROKEN)),
@@ -240,6 +250,8 @@ class Conversation:
             case "text" | "sound" | "done" | "fail":
                 output = {"text": Text("a"), "sound": SECOND, "done": Ended()}.get(choice)
                 return FromModel(reply or "resp_0", output or Failed(BROKEN))
+            case "report":
+                return PlayoutReported(self.opened[-1] if self.opened else "resp_0", self.now / 3)
             case "late" if self.dead:
                 return FromModel(min(self.dead), SECOND)
             case _:
@@ -295,7 +307,7 @@ class Conversation:
 
 MOVES = [
     *("start", "murmur", "sustain", "interrupt", "pass", "pause", "resume", "drop", "end"),
-    *("end unanswered", "want", "cancel", "text", "sound", "done", "fail", "late"),
+    *("end unanswered", "want", "cancel", "text", "sound", "done", "fail", "late", "report"),
 ]
 
 

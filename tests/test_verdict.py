@@ -97,6 +97,23 @@ def test_a_pause_in_a_sentence_is_waited_out_and_its_early_reply_dropped_unheard
     assert scene.times(events.AudioDelta)[0] >= scene.times(events.SpeechStopped)[0]
 
 
+def test_early_starts_are_counted():
+    sentence = clip("LJ001-0004.wav")
+    scene = Scene(SemanticVad()).play(noisy(np.concatenate((sentence, silence(2.0)))))
+    tally = scene.session.tally
+    assert tally.used == 1
+    assert tally.wasted == len(scene.asked) - 1 > 0
+
+
+def test_no_reply_is_prepared_while_others_wait_for_the_model():
+    scene = Scene(SemanticVad())
+    scene.session.model_busy = True
+    scene.play(noisy(QUESTION))
+    [stopped] = scene.times(events.SpeechStopped)
+    assert len(scene.asked) == 1
+    assert scene.times(events.AudioDelta)[0] == pytest.approx(stopped + scene.first_s)
+
+
 def test_a_client_that_answers_itself_gets_no_early_reply():
     scene = Scene(SemanticVad(create_response=False)).play(noisy(QUESTION))
     assert scene.times(events.Committed)

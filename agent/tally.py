@@ -1,0 +1,22 @@
+"""What early starts were good for, counted over a session."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from agent import floor
+
+
+@dataclass(slots=True)
+class Tally:
+    """Replies requested in a pause: those that were said, and those that were dropped unheard."""
+
+    used: int = 0
+    wasted: int = 0
+
+    def count(self, before: floor.State, actions: Sequence[floor.Action]) -> None:
+        if not isinstance(before, floor.Hesitating):
+            return
+        if floor.OpenResponse(before.response_id) in actions:
+            self.used += 1
+        elif floor.AbortReply(before.response_id) in actions:
+            self.wasted += 1
