@@ -22,7 +22,7 @@ from tests.model_client import (
     text_of,
     user,
 )
-from tests.processes import ROOT, model_command, start_model
+from tests.processes import ROOT, model_command
 
 GOLDEN = Path(__file__).parent / "golden" / "wire"
 READ_ALOUD = "Please convert this text to speech: "
@@ -30,10 +30,9 @@ LONG_TEXT = READ_ALOUD + "The quick brown fox jumps over the lazy dog again. " *
 SORRY = "Sorry, I did not catch that."
 
 
-@pytest.fixture(scope="module")
-def url() -> Iterator[str]:
-    with start_model() as address:
-        yield address
+@pytest.fixture
+def url(model_url: str) -> str:
+    return model_url
 
 
 @pytest.fixture
