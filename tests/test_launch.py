@@ -192,7 +192,9 @@ FATAL: list[tuple[Callable[[Machine], None], str, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("broken", "wrong", "advice"), FATAL, ids=lambda each: str(each)[:30])
+@pytest.mark.parametrize(
+    ("broken", "wrong", "advice"), FATAL, ids=[case[0].__name__ for case in FATAL]
+)
 def test_what_can_not_work_is_one_line_and_starts_nothing(
     machine: Machine, broken: Callable[[Machine], None], wrong: str, advice: str
 ):
