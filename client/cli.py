@@ -53,8 +53,11 @@ class Program(NamedTuple):
 PROGRAMS = {
     "talk": Program("client.talk", "talk: through microphone and loudspeaker, or from WAV files"),
     "serve": Program("server.app", "the conversation server, with a page for browsers"),
-    "model": Program("server.embedded.app", "the small speech model that needs no GPU"),
+    "model": Program(
+        "server.embedded.app", "the small speech model that needs no GPU; --gpu: MiMo-Audio itself"
+    ),
 }
+ON_A_GPU = Program("server.launch", "MiMo-Audio itself, on vLLM-Omni")
 
 EXAMPLES = """\
 examples:
@@ -76,6 +79,8 @@ def main(argv: list[str] | None = None) -> int:
         case ["--version", *_]:
             print(f"mimo-live {_version()}")
             return 0
+        case ["model", *rest] if "--gpu" in rest:
+            return _run(ON_A_GPU, rest)
         case [name, *rest] if name in PROGRAMS:
             return _run(PROGRAMS[name], rest)
         case _:
