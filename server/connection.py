@@ -149,7 +149,8 @@ class Connection:
             case ProtocolError() as error:
                 commands = [refuse(error)]
             case protocol.InputAudioAppend():
-                return await self._hear(incoming, tasks)
+                await self._hear(incoming, tasks)
+                return
             case event:
                 commands = session.receive(event, now)
         await self._perform(commands, tasks)
@@ -159,7 +160,8 @@ class Connection:
         try:
             pcm = self._session.append(event)
         except ProtocolError as error:
-            return await self._perform([refuse(error, event.event_id)], tasks)
+            await self._perform([refuse(error, event.event_id)], tasks)
+            return
         for start in range(0, len(pcm), JUDGED_AT_ONCE):
             for probability in self._vad.push(pcm[start : start + JUDGED_AT_ONCE]):
                 await self._perform(self._session.hear(probability, clock()), tasks)
