@@ -52,6 +52,7 @@ class Program(NamedTuple):
 
 PROGRAMS = {
     "talk": Program("client.talk", "talk: through microphone and loudspeaker, or from WAV files"),
+    "ask": Program("client.ask", "one request to the model server, without a conversation"),
     "serve": Program("server.app", "the conversation server, with a page for browsers"),
     "model": Program(
         "server.embedded.app", "the small speech model that needs no GPU; --gpu: MiMo-Audio itself"
@@ -64,6 +65,7 @@ examples:
   mimo-live talk                       start everything here and talk
   mimo-live talk --url ws://box:8080   talk with a server that runs elsewhere
   mimo-live talk --wav question.wav --save answer.wav
+  mimo-live ask --tts "Good morning." --save answers
   mimo-live serve --config configs/local.toml
   mimo-live talk --help                the options of one command
 """
