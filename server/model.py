@@ -53,7 +53,7 @@ class ModelServer:
         """Write down speech.
 
         Raises:
-            ModelError: If the recogniser can't be reached or refuses.
+            ModelError: If the recogniser can't be reached, refuses, or answers without text.
         """
         try:
             answer = await self._words.audio.transcriptions.create(
@@ -61,7 +61,12 @@ class ModelServer:
             )
         except openai.OpenAIError as error:
             raise _explained(error) from error
-        return answer.text
+        # What came need not be what the type promises: no server is trusted with the session.
+        text: object = getattr(answer, "text", None)
+        if not isinstance(text, str):
+            message = "the recogniser's answer holds no text"
+            raise ModelError(message, code="model_bad_transcript")
+        return text
 
     async def close(self) -> None:
         await self._chat.close()
