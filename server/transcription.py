@@ -44,7 +44,8 @@ class Transcriber:
         """Write down speech: mono PCM16 at 24 kHz.
 
         Raises:
-            ModelError: If there is no recogniser, it refuses, or too much is owed already.
+            ModelError: If there is no recogniser, it refuses or answers without text, or too
+                much is owed already.
         """
         if self._waiting >= MOST_WAITING:
             raise ModelError("too many transcripts are owed", code="transcription_busy")
@@ -59,7 +60,12 @@ class Transcriber:
             raise ModelError(message, code="transcription_failed") from error
         finally:
             self._waiting -= 1
-        return answer.text
+        # What came need not be what the type promises: no server is trusted with the session.
+        text: object = getattr(answer, "text", None)
+        if not isinstance(text, str):
+            message = "the recogniser's answer holds no text"
+            raise ModelError(message, code="transcription_failed")
+        return text
 
     async def close(self) -> None:
         if self._client is not None:
