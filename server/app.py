@@ -6,6 +6,7 @@ import logging
 import mimetypes
 import signal
 import sys
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from http import HTTPStatus
@@ -31,6 +32,7 @@ from server.vad import detector
 log = logging.getLogger(__name__)
 
 LARGEST_FRAME = 20 * 2**20
+LONGEST_SESSION_S = 3_600
 PAGE = Path(__file__).parent / "page"
 REALTIME = ("/v1/realtime", "/realtime")
 POLICY = (
@@ -79,7 +81,9 @@ class App:
         timing = Timing(patience, turn.early_start_ms, turn.longest_turn_ms)
         config = _config(settings, session_id, socket)
         vad = detector(turn.vad)
-        await Connection(socket, Session(config, timing, new_id), self._model, vad).run()
+        expires_at = asyncio.get_running_loop().time() + LONGEST_SESSION_S
+        session = Session(config, timing, new_id, expires_at)
+        await Connection(socket, session, self._model, vad).run()
         log.info("%s closed", session_id)
 
 
@@ -97,6 +101,7 @@ def _config(settings: Settings, session_id: str, socket: ServerConnection) -> Se
         tools=[],
         tool_choice="auto",
         max_output_tokens="inf",
+        expires_at=int(time.time()) + LONGEST_SESSION_S,
     )
 
 
