@@ -27,6 +27,8 @@ MOST_ITEMS = 1_000
 AUDIO_BUDGET_S = 300
 """Speech older than this, counted over the conversation, is remembered as text only."""
 
+_FIRST_CJK = "\u2e80"
+
 
 @dataclass(slots=True)
 class Written:
@@ -63,15 +65,21 @@ class Spoken:
         text = self.transcript or ""
         if self.heard is None:
             return text
-        ends = [*self.marks[1:], (len(self.pcm) // SAMPLE_BYTES, len(text))]
+        marks = self.marks or [(0, 0)]
+        ends = [*marks[1:], (len(self.pcm) // SAMPLE_BYTES, len(text))]
         cut = 0
-        for (start, first), (end, last) in zip(self.marks, ends, strict=True):
+        for (start, first), (end, last) in zip(marks, ends, strict=True):
             if self.heard > start:
                 share = min(1.0, (self.heard - start) / max(1, end - start))
                 cut = first + int(share * (last - first))
-        if cut < len(text) and not text[cut].isspace():
-            cut = max(text.rfind(" ", 0, cut), 0)
+        while 0 < cut < len(text) and not _word_ends(text[cut - 1], text[cut]):
+            cut -= 1
         return text[:cut].strip()
+
+
+def _word_ends(before: str, after: str) -> bool:
+    """Whether a word ends between two characters; Chinese and Japanese have no blanks."""
+    return before.isspace() or after.isspace() or max(before, after) >= _FIRST_CJK
 
 
 Part = Written | Spoken
@@ -169,11 +177,14 @@ class Conversation:
                 item.spoken.transcript = transcript
 
     def interrupt(self, item_id: str, heard_s: float) -> None:
-        """Cut an item to what was probably heard, if it is there and said anything."""
-        if any(
-            item.id == item_id and isinstance(item, Item) and item.spoken for item in self._items
-        ):
-            self.truncate(item_id, int(heard_s * 1000))
+        """Cut an item to what was probably heard, if it is there and said anything.
+
+        A client that has cut it already knows better what was heard.
+        """
+        for item in self._items:
+            spoken = item.spoken if isinstance(item, Item) and item.id == item_id else None
+            if spoken is not None and spoken.heard is None:
+                self.truncate(item_id, round(heard_s * 1000))
 
     def delete(self, item_id: str) -> None:
         self._items.remove(self.find(item_id, "item_delete_invalid_item_id"))

@@ -95,10 +95,9 @@ class Microphone:
         return dropped
 
     def append(self, data: bytes) -> bytes:
-        """Take sound in the format of the wire, cut anywhere; return its samples at 24 kHz."""
-        pcm = self._decoder.push(data)
-        self._buffer.append(pcm)
-        return pcm
+        """Take bytes of any length; return what turn detection has to judge: samples at 24 kHz."""
+        samples = self._buffer.append(self._decoder.push(data))
+        return samples if self.detects_turns else b""
 
     def clear(self) -> None:
         """Forget what no turn has taken."""

@@ -12,9 +12,11 @@ from agent.errors import ProtocolError
 from agent.items import ConversationItem, ResponseOptions
 from agent.objects import SessionPatch
 
+EventId = Annotated[str, Meta(max_length=512)]
+
 
 class ClientEvent(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    event_id: Annotated[str, Meta(max_length=512)] | None = None
+    event_id: EventId | None = None
 
 
 class SessionUpdate(ClientEvent, frozen=True, tag="session.update"):
@@ -86,7 +88,7 @@ AnyClientEvent = (
 
 
 class _Envelope(Struct):
-    event_id: str | None = None
+    event_id: EventId | None = None
 
 
 _decoder = msgspec.json.Decoder(AnyClientEvent)
@@ -111,8 +113,7 @@ def decode(frame: bytes | str) -> AnyClientEvent:
 
 def _event_id(frame: bytes | str) -> str | None:
     try:
-        event_id = _envelope_decoder.decode(frame).event_id
-        return event_id if event_id and len(event_id) <= 512 else None
+        return _envelope_decoder.decode(frame).event_id
     except (msgspec.DecodeError, UnicodeError, RecursionError):
         return None
 

@@ -97,8 +97,7 @@ class Session:
         if isinstance(event, protocol.BinaryAppend) and not (asked and asked.binary_audio):
             message = "Send JSON text, or ask for binary frames with session.x_mimo.binary_audio."
             raise ProtocolError(message, code="invalid_event")
-        pcm = self._microphone.append(event.audio)
-        return pcm if self._microphone.detects_turns else b""
+        return self._microphone.append(event.audio)
 
     def hear(self, probability: float, now: float) -> list[Command]:
         """Take the probability of speech in the next frame of the microphone."""
