@@ -105,6 +105,8 @@ class EchoGuard:
         if self._playing.is_over(last - _DELAYS - _WINDOW):
             return 0.0
         sound = np.concatenate((self._tail, _samples(pcm)))
+        if sound.size < _FFT:
+            return 0.0
         self._tail = sound[-_HOP:]
         self._heard = np.concatenate((self._heard, _bands(sound)))[-_WINDOW:]
         return self._compare(last)

@@ -1,26 +1,10 @@
 """The input audio buffer: what the microphone sent and no turn has taken yet."""
 
-import base64
-import binascii
-
 from agent.audio import RATE, SAMPLE_BYTES
 from agent.errors import ProtocolError
 
 LONGEST_S = 600
 """What the model server takes in one clip."""
-
-
-def decode_base64(text: str, param: str) -> bytes:
-    """Decode audio that a client sent.
-
-    Raises:
-        ProtocolError: If it isn't base64.
-    """
-    try:
-        return base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError) as error:
-        message = f"Expected base64, {error}"
-        raise ProtocolError(message, code="invalid_value", param=param) from error
 
 
 class InputAudio:
@@ -40,8 +24,8 @@ class InputAudio:
         """Samples ever received."""
         return self._first + len(self._pcm) // SAMPLE_BYTES
 
-    def append(self, data: bytes) -> None:
-        """Add bytes; a sample may be split over two calls.
+    def append(self, data: bytes) -> bytes:
+        """Add bytes and return the samples that they complete: one may be split over two calls.
 
         Raises:
             ProtocolError: If the buffer is full; nothing is added then.
@@ -49,7 +33,9 @@ class InputAudio:
         if len(self._pcm) + len(data) > LONGEST_S * RATE * SAMPLE_BYTES:
             message = f"The input audio buffer holds {LONGEST_S} s at most: commit or clear it."
             raise ProtocolError(message, code="input_audio_buffer_full", param="audio")
+        known = self.received
         self._pcm += data
+        return self.cut(known, self.received)
 
     def cut(self, start: int, end: int) -> bytes:
         """The samples from `start` to `end`, as far as they are still here."""

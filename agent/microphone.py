@@ -4,11 +4,10 @@ It says what happened to the floor, and what the client is told about it.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 from agent import ducking, events, floor
 from agent.audio import milliseconds, samples_in
-from agent.conversation import Item, Spoken
+from agent.codec import Decoder
 from agent.endpointing import (
     FRAME_SAMPLES,
     Boundary,
@@ -23,25 +22,15 @@ from agent.errors import ProtocolError
 from agent.events import ServerEvent
 from agent.input_audio import InputAudio
 from agent.interjection import NEAR_FRAMES, Interjection
-from agent.objects import TurnDetection
+from agent.objects import AudioFormat, PcmFormat, TurnDetection
 from agent.overlap import Frame
+from agent.utterance import Utterance
 from agent.voice import REACH_MS, Voice
 from agent.waiting import Waiting
 
 SHORTEST_COMMIT_MS = 100
+PCM = PcmFormat()
 _ONSET_MS = 128
-_SOON_MS = 2_000
-
-
-@dataclass(frozen=True, slots=True)
-class Utterance:
-    """What the user said in one turn: mono PCM16 at 24 kHz, prefix padding included."""
-
-    item_id: str
-    pcm: bytes
-
-    def item(self) -> Item:
-        return Item(self.item_id, "user", [Spoken(bytearray(self.pcm))])
 
 
 Heard = tuple[floor.Event, ServerEvent | None]
@@ -51,9 +40,17 @@ Heard = tuple[floor.Event, ServerEvent | None]
 class Microphone:
     """One microphone; its time is the count of samples received."""
 
-    def __init__(self, detection: TurnDetection | None, early_start_ms: int, longest_ms: int):
+    def __init__(
+        self,
+        detection: TurnDetection | None,
+        early_start_ms: int,
+        longest_ms: int,
+        format: AudioFormat = PCM,
+    ):
         self._early_start_ms = early_start_ms
         self._longest_ms = longest_ms
+        self._format = format
+        self._decoder = Decoder(format)
         self._buffer = InputAudio()
         self._endpointer = Endpointer()
         self._voice = Voice()
@@ -62,7 +59,7 @@ class Microphone:
         self._item_id = ""
         self._start = 0
         self._pause: int | None = None
-        self._silent_since: int | None = None
+        self._silence: int | None = None
         self._set(detection)
         self.utterance: Utterance | None = None
         """The utterance up to the latest pause or end."""
@@ -77,8 +74,10 @@ class Microphone:
     def detects_turns(self) -> bool:
         return self._detection is not None
 
-    def configure(self, detection: TurnDetection | None) -> bool:
-        """Change turn detection; return whether an open utterance was dropped."""
+    def configure(self, detection: TurnDetection | None, format: AudioFormat = PCM) -> bool:
+        """Change turn detection and format; return whether an open utterance was dropped."""
+        if format != self._format:
+            self._format, self._decoder = format, Decoder(format)
         switched = (detection is None) != (self._detection is None)
         dropped = switched and self._endpointer.speaking
         if switched:
@@ -88,13 +87,17 @@ class Microphone:
         self._set(detection)
         return dropped
 
-    def append(self, pcm: bytes) -> None:
-        self._buffer.append(pcm)
+    def append(self, data: bytes) -> bytes:
+        """Take bytes of any length; return what turn detection has to judge: samples at 24 kHz."""
+        samples = self._buffer.append(self._decoder.push(data))
+        return samples if self.detects_turns else b""
 
     def clear(self) -> None:
         """Forget what no turn has taken."""
+        self._decoder.realign()
         self._endpointer.reset()
         self._interjection.forget()
+        self._ignoring = False
         self._buffer.drop_before(self._buffer.received)
 
     def push(
@@ -142,8 +145,8 @@ class Microphone:
         self, start: int, detection: TurnDetection, audible: bool, new_id: Callable[[str], str]
     ) -> Iterator[Heard]:
         """Somebody begins to speak, or goes on after all; over the agent's voice it is judged."""
-        if not audible:
-            self._regret(start)
+        if not audible and self._waiting is not None:
+            self._waiting.start(start)
         self._item_id, self._start = new_id("item"), start
         self._pause = None
         self._ignoring = False
@@ -152,14 +155,6 @@ class Microphone:
             yield floor.SpeechStarted(self._item_id), None
         else:
             yield floor.SpeechStarted(self._item_id, detection.interrupt_response), self._started()
-
-    def _regret(self, start: int) -> None:
-        """Speech that follows an end so soon shows that it was only a pause."""
-        if self._waiting is not None and self._silent_since is not None:
-            silence_ms = milliseconds(start - self._silent_since)
-            if silence_ms < _SOON_MS:
-                self._waiting.go_on(silence_ms)
-        self._silent_since = None
 
     def _judge(self, boundary: Boundary | None, can_hold: bool) -> Iterator[Heard]:
         usual_db = self._voice.usual_db
@@ -212,8 +207,7 @@ class Microphone:
                 # The silence between pause and verdict says nothing: the model need not hear it.
                 self.utterance = self._cut(self._pause or end)
                 self._voice.end()
-                self._silent_since = end - waiting.limits.silence
-                waiting.begin()
+                waiting.end(end)
                 answer = new_id("resp") if detection.create_response else None
                 yield floor.TurnEnded(self._item_id, answer), self._stopped(end)
             case Onset() | None:
@@ -222,6 +216,7 @@ class Microphone:
     def _started(self) -> ServerEvent:
         """The latest utterance takes the floor: what the client is told of it."""
         self._interjection.forget()
+        self._silence = None
         return events.SpeechStarted(audio_start_ms=milliseconds(self._start), item_id=self._item_id)
 
     def follow(
@@ -251,6 +246,8 @@ class Microphone:
         Raises:
             ProtocolError: If there is too little to commit.
         """
+        if not self.detects_turns:
+            self._buffer.append(self._decoder.finish())
         end, stopped = self._buffer.received, list[ServerEvent]()
         start, item_id = 0, new_id("item")
         if self.detects_turns:
@@ -266,6 +263,25 @@ class Microphone:
         self.utterance = None
         return utterance, stopped
 
+    def begin_silence(self) -> None:
+        """The agent has finished: what is heard from now on may become a turn without speech."""
+        self._silence = self._buffer.received
+
+    def take_silence(
+        self, new_id: Callable[[str], str]
+    ) -> tuple[Utterance, events.TimeoutTriggered] | None:
+        """Take what was heard since then as a turn; nothing if no sound came at all."""
+        end, item_id = self._buffer.received, new_id("item")
+        start = end if self._silence is None else self._silence
+        self._silence = self.utterance = None
+        pcm = self._buffer.cut(start, end)
+        if not pcm:
+            return None
+        told = events.TimeoutTriggered(
+            audio_start_ms=milliseconds(start), audio_end_ms=milliseconds(end), item_id=item_id
+        )
+        return Utterance(item_id, pcm), told
+
     def give_up(self) -> list[ServerEvent]:
         """The microphone sends nothing any more: what was said is the turn."""
         self.clear()
@@ -279,4 +295,5 @@ class Microphone:
 
     def _keep_padding(self, limits: Limits) -> None:
         kept = limits.prefix_padding + samples_in(_ONSET_MS + REACH_MS)
-        self._buffer.drop_before(self._endpointer.now - kept)
+        first = self._endpointer.now - kept
+        self._buffer.drop_before(first if self._silence is None else min(first, self._silence))

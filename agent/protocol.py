@@ -9,11 +9,14 @@ import msgspec
 from msgspec import Meta, Struct
 
 from agent.errors import ProtocolError
-from agent.objects import MessageItem, ResponseOptions, SessionPatch
+from agent.items import ConversationItem, ResponseOptions
+from agent.objects import SessionPatch
+
+EventId = Annotated[str, Meta(max_length=512)]
 
 
 class ClientEvent(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    event_id: Annotated[str, Meta(max_length=512)] | None = None
+    event_id: EventId | None = None
 
 
 class SessionUpdate(ClientEvent, frozen=True, tag="session.update"):
@@ -21,7 +24,13 @@ class SessionUpdate(ClientEvent, frozen=True, tag="session.update"):
 
 
 class InputAudioAppend(ClientEvent, frozen=True, tag="input_audio_buffer.append"):
-    audio: str
+    """Sound from the microphone, in the session's input format and cut anywhere."""
+
+    audio: bytes
+
+
+class BinaryAppend(InputAudioAppend, frozen=True, tag="input_audio_buffer.append"):
+    """The same as a binary frame, from clients that asked for it."""
 
 
 class InputAudioCommit(ClientEvent, frozen=True, tag="input_audio_buffer.commit"):
@@ -33,7 +42,7 @@ class InputAudioClear(ClientEvent, frozen=True, tag="input_audio_buffer.clear"):
 
 
 class ItemCreate(ClientEvent, frozen=True, tag="conversation.item.create"):
-    item: MessageItem
+    item: ConversationItem
     previous_item_id: str | None = None
 
 
@@ -52,7 +61,7 @@ class ItemDelete(ClientEvent, frozen=True, tag="conversation.item.delete"):
 
 
 class ResponseCreate(ClientEvent, frozen=True, tag="response.create"):
-    response: ResponseOptions = ResponseOptions()
+    response: ResponseOptions | None = None
 
 
 class ResponseCancel(ClientEvent, frozen=True, tag="response.cancel"):
@@ -61,6 +70,13 @@ class ResponseCancel(ClientEvent, frozen=True, tag="response.cancel"):
 
 class OutputAudioClear(ClientEvent, frozen=True, tag="output_audio_buffer.clear"):
     """Means something over WebRTC only; ignored."""
+
+
+class Playout(ClientEvent, frozen=True, tag="x_mimo.playout"):
+    """How much of an item's sound the client has played: what the user can have heard."""
+
+    item_id: str
+    samples: Annotated[int, Meta(ge=0)]
 
 
 AnyClientEvent = (
@@ -75,11 +91,12 @@ AnyClientEvent = (
     | ResponseCreate
     | ResponseCancel
     | OutputAudioClear
+    | Playout
 )
 
 
 class _Envelope(Struct):
-    event_id: str | None = None
+    event_id: EventId | None = None
 
 
 _decoder = msgspec.json.Decoder(AnyClientEvent)
@@ -122,11 +139,12 @@ _CODES = {
 
 def _explain(problem: str, event_id: str | None) -> ProtocolError:
     """Turn msgspec's sentence into the protocol's code and the path of the field."""
-    what, _, where = problem.partition(" - at `")
+    what, _, where = problem.rpartition(" - at `") if " - at `" in problem else (problem, "", "")
     path = where.rstrip("`").removeprefix("key in ").removeprefix("$").removeprefix(".")
     code = next((code for words, code in _CODES.items() if words in what), "invalid_type")
     if "param" in code:
-        path = f"{path}.{what.split('`')[-2]}".removeprefix(".")
+        name = what.partition("`")[2].rpartition("`")[0]
+        path = f"{path}.{name}".removeprefix(".")
     if path in ("", "type"):
         known = code == "invalid_value"
         code = code if known else "invalid_event"

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from agent import turn
+from agent import tools, turn
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,5 +13,6 @@ class Timing:
     early_start_ms: int
     """Silence after which a reply is prepared, unheard; 0 never."""
     longest_turn_ms: int
+    tool_style: tools.Style = "request"
     echo_guard: bool = True
     """Whether the agent's own voice in the microphone is told from the user's."""

@@ -3,13 +3,14 @@
 from dataclasses import replace
 
 from agent import endpointing
-from agent.audio import RATE, SAMPLE_BYTES, samples_in
+from agent.audio import RATE, SAMPLE_BYTES, milliseconds, samples_in
 from agent.endpointing import Limits
 from agent.objects import SemanticVad, ServerVad, TurnDetection
 from agent.prosody import LOOKED_AT_S, ending
 from agent.verdict import Pausing, longest_wait_ms, silence_wanted_ms
 
 _PAUSE_MS = 160
+_SOON_MS = 2_000
 _LOOKED_AT_BYTES = int(LOOKED_AT_S * RATE) * SAMPLE_BYTES
 
 
@@ -34,9 +35,23 @@ class Waiting:
         self.early = early_start_ms > 0 and detection.create_response
         """Whether a reply is prepared in a pause."""
         self.limits = self._asked
+        self._silent_since: int | None = None
 
-    def begin(self) -> None:
-        """A turn begins or is over."""
+    def reset(self) -> None:
+        """What was said counts no more."""
+        self.limits = self._asked
+
+    def start(self, at: int) -> None:
+        """A turn begins at a sample; one so soon after another shows that it was only a pause."""
+        if self._silent_since is not None:
+            silence_ms = milliseconds(at - self._silent_since)
+            if silence_ms < _SOON_MS:
+                self.go_on(silence_ms)
+        self._silent_since = None
+
+    def end(self, at: int) -> None:
+        """A turn is over, as was told at a sample."""
+        self._silent_since = at - self.limits.silence
         self.limits = self._asked
 
     def pause(self, pcm: bytes) -> None:

@@ -12,18 +12,21 @@ from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
 from agent import events, protocol
-from agent.audio import seconds
+from agent.audio import RATE, SAMPLE_BYTES, seconds
 from agent.errors import ModelError, ProtocolError
 from agent.events import ServerEvent
 from agent.mimo import Output
-from agent.session import AbortModel, AskModel, Command, Send, Session, Transcribe, refuse
+from agent.session import AbortModel, AskModel, Close, Command, Send, Session, Transcribe, refuse
 from server.model import ModelServer
+from server.transcription import Transcriber
 from server.vad import VoiceActivityDetector
 
 log = logging.getLogger(__name__)
 
 INBOX_EVENTS = 64
 OUTBOX_EVENTS = 256
+JUDGED_AT_ONCE = RATE * SAMPLE_BYTES // 2
+"""Bytes: half a second of sound keeps the loop for two or three milliseconds."""
 
 
 def new_id(kind: str) -> str:
@@ -35,11 +38,11 @@ class Outbox:
     """What waits to be sent; audio of a response that was cancelled is taken out again."""
 
     def __init__(self, most: int = OUTBOX_EVENTS):
-        self._events: deque[ServerEvent] = deque()
+        self._events: deque[ServerEvent | Close] = deque()
         self._most = most
         self._changed = asyncio.Condition()
 
-    async def put(self, event: ServerEvent) -> None:
+    async def put(self, event: ServerEvent | Close) -> None:
         async with self._changed:
             match event:
                 case events.ResponseDone(response=response) if response.status == "cancelled":
@@ -49,7 +52,7 @@ class Outbox:
             self._events.append(event)
             self._changed.notify_all()
 
-    async def get(self) -> ServerEvent:
+    async def get(self) -> ServerEvent | Close:
         async with self._changed:
             await self._changed.wait_for(lambda: self._events)
             event = self._events.popleft()
@@ -88,11 +91,13 @@ class Connection:
         socket: ServerConnection,
         session: Session,
         model: ModelServer,
+        transcriber: Transcriber,
         vad: VoiceActivityDetector,
     ):
         self._socket = socket
         self._session = session
         self._model = model
+        self._transcriber = transcriber
         self._vad = vad
         self._inbox: asyncio.Queue[_Incoming] = asyncio.Queue(INBOX_EVENTS)
         self._outbox = Outbox()
@@ -111,9 +116,8 @@ class Connection:
         while True:
             frame = await self._socket.recv()
             try:
-                if isinstance(frame, bytes):
-                    raise ProtocolError("Send JSON text, not binary frames.", code="invalid_event")
-                event = protocol.decode(frame)
+                binary = isinstance(frame, bytes)
+                event = protocol.BinaryAppend(audio=frame) if binary else protocol.decode(frame)
             except ProtocolError as error:
                 event = error
             await self._inbox.put(event)
@@ -122,8 +126,12 @@ class Connection:
         count = 0
         while True:
             event = await self._outbox.get()
+            if isinstance(event, Close):
+                await self._socket.close(event.code, event.reason)
+                return
             count += 1
-            await self._socket.send(events.encode(event, f"event_{count}"), text=True)
+            text = not isinstance(event, events.BinaryAudioDelta)
+            await self._socket.send(events.encode(event, f"event_{count}"), text=text)
 
     async def _drive(self, tasks: asyncio.TaskGroup) -> None:
         clock = asyncio.get_running_loop().time
@@ -147,38 +155,46 @@ class Connection:
             case ProtocolError() as error:
                 commands = [refuse(error)]
             case protocol.InputAudioAppend():
-                commands = self._hear(incoming, now)
+                await self._hear(incoming, tasks)
+                return
             case event:
                 commands = session.receive(event, now)
         await self._perform(commands, tasks)
 
-    def _hear(self, event: protocol.InputAudioAppend, now: float) -> list[Command]:
+    async def _hear(self, event: protocol.InputAudioAppend, tasks: asyncio.TaskGroup) -> None:
+        clock = asyncio.get_running_loop().time
         try:
             pcm = self._session.append(event)
         except ProtocolError as error:
-            return [refuse(error, event.event_id)]
-        return [
-            command
-            for probability in self._vad.push(pcm)
-            for command in self._session.hear(probability, now)
-        ]
+            await self._perform([refuse(error, event.event_id)], tasks)
+            return
+        for start in range(0, len(pcm), JUDGED_AT_ONCE):
+            for probability in self._vad.push(pcm[start : start + JUDGED_AT_ONCE]):
+                await self._perform(self._session.hear(probability, clock()), tasks)
+            if len(pcm) > JUDGED_AT_ONCE:
+                # A client may send minutes at once: that must not hold up the others.
+                await asyncio.sleep(0)
 
     async def _perform(self, commands: Sequence[Command], tasks: asyncio.TaskGroup) -> None:
         for command in commands:
             match command:
                 case Send(event):
                     await self._outbox.put(event)
+                case Close():
+                    await self._outbox.put(command)
                 case AskModel(response_id):
                     reply = tasks.create_task(self._respond(command), name=response_id)
                     self._replies[response_id] = reply
                 case AbortModel(response_id):
                     if reply := self._replies.pop(response_id, None):
                         reply.cancel()
-                case Transcribe():
+                case Transcribe() if self._transcriber.is_on:
                     tasks.create_task(self._transcribe(command), name="transcribe")
+                case Transcribe():
+                    pass
 
     async def _respond(self, ask: AskModel) -> None:
-        outputs = self._model.reply(ask.messages, ask.modality, ask.max_tokens)
+        outputs = self._model.reply(ask.messages, ask.modality, ask.max_tokens, ask.tools)
         async with aclosing(outputs):
             async for output in outputs:
                 await self._inbox.put(_FromModel(ask.response_id, output))
@@ -186,7 +202,7 @@ class Connection:
 
     async def _transcribe(self, wish: Transcribe) -> None:
         try:
-            text = await self._model.transcribe(wish.pcm)
+            text = await self._transcriber.transcribe(wish.pcm)
         except ModelError as error:
             log.warning("no transcript of %s: %s", wish.item_id, error)
             failed = events.TranscriptionError("server_error", error.code, str(error))

@@ -3,9 +3,10 @@
 `configs/local.toml` lists every key with its default. Secrets come from the environment.
 """
 
+import re
 import tomllib
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast, get_args, get_type_hints
 
 import msgspec
 from msgspec import Meta, Struct
@@ -19,6 +20,9 @@ Url = Annotated[str, Meta(pattern=r"^https?://[^\s/]+")]
 class Listen(Struct, frozen=True, forbid_unknown_fields=True):
     host: str = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65_535)] = 8080
+    api_key_file: str = ""
+    certificate: str = ""
+    certificate_key: str = ""
 
 
 class Model(Struct, frozen=True, forbid_unknown_fields=True):
@@ -30,7 +34,8 @@ class Model(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Transcription(Struct, frozen=True, forbid_unknown_fields=True):
-    url: Url = "http://127.0.0.1:18091/v1"
+    mode: Literal["embedded", "model", "off"] = "embedded"
+    url: Annotated[str, Meta(pattern=r"^(https?://[^\s/]+.*)?$")] = ""
     model: str = "embedded"
 
 
@@ -87,12 +92,33 @@ def checked(tree: object, source: str) -> Settings:
 
 def _explain(problem: str, tree: object) -> str:
     """Name the key, what is allowed, and what was found."""
-    what, _, where = problem.partition(" - at `$.")
-    key = where.rstrip("`")
-    if not key:
-        return what
-    found = tree
-    for name in key.split("."):
-        found = found.get(name) if isinstance(found, dict) else None  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
-    shown = "" if isinstance(found, dict) else f", found {found!r}"
-    return f"{key}: {what}{shown}"
+    what, _, where = problem.partition(" - at `$")
+    path = where.rstrip("`").lstrip(".")
+    if unknown := _UNKNOWN.search(what):
+        key = f"{path}.{unknown[1]}".lstrip(".")
+        return f"{key}: no such key; allowed are {', '.join(_keys(path))}"
+    found: object = tree
+    for name in path.split(".") if path else ():
+        found = _items(found).get(name)
+    if what.startswith("Invalid enum value"):
+        what = f"Expected one of {', '.join(map(str, get_args(_type(path))))}"
+    return f"{path or 'top level'}: {what}, found {found!r}"
+
+
+_UNKNOWN = re.compile("unknown field `(.*)`")
+
+
+def _items(tree: object) -> dict[str, object]:
+    return cast(dict[str, object], tree) if isinstance(tree, dict) else {}
+
+
+def _type(path: str) -> object:
+    """The type of the key at a path such as `turn.vad`."""
+    kind: object = Settings
+    for name in path.split(".") if path else ():
+        kind = get_type_hints(kind)[name]
+    return kind
+
+
+def _keys(path: str) -> list[str]:
+    return list(get_type_hints(_type(path)))

