@@ -204,7 +204,7 @@ class ReplyReader:
             return
         try:
             chunk = _chunk_decoder.decode(event)
-            if chunk.error is not None:
+            if chunk.error:
                 raise refusal(chunk.error)
             yield from self._take(chunk)
         except (msgspec.DecodeError, UnicodeError) as error:

@@ -43,7 +43,7 @@ def read_whole(body: bytes) -> list[Output]:
         reply = _whole_decoder.decode(body)
     except (msgspec.DecodeError, UnicodeError) as error:
         raise ModelError(f"not a reply: {error}", code="model_bad_reply") from error
-    if reply.error is not None:
+    if reply.error:
         raise refusal(reply.error)
     if not reply.choices:
         raise ModelError("a reply without choices", code="model_bad_reply")
