@@ -3,6 +3,7 @@
 What the model gets to read is rendered from here, so it never believes it said what nobody heard.
 """
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
@@ -19,6 +20,9 @@ MOST_ITEMS = 1_000
 
 AUDIO_BUDGET_S = 300
 """Speech older than this, counted over the conversation, is remembered as text only."""
+
+VOICE = "Your voice should be:"
+"""What the model was trained to read before the sample of its own voice."""
 
 Status = Literal["in_progress", "completed", "incomplete"]
 
@@ -40,6 +44,8 @@ class Spoken:
     """Where text came in: (samples of sound so far, characters of text so far)."""
     heard: int | None = None
     """Samples that the user heard, where the speech was interrupted."""
+    named: tuple[int, str] | None = None
+    """Length in bytes and key of the clip that was made last: naming a long one takes time."""
 
     def add_text(self, text: str) -> None:
         self.marks.append((len(self.pcm) // SAMPLE_BYTES, len(self.transcript or "")))
@@ -48,6 +54,13 @@ class Spoken:
     def heard_pcm(self) -> bytes:
         """The sound up to where it was interrupted."""
         return bytes(self.pcm if self.heard is None else self.pcm[: self.heard * SAMPLE_BYTES])
+
+    def clip(self, secret: str) -> tuple[bytes, str]:
+        """The sound up to where it was interrupted, and its key."""
+        pcm = self.heard_pcm()
+        if self.named is None or self.named[0] != len(pcm):
+            self.named = len(pcm), clip_key(pcm, secret)
+        return pcm, self.named[1]
 
     def heard_text(self) -> str:
         """The words up to where it was interrupted, whole words only.
@@ -58,9 +71,10 @@ class Spoken:
         text = self.transcript or ""
         if self.heard is None:
             return text
-        ends = [*self.marks[1:], (len(self.pcm) // SAMPLE_BYTES, len(text))]
+        marks = self.marks or [(0, 0)]
+        ends = [*marks[1:], (len(self.pcm) // SAMPLE_BYTES, len(text))]
         cut = 0
-        for (start, first), (end, last) in zip(self.marks, ends, strict=True):
+        for (start, first), (end, last) in zip(marks, ends, strict=True):
             if self.heard > start:
                 share = min(1.0, (self.heard - start) / max(1, end - start))
                 cut = first + int(share * (last - first))
@@ -70,6 +84,15 @@ class Spoken:
 
 
 Part = Written | Spoken
+
+
+def clip_key(pcm: bytes, secret: str) -> str:
+    """Name a clip by what is in it, so that equal names are equal sound: cut speech is another
+    clip, and speech that was asked about during a pause is the same one after it.
+
+    The secret makes the name unguessable; the model server's memory is open to all its clients.
+    """
+    return hashlib.blake2b(pcm, key=secret.encode(), digest_size=16).hexdigest()
 
 
 @dataclass(slots=True, eq=False)
@@ -105,9 +128,14 @@ def _content(role: Role, part: Part) -> Content:
 
 
 class Conversation:
-    """The items in their order."""
+    """The items in their order.
 
-    def __init__(self) -> None:
+    Args:
+        secret: Known to this session alone, 64 bytes at most; it goes into the keys of clips.
+    """
+
+    def __init__(self, secret: str) -> None:
+        self._secret = secret
         self._items: list[Item] = []
 
     def find(self, item_id: str, code: str) -> Item:
@@ -176,13 +204,18 @@ class Conversation:
         spoken.heard = min(samples_in(audio_end_ms), whole)
         return min(audio_end_ms, -(-whole * 1000 // RATE))
 
-    def render(self, instructions: str, pending: bytes = b"") -> list[ChatMessage]:
-        """The prompt: instructions, then what was said and heard, then speech not yet an item."""
-        messages = [ChatMessage("system", instructions)] if instructions else []
+    def render(
+        self, instructions: str, pending: bytes = b"", voice: bytes = b""
+    ) -> list[ChatMessage]:
+        """The prompt: instructions and voice, what was said and heard, speech not yet an item."""
+        messages: list[ChatMessage] = []
+        if instructions or voice:
+            text = "\n".join([*filter(None, [instructions]), *([VOICE] if voice else [])])
+            messages.append(ChatMessage("system", text, voice, clip_key(voice, self._secret)))
         for item in self._items:
-            messages += _messages(item)
+            messages += _messages(item, self._secret)
         if pending:
-            messages.append(ChatMessage("user", pcm=pending))
+            messages.append(ChatMessage("user", "", pending, clip_key(pending, self._secret)))
         return messages
 
     def _spare_sound(self) -> None:
@@ -197,7 +230,7 @@ class Conversation:
                 spoken.pcm, spoken.heard, spoken.marks = bytearray(), None, []
 
 
-def _messages(item: Item) -> Iterator[ChatMessage]:
+def _messages(item: Item, secret: str) -> Iterator[ChatMessage]:
     """An item as messages with at most one clip each, as the model server wants them."""
     text: list[str] = []
     for part in item.parts:
@@ -206,9 +239,11 @@ def _messages(item: Item) -> Iterator[ChatMessage]:
                 text.append(part.text)
             case Spoken() if part.heard_pcm():
                 # The words of the user are in the sound; the agent's history has both.
+                words = part.heard_text()
                 if item.role == "assistant":
-                    text.append(part.heard_text())
-                yield ChatMessage(item.role, "\n".join(text), part.heard_pcm())
+                    text.append(words)
+                    words = ""
+                yield ChatMessage(item.role, "\n".join(text), *part.clip(secret), words)
                 text = []
             case Spoken():
                 text.append(part.heard_text())

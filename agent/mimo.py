@@ -242,15 +242,25 @@ class ReplyReader:
         yield end
 
 
-def refusal(error: object) -> ModelError:
+class _Refusal(msgspec.Struct):
+    message: str
+    code: int | str | None = None
+
+
+def refusal(error: object, status: int = 400) -> ModelError:
     """Turn the `error` of a model server's answer, whatever its form, into ours.
 
-    Its code is `"model_cache_miss"` if the request named speech that the replica has no more.
+    Its code is `"model_cache_miss"` if the request named speech that the replica has no more,
+    `"model_failed"` if it is the server's fault, otherwise `"model_refused"`.
+
+    Args:
+        status: The HTTP status that it came with; the error's own code counts more.
     """
-    match error:
-        case {"message": str(message)}:
-            pass
-        case _:
-            message = str(error)
-    missed = message.startswith("Cache miss for audio")
-    return ModelError(message, code="model_cache_miss" if missed else "model_refused")
+    try:
+        found = msgspec.convert(error, _Refusal)
+    except msgspec.ValidationError:
+        found = _Refusal(str(error))
+    if found.message.startswith("Cache miss for audio"):
+        return ModelError(found.message, code="model_cache_miss")
+    number = found.code if isinstance(found.code, int) else status
+    return ModelError(found.message, code="model_failed" if number >= 500 else "model_refused")

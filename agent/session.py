@@ -4,56 +4,23 @@ It composes endpointing, the floor, the conversation and the open response. It r
 draws no chance: both come in as arguments, so a recorded session replays to the same decisions.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from msgspec import UNSET
 
 from agent import events, floor, protocol, turn
+from agent.commands import AbortModel, AskModel, Command, Send, Transcribe
 from agent.conversation import Conversation, item_from
 from agent.errors import ProtocolError
 from agent.events import ErrorDetail, ServerEvent
 from agent.input_audio import decode_base64
 from agent.merge import merged
 from agent.microphone import Microphone, Utterance
-from agent.mimo import ChatMessage, Output
-from agent.objects import InputAudio, Modality, OutputAudio, ResponseOptions, SessionConfig
+from agent.mimo import Output
+from agent.objects import InputAudio, OutputAudio, ResponseOptions, SessionConfig
 from agent.response import Response
-
-
-@dataclass(frozen=True, slots=True)
-class Send:
-    """Say this to the client."""
-
-    event: ServerEvent
-
-
-@dataclass(frozen=True, slots=True)
-class AskModel:
-    """Send a request to the model server."""
-
-    response_id: str
-    messages: list[ChatMessage]
-    modality: Modality
-    max_tokens: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class AbortModel:
-    """Close that request at once."""
-
-    response_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class Transcribe:
-    """Have the user's speech written down; mono PCM16 at 24 kHz."""
-
-    item_id: str
-    pcm: bytes
-
-
-Command = Send | AskModel | AbortModel | Transcribe
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,18 +33,34 @@ class Timing:
     longest_turn_ms: int
 
 
-class Session:
-    """One client's session; its methods return what is to be done, in order."""
+DEFAULT_VOICE = "default"
+NO_VOICES: Mapping[str, bytes] = MappingProxyType({})
 
-    def __init__(self, config: SessionConfig, timing: Timing, new_id: Callable[[str], str]):
+
+class Session:
+    """One client's session; its methods return what is to be done, in order.
+
+    Args:
+        voices: Samples of the voices that clients may name, mono PCM16 at 24 kHz; a name that
+            isn't there means the one called "default", or the model's own.
+    """
+
+    def __init__(
+        self,
+        config: SessionConfig,
+        timing: Timing,
+        new_id: Callable[[str], str],
+        voices: Mapping[str, bytes] = NO_VOICES,
+    ):
         self._config = config
+        self._voices = voices
         self._timing = timing
         self._new_id = new_id
         self._floor: floor.State = floor.Listening()
         self._microphone = Microphone(
             config.audio.input.turn_detection, timing.early_start_ms, timing.longest_turn_ms
         )
-        self._conversation = Conversation()
+        self._conversation = Conversation(new_id("secret"))
         self._utterance = Utterance("", b"")
         self._options: dict[str, ResponseOptions] = {}
         self._response: Response | None = None
@@ -263,12 +246,19 @@ class Session:
         if self._response is not None and self._response.id == response_id:
             options = self._response.options
         most = options.max_output_tokens or self._config.max_output_tokens
+        instructions = options.instructions or self._config.instructions
         return AskModel(
             response_id,
-            self._conversation.render(options.instructions or self._config.instructions, pending),
+            self._conversation.render(instructions, pending, self._voice()),
             (options.output_modalities or self._config.output_modalities)[0],
             None if most == "inf" else most,
+            turn.playing_until(self._floor),
         )
+
+    def _voice(self) -> bytes:
+        wanted = self._config.audio.output.voice
+        name = wanted if isinstance(wanted, str) else DEFAULT_VOICE
+        return self._voices.get(name, self._voices.get(DEFAULT_VOICE, b""))
 
     def _add_utterance(self) -> list[Command]:
         """The user's turn becomes an item: it is told, and written down if that was asked for."""

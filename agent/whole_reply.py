@@ -63,4 +63,4 @@ def read_refusal(body: bytes, status: int) -> ModelError:
         error = _whole_decoder.decode(body).error
     except (msgspec.DecodeError, UnicodeError):
         error = None
-    return refusal(error or f"the model server answered with HTTP status {status}")
+    return refusal(error or f"the model server answered with HTTP status {status}", status)

@@ -27,6 +27,7 @@ from server.connection import Connection, new_id
 from server.model import ModelServer
 from server.settings import Settings
 from server.vad import detector
+from server.voices import load_voices
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +46,7 @@ class App:
     def __init__(self, settings: Settings):
         self._settings = settings
         self._model = ModelServer(settings)
+        self._voices = load_voices(settings.persona)
 
     async def run(self) -> None:
         """Serve until SIGINT or SIGTERM."""
@@ -64,7 +66,10 @@ class App:
         ) as server:
             print(f"listening on ws://{_address(server)}/v1/realtime", flush=True)
             print(f"the page is at http://{_address(server)}/", flush=True)
-            await stop.wait()
+            async with asyncio.TaskGroup() as tasks:
+                watch = tasks.create_task(self._model.watch(), name="watch")
+                await stop.wait()
+                watch.cancel()
         await self._model.close()
 
     async def _serve(self, socket: ServerConnection) -> None:
@@ -79,7 +84,8 @@ class App:
         timing = Timing(patience, turn.early_start_ms, turn.longest_turn_ms)
         config = _config(settings, session_id, socket)
         vad = detector(turn.vad)
-        await Connection(socket, Session(config, timing, new_id), self._model, vad).run()
+        session = Session(config, timing, new_id, self._voices)
+        await Connection(socket, session, self._model.seat(), vad).run()
         log.info("%s closed", session_id)
 
 
@@ -160,7 +166,8 @@ def _settings(arguments: argparse.Namespace) -> Settings:
     if arguments.port is not None:
         changes["listen"]["port"] = arguments.port
     if arguments.model_url is not None:
-        changes["model"]["url"] = changes["transcription"]["url"] = arguments.model_url
+        changes["model"]["urls"] = [arguments.model_url]
+        changes["transcription"]["url"] = arguments.model_url
     return configuration.checked(changes, "command line")
 
 

@@ -13,11 +13,12 @@ from websockets.exceptions import ConnectionClosed
 
 from agent import events, protocol
 from agent.audio import seconds
+from agent.commands import AbortModel, AskModel, Command, Send, Transcribe
 from agent.errors import ModelError, ProtocolError
 from agent.events import ServerEvent
 from agent.mimo import Output
-from agent.session import AbortModel, AskModel, Command, Send, Session, Transcribe, refuse
-from server.model import ModelServer
+from agent.session import Session, refuse
+from server.model import Seat
 from server.vad import VoiceActivityDetector
 
 log = logging.getLogger(__name__)
@@ -87,7 +88,7 @@ class Connection:
         self,
         socket: ServerConnection,
         session: Session,
-        model: ModelServer,
+        model: Seat,
         vad: VoiceActivityDetector,
     ):
         self._socket = socket
@@ -178,7 +179,7 @@ class Connection:
                     tasks.create_task(self._transcribe(command), name="transcribe")
 
     async def _respond(self, ask: AskModel) -> None:
-        outputs = self._model.reply(ask.messages, ask.modality, ask.max_tokens)
+        outputs = self._model.reply(ask)
         async with aclosing(outputs):
             async for output in outputs:
                 await self._inbox.put(_FromModel(ask.response_id, output))
