@@ -110,7 +110,7 @@ class Replica:
         while True:
             await self._suspected.wait()
             pause_s = FIRST_PAUSE_S
-            while not await self._answers():
+            while not self.healthy and not await self._answers():
                 await asyncio.sleep(pause_s)
                 pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
             self.trust()
