@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV := $(VENV)/tools/bin/uv
 
-.PHONY: talk test lint lock clean
+.PHONY: talk test bench lint lock clean
 
 talk: $(VENV)/talk.done
 	@$(BIN)/mimo-live talk
@@ -44,3 +44,6 @@ $(UV):
 	@python3 -m venv $(VENV)
 	@python3 -m venv $(VENV)/tools
 	@$(VENV)/tools/bin/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+
+bench: $(VENV)/test.done
+	@$(BIN)/python -m tests.bench --plot docs/images/bench.svg

@@ -24,6 +24,8 @@ AUDIO_BUDGET_S = 300
 VOICE = "Your voice should be:"
 """What the model was trained to read before the sample of its own voice."""
 
+_FIRST_CJK = "\u2e80"
+
 Status = Literal["in_progress", "completed", "incomplete"]
 
 
@@ -78,9 +80,14 @@ class Spoken:
             if self.heard > start:
                 share = min(1.0, (self.heard - start) / max(1, end - start))
                 cut = first + int(share * (last - first))
-        if cut < len(text) and not text[cut].isspace():
-            cut = max(text.rfind(" ", 0, cut), 0)
+        while 0 < cut < len(text) and not _word_ends(text[cut - 1], text[cut]):
+            cut -= 1
         return text[:cut].strip()
+
+
+def _word_ends(before: str, after: str) -> bool:
+    """Whether a word ends between two characters; Chinese and Japanese have no blanks."""
+    return before.isspace() or after.isspace() or max(before, after) >= _FIRST_CJK
 
 
 Part = Written | Spoken
@@ -183,9 +190,13 @@ class Conversation:
                 item.spoken.transcript = transcript
 
     def interrupt(self, item_id: str, heard_s: float) -> None:
-        """Cut an item to what was probably heard, if it is there and said anything."""
-        if any(item.id == item_id and item.spoken for item in self._items):
-            self.truncate(item_id, int(heard_s * 1000))
+        """Cut an item to what was probably heard, if it is there and said anything.
+
+        A client that has cut it already knows better what was heard.
+        """
+        for item in self._items:
+            if item.id == item_id and item.spoken and item.spoken.heard is None:
+                self.truncate(item_id, round(heard_s * 1000))
 
     def delete(self, item_id: str) -> None:
         self._items.remove(self.find(item_id, "item_delete_invalid_item_id"))
@@ -263,7 +274,9 @@ def item_from(wire: MessageItem, new_id: str, sounds: dict[int, bytes]) -> Item:
             case (InputText(text), "user" | "system") | (OutputText(text), "assistant"):
                 parts.append(Written(text))
             case (InputAudio(), "user") | (OutputAudio(), "assistant"):
-                parts.append(Spoken(bytearray(sounds.get(index, b"")), content.transcript))
+                sound = sounds.get(index, b"")
+                whole = len(sound) // SAMPLE_BYTES * SAMPLE_BYTES
+                parts.append(Spoken(bytearray(sound[:whole]), content.transcript))
             case _:
                 raise ProtocolError(
                     f"Content of type {content.__struct_config__.tag} does not fit a message of "

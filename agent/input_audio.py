@@ -35,8 +35,8 @@ class InputAudio:
         """Samples ever received."""
         return self._first + len(self._pcm) // SAMPLE_BYTES
 
-    def append(self, data: bytes) -> None:
-        """Add bytes; a sample may be split over two calls.
+    def append(self, data: bytes) -> bytes:
+        """Add bytes and return the samples that they complete: one may be split over two calls.
 
         Raises:
             ProtocolError: If the buffer is full; nothing is added then.
@@ -44,7 +44,9 @@ class InputAudio:
         if len(self._pcm) + len(data) > LONGEST_S * RATE * SAMPLE_BYTES:
             message = f"The input audio buffer holds {LONGEST_S} s at most: commit or clear it."
             raise ProtocolError(message, code="input_audio_buffer_full", param="audio")
+        known = self.received
         self._pcm += data
+        return self.cut(known, self.received)
 
     def cut(self, start: int, end: int) -> bytes:
         """The samples from `start` to `end`, as far as they are still here."""

@@ -81,8 +81,10 @@ class Microphone:
         self._set(detection)
         return dropped
 
-    def append(self, pcm: bytes) -> None:
-        self._buffer.append(pcm)
+    def append(self, data: bytes) -> bytes:
+        """Take bytes of any length and return what turn detection has to judge: whole samples."""
+        samples = self._buffer.append(data)
+        return samples if self.detects_turns else b""
 
     def clear(self) -> None:
         """Forget what no turn has taken."""

@@ -11,9 +11,11 @@ from msgspec import Meta, Struct
 from agent.errors import ProtocolError
 from agent.objects import MessageItem, ResponseOptions, SessionPatch
 
+EventId = Annotated[str, Meta(max_length=512)]
+
 
 class ClientEvent(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    event_id: Annotated[str, Meta(max_length=512)] | None = None
+    event_id: EventId | None = None
 
 
 class SessionUpdate(ClientEvent, frozen=True, tag="session.update"):
@@ -79,7 +81,7 @@ AnyClientEvent = (
 
 
 class _Envelope(Struct):
-    event_id: str | None = None
+    event_id: EventId | None = None
 
 
 _decoder = msgspec.json.Decoder(AnyClientEvent)

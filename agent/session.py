@@ -22,6 +22,9 @@ from agent.mimo import Output
 from agent.objects import InputAudio, OutputAudio, ResponseOptions, SessionConfig
 from agent.response import Response
 
+LONGEST_QUOTE = 1_000
+"""Characters of an error's message: some clients take no frame over 1 MiB."""
+
 
 @dataclass(frozen=True, slots=True)
 class Timing:
@@ -80,9 +83,7 @@ class Session:
         Raises:
             ProtocolError: If it isn't base64 or the buffer is full.
         """
-        pcm = decode_base64(event.audio, "audio")
-        self._microphone.append(pcm)
-        return pcm if self._microphone.detects_turns else b""
+        return self._microphone.append(decode_base64(event.audio, "audio"))
 
     def hear(self, probability: float, now: float) -> list[Command]:
         """Take the probability of speech in the next frame of the microphone."""
@@ -276,8 +277,7 @@ class Session:
 
 
 def refuse(error: ProtocolError, event_id: str | None = None) -> Send:
-    """Answer an event that broke the protocol."""
-    detail = ErrorDetail(
-        str(error), code=error.code, param=error.param, event_id=error.event_id or event_id
-    )
+    """Answer an event that broke the protocol, however much of it the error quotes."""
+    message, param = str(error)[:LONGEST_QUOTE], (error.param or "")[:LONGEST_QUOTE] or None
+    detail = ErrorDetail(message, code=error.code, param=param, event_id=error.event_id or event_id)
     return Send(events.Error(error=detail))

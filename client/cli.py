@@ -52,15 +52,20 @@ class Program(NamedTuple):
 
 PROGRAMS = {
     "talk": Program("client.talk", "talk: through microphone and loudspeaker, or from WAV files"),
+    "ask": Program("client.ask", "one request to the model server, without a conversation"),
     "serve": Program("server.app", "the conversation server, with a page for browsers"),
-    "model": Program("server.embedded.app", "the small speech model that needs no GPU"),
+    "model": Program(
+        "server.embedded.app", "the small speech model that needs no GPU; --gpu: MiMo-Audio itself"
+    ),
 }
+ON_A_GPU = Program("server.launch", "MiMo-Audio itself, on vLLM-Omni")
 
 EXAMPLES = """\
 examples:
   mimo-live talk                       start everything here and talk
   mimo-live talk --url ws://box:8080   talk with a server that runs elsewhere
   mimo-live talk --wav question.wav --save answer.wav
+  mimo-live ask --tts "Good morning." --save answers
   mimo-live serve --config configs/local.toml
   mimo-live talk --help                the options of one command
 """
@@ -76,6 +81,8 @@ def main(argv: list[str] | None = None) -> int:
         case ["--version", *_]:
             print(f"mimo-live {_version()}")
             return 0
+        case ["model", *rest] if "--gpu" in rest:
+            return _run(ON_A_GPU, rest)
         case [name, *rest] if name in PROGRAMS:
             return _run(PROGRAMS[name], rest)
         case _:

@@ -185,18 +185,23 @@ def _open(
     raise DeviceError(f"the sound device refuses mono at 24 and at 48 kHz: {refused}")
 
 
-def find_portaudio() -> PortAudio:
+def find_portaudio(*kinds: str) -> PortAudio:
     """Load PortAudio and make sure that there is something to talk into and to hear with.
+
+    Args:
+        kinds: `"input"`, `"output"`; without any, both.
 
     Raises:
         DeviceError: If the library, the microphone or the loudspeaker is missing.
     """
     try:
-        with _no_native_messages():
+        with no_native_messages():
             portaudio = cast(PortAudio, importlib.import_module("sounddevice"))
     except OSError as error:
         raise DeviceError("the PortAudio library is missing (Debian: libportaudio2)") from error
     for kind, name in (("input", "microphone"), ("output", "loudspeaker")):
+        if kinds and kind not in kinds:
+            continue
         try:
             portaudio.query_devices(None, kind)
         except (portaudio.PortAudioError, ValueError) as error:
@@ -211,7 +216,7 @@ def open_devices(portaudio: PortAudio) -> Generator[tuple[Microphone, Loudspeake
     Raises:
         DeviceError: If one of them can't be opened.
     """
-    with _no_native_messages():
+    with no_native_messages():
         microphone = Microphone(portaudio)
         try:
             loudspeaker = Loudspeaker(portaudio)
@@ -274,7 +279,7 @@ class Voice:
 
 
 @contextmanager
-def _no_native_messages() -> Generator[None]:
+def no_native_messages() -> Generator[None]:
     """Keep sound libraries, which write to file descriptor 2, from covering our own words."""
     kept = os.dup(2)
     nothing = os.open(os.devnull, os.O_WRONLY)

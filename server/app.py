@@ -31,7 +31,8 @@ from server.voices import load_voices
 
 log = logging.getLogger(__name__)
 
-LARGEST_FRAME = 20 * 2**20
+LARGEST_FRAME = 21 * 2**20
+"""Bytes: one append may carry 15 MiB of sound, which are 20 MiB of base64, and its JSON."""
 PAGE = Path(__file__).parent / "page"
 REALTIME = ("/v1/realtime", "/realtime")
 POLICY = (

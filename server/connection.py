@@ -12,7 +12,7 @@ from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
 from agent import events, protocol
-from agent.audio import seconds
+from agent.audio import RATE, SAMPLE_BYTES, seconds
 from agent.commands import AbortModel, AskModel, Command, Send, Transcribe
 from agent.errors import ModelError, ProtocolError
 from agent.events import ServerEvent
@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 
 INBOX_EVENTS = 64
 OUTBOX_EVENTS = 256
+JUDGED_AT_ONCE = RATE * SAMPLE_BYTES // 2
+"""Bytes: half a second of sound keeps the loop for two or three milliseconds."""
 
 
 def new_id(kind: str) -> str:
@@ -148,21 +150,25 @@ class Connection:
             case ProtocolError() as error:
                 commands = [refuse(error)]
             case protocol.InputAudioAppend():
-                commands = self._hear(incoming, now)
+                await self._hear(incoming, tasks)
+                return
             case event:
                 commands = session.receive(event, now)
         await self._perform(commands, tasks)
 
-    def _hear(self, event: protocol.InputAudioAppend, now: float) -> list[Command]:
+    async def _hear(self, event: protocol.InputAudioAppend, tasks: asyncio.TaskGroup) -> None:
+        clock = asyncio.get_running_loop().time
         try:
             pcm = self._session.append(event)
         except ProtocolError as error:
-            return [refuse(error, event.event_id)]
-        return [
-            command
-            for probability in self._vad.push(pcm)
-            for command in self._session.hear(probability, now)
-        ]
+            await self._perform([refuse(error, event.event_id)], tasks)
+            return
+        for start in range(0, len(pcm), JUDGED_AT_ONCE):
+            for probability in self._vad.push(pcm[start : start + JUDGED_AT_ONCE]):
+                await self._perform(self._session.hear(probability, clock()), tasks)
+            if len(pcm) > JUDGED_AT_ONCE:
+                # A client may send minutes at once: that must not hold up the others.
+                await asyncio.sleep(0)
 
     async def _perform(self, commands: Sequence[Command], tasks: asyncio.TaskGroup) -> None:
         for command in commands:

@@ -3,9 +3,10 @@
 `configs/local.toml` lists every key with its default. Secrets come from the environment.
 """
 
+import re
 import tomllib
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast, get_args, get_type_hints
 
 import msgspec
 from msgspec import Meta, Struct
@@ -92,12 +93,34 @@ def checked(tree: object, source: str) -> Settings:
 
 def _explain(problem: str, tree: object) -> str:
     """Name the key, what is allowed, and what was found."""
-    what, _, where = problem.partition(" - at `$.")
-    key = where.rstrip("`")
-    if not key:
-        return what
-    found = tree
-    for name in key.split("."):
-        found = found.get(name) if isinstance(found, dict) else None  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
-    shown = "" if isinstance(found, dict) else f", found {found!r}"
-    return f"{key}: {what}{shown}"
+    what, _, where = problem.partition(" - at `$")
+    path = where.rstrip("`").lstrip(".")
+    if unknown := _UNKNOWN.search(what):
+        key = f"{path}.{unknown[1]}".lstrip(".")
+        return f"{key}: no such key; allowed are {', '.join(_keys(path))}"
+    found: object = tree
+    for name in path.split(".") if path else ():
+        # Of a list, all is shown: `urls[0]` alone would leave out what stands beside it.
+        found = _items(found).get(name.partition("[")[0])
+    if what.startswith("Invalid enum value"):
+        what = f"Expected one of {', '.join(map(str, get_args(_type(path))))}"
+    return f"{path or 'top level'}: {what}, found {found!r}"
+
+
+_UNKNOWN = re.compile("unknown field `(.*)`")
+
+
+def _items(tree: object) -> dict[str, object]:
+    return cast(dict[str, object], tree) if isinstance(tree, dict) else {}
+
+
+def _type(path: str) -> object:
+    """The type of the key at a path such as `turn.vad`."""
+    kind: object = Settings
+    for name in path.split(".") if path else ():
+        kind = get_type_hints(kind)[name]
+    return kind
+
+
+def _keys(path: str) -> list[str]:
+    return list(get_type_hints(_type(path)))

@@ -7,33 +7,58 @@ from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-_MODEL = "import sys; from server.embedded.app import main; sys.exit(main(sys.argv[1:]))"
+
+
+def command(*words: str) -> list[str]:
+    """Return the command line of `mimo-live WORDS`."""
+    return [sys.executable, "-m", "client.cli", *words]
 
 
 def model_command(*arguments: str) -> list[str]:
     """Return the command line of `mimo-live model`."""
-    return [sys.executable, "-c", _MODEL, *arguments]
+    return command("model", *arguments)
 
 
 @contextmanager
-def start_model(*arguments: str) -> Generator[str, None, None]:
+def start_model(*arguments: str) -> Generator[str]:
     """Run the embedded speech model on a free port; give its address once it is ready."""
-    command = model_command("--port", "0", *arguments)
+    with _started(model_command("--port", "0", *arguments), "ready") as lines:
+        yield _address(lines, "http")
+
+
+@contextmanager
+def start_server(model_url: str, *arguments: str) -> Generator[str]:
+    """Run a conversation server on a free port; give its address, without a path.
+
+    Args:
+        model_url: The model server's address, as `start_model` gives it.
+    """
+    options = ("--port", "0", "--model-url", f"{model_url}/v1", *arguments)
+    with _started(command("serve", *options), "the page is at") as lines:
+        yield _address(lines, "ws").removesuffix("/v1/realtime")
+
+
+def _address(lines: list[str], scheme: str) -> str:
+    [address] = [line.split()[-1] for line in lines if f"listening on {scheme}://" in line]
+    return address
+
+
+@contextmanager
+def _started(words: list[str], last: str) -> Generator[list[str]]:
+    """Run a program; give the lines that it printed up to the one that begins with `last`."""
     with subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as process:
         assert process.stdout is not None
-        assert process.stderr is not None
         try:
-            url = ""
+            lines: list[str] = []
             for line in process.stdout:
-                if line.startswith("listening on "):
-                    url = line.removeprefix("listening on ").strip()
-                if line.startswith("ready"):
+                lines.append(line.strip())
+                if line.startswith(last):
                     break
             else:
-                raise AssertionError(f"the model did not start: {process.stderr.read()}")
-            yield url
+                raise AssertionError(f"{words} did not start:\n{''.join(lines)}")
+            yield lines
         finally:
             process.terminate()
-            process.wait(10)
+            process.communicate(timeout=10)

@@ -132,7 +132,7 @@ def test_an_unknown_command_is_status_2(words: list[str], capsys: pytest.Capture
     assert cli.main(words) == 2
     shown = capsys.readouterr()
     assert shown.out == ""
-    assert "choose from: talk, serve, model" in shown.err
+    assert "choose from: talk, ask, serve, model" in shown.err
 
 
 def test_version_is_one_line(capsys: pytest.CaptureFixture[str]):

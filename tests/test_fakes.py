@@ -221,6 +221,7 @@ def test_replies_are_made_one_at_a_time_and_one_that_is_not_wanted_gives_way():
         first.close()
         assert read(third.response.read())[-1] == Ended()
         third.close()
+        model.wait(lambda: model.chats[2].ended)
         ends = [(each.ended, each.work_began_at is None) for each in model.chats]
         assert ends == [("closed", False), ("closed", True), ("finished", False)]
 

@@ -90,7 +90,8 @@ class Caller:
         self._send({"type": "response.create"})
         events = self.until("response.done")
         response = events[-1]["response"]
-        error = (response["status_details"] or {}).get("error") or {}
+        details: Event = response["status_details"] or {}
+        error: Event = details.get("error") or {}
         deltas = [each for each in events if each["type"] == "response.output_audio.delta"]
         words = [each for each in events if each["type"].endswith("transcript.delta")]
         return Heard(

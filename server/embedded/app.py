@@ -21,10 +21,7 @@ vLLM-Omni: Whisper base listens, SmolLM2-135M thinks, Piper speaks. It is a demo
 a test double. It is NOT MiMo-Audio: it hears words only, and knows little."""
 
 _REAL = """\
-for the real one, on a machine with a GPU:
-  vllm serve XiaomiMiMo/MiMo-Audio-7B-Instruct --omni \\
-    --served-model-name MiMo-Audio-7B-Instruct --port 18091 \\
-    --chat-template configs/chat_template.jinja --deploy-config configs/mimo_audio.yaml
+for the real one, on a machine with a GPU: `mimo-live model --gpu` (docs/gpu.md),
 and set `url` under `[model]` in the configuration to its address."""
 
 _EXAMPLES = """\

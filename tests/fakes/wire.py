@@ -174,15 +174,20 @@ class _Stream:
         later_groups = max(0, groups - self._reply.chunk_groups)
         return self._reply.first_chunk_ms / 1000 + later_groups * GROUP_S * self._reply.rtf
 
+    def _step_s(self, step: int) -> float:
+        """Time of a step, each of which makes a group of sound; the first few make one chunk."""
+        early = min(1.0, (step + 1) / (self._reply.chunk_groups + 1))
+        return early * self._reply.first_chunk_ms / 1000 + self._due_s(step) - self._due_s(0)
+
     def _texts(self) -> Iterator[Event]:
         choice: Json = {"index": 0, "delta": {"role": "assistant", "content": ""}}
         choice |= {"logprobs": None, "finish_reason": None}
         about = {"prompt_token_ids": None, "prompt_text": None, "modality": "text"}
-        at_s = self._reply.first_chunk_ms / 2000
+        at_s = self._step_s(0)
         yield Event(at_s, sse({**self._head, "choices": [choice], **about}))
         words = re.findall(r"\s*\S+", self._reply.text)
         for step, start in enumerate(range(0, len(words), TEXT_TOKENS)):
-            at_s = max(at_s, self._due_s(step))
+            at_s = self._step_s(step)
             for content in [*words[start : start + TEXT_TOKENS], *[""] * TEXT_TOKENS]:
                 yield self._text(at_s, content, None, {})
         speaks = "audio" in self._modalities

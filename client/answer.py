@@ -1,0 +1,166 @@
+"""One request to the model server and its answer, timed as it comes."""
+
+import asyncio
+import statistics
+import time
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+import httpx2
+import msgspec
+
+from agent.audio import seconds
+from agent.errors import ModelError
+from agent.mimo import Ended, Failed, Output, ReplyReader, Sound, Text
+from agent.objects import Json
+
+
+@dataclass
+class Answer:
+    """What one request was answered; times count from its start."""
+
+    number: int
+    """Counted from 1, among requests of the same words."""
+    text: str = ""
+    pcm: bytearray = field(default_factory=bytearray)
+    error: str | None = None
+    """Why the answer isn't whole."""
+    first_text_s: float | None = None
+    total_s: float = 0.0
+    _sounds: list[tuple[float, float]] = field(default_factory=list[tuple[float, float]])
+
+    def take(self, output: Output, at_s: float) -> None:
+        match output:
+            case Text(text):
+                self.text += text
+                self.first_text_s = at_s if self.first_text_s is None else self.first_text_s
+            case Sound(pcm):
+                self._sounds.append((at_s, seconds(self.pcm)))
+                self.pcm += pcm
+            case Failed(error):
+                self.error = str(error)
+            case Ended():
+                pass
+
+    def measures(self) -> dict[str, float | None]:
+        """All times in seconds, each `None` where there was nothing to measure."""
+        arrivals = [at_s for at_s, _ in self._sounds]
+        gaps = [later - earlier for earlier, later in pairwise(arrivals)]
+        # A chunk is late by what it came after the end of the sound before it.
+        late = [at_s - arrivals[0] - before_s for at_s, before_s in self._sounds]
+        audio_s = seconds(self.pcm)
+        return {
+            "first_text_s": self.first_text_s,
+            "first_audio_s": arrivals[0] if arrivals else None,
+            "audio_s": audio_s,
+            "rtf": self.total_s / audio_s if audio_s else None,
+            "gap_p50_s": statistics.median(gaps) if gaps else None,
+            "gap_max_s": max(gaps) if gaps else None,
+            "playout_delay_s": max(late) if gaps else None,
+            "total_s": self.total_s,
+        }
+
+
+async def ask(
+    client: httpx2.AsyncClient,
+    url: str,
+    body: Json,
+    *,
+    number: int,
+    timeout_s: float,
+    tell: Callable[[Output], None],
+) -> Answer:
+    """Send one request; never raises for what the model server does.
+
+    Args:
+        tell: Is given each output as it comes.
+    """
+    answer = Answer(number)
+    began = time.perf_counter()
+    try:
+        async with asyncio.timeout(timeout_s), aclosing(_outputs(client, url, body)) as outputs:
+            async for output in outputs:
+                answer.take(output, time.perf_counter() - began)
+                tell(output)
+    except TimeoutError:
+        answer.error = f"no whole reply within {timeout_s:g} s"
+    answer.total_s = time.perf_counter() - began
+    return answer
+
+
+async def _outputs(client: httpx2.AsyncClient, url: str, body: Json) -> AsyncGenerator[Output]:
+    reader = ReplyReader()
+    try:
+        async with client.stream("POST", url, json=body) as response:
+            if not response.is_success:
+                yield Failed(_refusal(response.status_code, await response.aread()))
+                return
+            if not body["stream"]:
+                for output in _whole(await response.aread(), reader):
+                    yield output
+                return
+            async for data in response.aiter_bytes():
+                for output in reader.push(data):
+                    yield output
+    except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
+        yield Failed(ModelError(f"{url} can't be reached: {error}", code="model_unreachable"))
+        return
+    except httpx2.HTTPError as error:
+        reason = str(error) or type(error).__name__
+        yield Failed(ModelError(f"the reply was cut off: {reason}", code="model_cut_off"))
+        return
+    for output in reader.finish():
+        yield output
+
+
+class _ErrorText(msgspec.Struct):
+    message: str
+
+
+class _Error(msgspec.Struct):
+    error: _ErrorText
+
+
+def _refusal(status: int, body: bytes) -> ModelError:
+    try:
+        reason = msgspec.json.decode(body, type=_Error).error.message
+    except msgspec.DecodeError:
+        reason = body[:300].decode(errors="replace").strip() or "without a reason"
+    return ModelError(f"the model server refused (HTTP {status}): {reason}", code="model_refused")
+
+
+class _Audio(msgspec.Struct):
+    data: str = ""
+
+
+class _Message(msgspec.Struct):
+    content: str | None = None
+    audio: _Audio | None = None
+
+
+class _Choice(msgspec.Struct):
+    message: _Message
+
+
+class _Completion(msgspec.Struct):
+    choices: list[_Choice]
+
+
+def _whole(body: bytes, reader: ReplyReader) -> Iterator[Output]:
+    """Read a reply that came in one piece as if each of its parts were a chunk of a stream."""
+    try:
+        choices = msgspec.json.decode(body, type=_Completion).choices
+    except msgspec.DecodeError as error:
+        yield Failed(ModelError(f"not a reply: {error}", code="model_bad_chunk"))
+        return
+    for message in (choice.message for choice in choices):
+        yield from reader.push(_chunk("text", message.content or ""))
+        yield from reader.push(_chunk("audio", message.audio.data if message.audio else ""))
+    yield from reader.push(b"data: [DONE]\n\n")
+
+
+def _chunk(modality: str, content: str) -> bytes:
+    choices = [{"delta": {"content": content}}]
+    return b"data: " + msgspec.json.encode({"choices": choices, "modality": modality}) + b"\n\n"

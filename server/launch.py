@@ -1,0 +1,103 @@
+"""`mimo-live model --gpu`: start vLLM-Omni with MiMo-Audio, set up for conversation.
+
+It checks what would fail late, and then becomes `vllm serve`. Nothing of vLLM is imported: it
+lives in an environment of its own.
+"""
+
+import argparse
+import os
+import shlex
+import shutil
+import sys
+from pathlib import Path
+
+from server.preflight import TOKENIZER, look
+
+CONFIGS = Path(__file__).parent.parent / "configs"
+CHAT_TEMPLATE = CONFIGS / "chat_template.jinja"
+
+_WHAT = """\
+MiMo-Audio itself, on vLLM-Omni and a GPU: checks the installation, then becomes `vllm serve` with
+the deploy file and chat template of this project. docs/gpu.md says what to install."""
+
+_EXAMPLES = """\
+examples:
+  mimo-live model --gpu --print                            check, start nothing
+  mimo-live model --gpu --config configs/mimo_audio_48gb.yaml
+  mimo-live model --gpu -- --uvicorn-log-level warning    what follows -- goes to vLLM as it is"""
+
+
+def main(argv: list[str]) -> int:
+    """Check, then become `vllm serve`; return 1 if a check says that this can't work."""
+    own, extra = _divided(argv)
+    options = _parser().parse_args(own)
+    vllm = shutil.which("vllm")
+    config = options.config.absolute()
+    findings = look(vllm, options.model, [config, CHAT_TEMPLATE], (options.host, options.port))
+    for line, fatal in findings:
+        kind = "" if fatal else "warning: "
+        print(f"mimo-live model: {kind}{line}", file=sys.stderr, flush=True)
+
+    command = [
+        *[vllm or "vllm", "serve", options.model, "--omni"],
+        *["--served-model-name", "MiMo-Audio-7B-Instruct"],
+        *["--host", options.host, "--port", str(options.port)],
+        *["--chat-template", str(CHAT_TEMPLATE), "--deploy-config", str(config)],
+        *extra,
+    ]
+    if options.print:
+        print(shlex.join(["env", *_environment(), *command]), flush=True)
+        return 0
+    if vllm is not None and not any(finding.fatal for finding in findings):
+        os.execv(vllm, command)
+    return 1
+
+
+def _divided(argv: list[str]) -> tuple[list[str], list[str]]:
+    """Divide our own options from those after `--`."""
+    end = argv.index("--") if "--" in argv else len(argv)
+    return argv[:end], argv[end + 1 :]
+
+
+def _environment() -> list[str]:
+    told = {TOKENIZER: "/path/to/MiMo-Audio-Tokenizer"}
+    for name in (TOKENIZER, "CUDA_VISIBLE_DEVICES"):
+        if value := os.environ.get(name):
+            told[name] = value
+    return [f"{name}={value}" for name, value in told.items()]
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="mimo-live model",
+        usage="%(prog)s --gpu [OPTION ...] [-- VLLM_OPTION ...]",
+        description=_WHAT,
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--gpu", action="store_true", required=True, help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--config",
+        type=Path,
+        default=CONFIGS / "mimo_audio.yaml",
+        metavar="FILE.yaml",
+        help="deploy file for vLLM-Omni (configs/mimo_audio.yaml)",
+    )
+    parser.add_argument(
+        "--model",
+        default="XiaomiMiMo/MiMo-Audio-7B-Instruct",
+        metavar="PATH_OR_ID",
+        help="folder of the weights, or their id on the hub (%(default)s)",
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
+    parser.add_argument("--port", type=_port, default=18091, help="port (%(default)s)")
+    parser.add_argument(
+        "--print", action="store_true", help="check, and show the command instead of starting it"
+    )
+    return parser
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port from 1 to 65535")
+    return int(text)
