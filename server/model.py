@@ -11,7 +11,7 @@ from agent.budget import fit
 from agent.commands import AskModel
 from agent.errors import ModelError
 from agent.mimo import ChatMessage, Failed, Output, chat_request
-from server.replicas import Replica
+from server.replicas import Replica, explained
 from server.settings import Model, Settings
 
 ASKED_AGAIN = {"model_unreachable", "model_failed", "model_cut_off"}
@@ -57,7 +57,7 @@ class ModelServer:
                 model=self._words_model, file=("speech.wav", wav(pcm), "audio/wav")
             )
         except openai.OpenAIError as error:
-            raise ModelError(f"no transcript: {error}", code="model_refused") from error
+            raise explained(error) from error
         return answer.text
 
     async def watch(self) -> None:

@@ -94,12 +94,14 @@ class Replica:
                 chunks = response.iter_bytes()
                 async for data in chunks:
                     outputs = reader.push(data)
-                    if outputs and isinstance(outputs[-1], Ended | Failed):
+                    if outputs and isinstance(outputs[-1], Ended):
                         await _exhaust(chunks)
                     for output in outputs:
                         yield output
+                    if outputs and isinstance(outputs[-1], Failed):
+                        return
         except (openai.OpenAIError, httpx2.HTTPError) as error:
-            broken = _explained(error)
+            broken = explained(error)
         else:
             broken = None
         for output in reader.finish(broken):
@@ -144,7 +146,8 @@ def _busy(wait_s: float) -> ModelError:
     return ModelError(message, code="model_busy")
 
 
-def _explained(error: openai.OpenAIError | httpx2.HTTPError) -> ModelError:
+def explained(error: openai.OpenAIError | httpx2.HTTPError) -> ModelError:
+    """Say what went wrong with a request, in the model server's own words if it had any."""
     match error:
         case openai.APIStatusError():
             return read_refusal(error.response.content, error.status_code)
