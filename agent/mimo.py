@@ -53,6 +53,7 @@ def chat_request(
     modality: Modality,
     max_tokens: int,
     model: str,
+    *,
     known: Collection[str] = (),
 ) -> Json:
     """Build the body of a streaming request to `/v1/chat/completions`.

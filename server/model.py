@@ -128,7 +128,7 @@ class Seat:
         settings = self._settings
         most = min(ask.max_tokens or settings.max_tokens, settings.max_tokens)
         prompt, most = fit(ask.messages, most, settings.context_tokens)
-        body = chat_request(prompt, ask.modality, most, settings.name, self._known)
+        body = chat_request(prompt, ask.modality, most, settings.name, known=self._known)
         silent_since = _now()
         try:
             async with aclosing(replica.stream(body)) as outputs:

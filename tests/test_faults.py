@@ -20,8 +20,8 @@ from tests.processes import ROOT
 CONFIG = """
 [model]
 urls = ["{url}"]
-first_output_timeout_ms = 700
-between_outputs_timeout_ms = 400
+first_output_timeout_ms = 1_200
+between_outputs_timeout_ms = 800
 
 [transcription]
 url = "{url}"

@@ -378,7 +378,7 @@ def test_a_request_names_speech_that_the_replica_has():
         ChatMessage("assistant", "Yes.", OTHER, "k2"),
         ChatMessage("user", pcm=TONE, key="k3"),
     ]
-    body = cast(Json, chat_request(messages, "audio", 100, "m", {"k1"}))
+    body = cast(Json, chat_request(messages, "audio", 100, "m", known={"k1"}))
     contents = [message["content"] for message in body["messages"]]
     assert contents[0] == [{"type": "text", "text": "Be brief."}]
     assert contents[1] == [{"type": "audio_url", "audio_url": None, "uuid": "k1"}]
