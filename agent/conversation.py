@@ -99,6 +99,8 @@ def clip_key(pcm: bytes, secret: str) -> str:
 
     The secret makes the name unguessable; the model server's memory is open to all its clients.
     """
+    if not secret:
+        return ""
     return hashlib.blake2b(pcm, key=secret.encode(), digest_size=16).hexdigest()
 
 
@@ -139,9 +141,10 @@ class Conversation:
 
     Args:
         secret: Known to this session alone, 64 bytes at most; it goes into the keys of clips.
+            Without one clips have no keys, and are always sent whole.
     """
 
-    def __init__(self, secret: str) -> None:
+    def __init__(self, secret: str = "") -> None:
         self._secret = secret
         self._items: list[Item] = []
 
@@ -170,10 +173,11 @@ class Conversation:
         elif after is not None:
             previous = self.find(after, "item_create_invalid_previous_item_id")
             place = self._items.index(previous) + 1
+        if len(self._items) >= MOST_ITEMS:
+            del self._items[0]
+            place = max(0, place - 1)
         self._items.insert(place, item)
         previous_id = self._items[place - 1].id if place else None
-        if len(self._items) > MOST_ITEMS:
-            del self._items[0]
         self._spare_sound()
         return previous_id
 

@@ -1,17 +1,14 @@
-"""The model as sessions see it: replies from the replica that knows them, and transcripts."""
+"""The model as sessions see it: replies from the replica that knows them."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
-import openai
-
-from agent.audio import wav
 from agent.budget import fit
 from agent.commands import AskModel
 from agent.errors import ModelError
 from agent.mimo import ChatMessage, Failed, Output, chat_request
-from server.replicas import Replica, explained
+from server.replicas import Replica
 from server.settings import Model, Settings
 
 ASKED_AGAIN = {"model_unreachable", "model_failed", "model_cut_off"}
@@ -21,15 +18,11 @@ SUSPICIOUS = ASKED_AGAIN | {"model_bad_chunk", "model_bad_audio"}
 
 
 class ModelServer:
-    """All replicas of the model server and the recogniser, for all sessions of the process."""
+    """All replicas of the model server, for all sessions of the process."""
 
     def __init__(self, settings: Settings):
         self._settings = settings.model
         self._replicas = [Replica(url, settings.model) for url in settings.model.urls]
-        self._words = openai.AsyncOpenAI(
-            base_url=settings.transcription.url, api_key="none", max_retries=0, timeout=30.0
-        )
-        self._words_model = settings.transcription.model
 
     def seat(self) -> "Seat":
         """Return what one session talks to the model with."""
@@ -46,20 +39,6 @@ class ModelServer:
         self._replicas = [*others, first]
         return min(self._replicas, key=lambda each: (not each.healthy, each.wait_s(dry_at)))
 
-    async def transcribe(self, pcm: bytes) -> str:
-        """Write down speech.
-
-        Raises:
-            ModelError: If the recogniser can't be reached or refuses.
-        """
-        try:
-            answer = await self._words.audio.transcriptions.create(
-                model=self._words_model, file=("speech.wav", wav(pcm), "audio/wav")
-            )
-        except openai.OpenAIError as error:
-            raise explained(error) from error
-        return answer.text
-
     async def watch(self) -> None:
         """Find out whether replicas that failed answer again; runs until cancelled."""
         async with asyncio.TaskGroup() as tasks:
@@ -69,7 +48,6 @@ class ModelServer:
     async def close(self) -> None:
         for replica in self._replicas:
             await replica.close()
-        await self._words.close()
 
 
 class Seat:
@@ -80,9 +58,6 @@ class Seat:
         self._settings = settings
         self._replica: Replica | None = None
         self._known: frozenset[str] = frozenset()
-
-    async def transcribe(self, pcm: bytes) -> str:
-        return await self._server.transcribe(pcm)
 
     async def reply(self, ask: AskModel) -> AsyncGenerator[Output]:
         """Stream a reply; the last output says how it ended. Closing the iterator aborts it.
@@ -148,7 +123,7 @@ class Seat:
                 if error.code in SUSPICIOUS:
                     replica.suspect()
             case _:
-                self._known = frozenset(message.key for message in prompt)
+                self._known = frozenset(message.key for message in prompt if message.key)
                 replica.trust()
 
 
