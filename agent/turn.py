@@ -68,6 +68,11 @@ def _playing(state: State) -> str | None:
             return None
 
 
+def playing_until(state: State) -> float:
+    """When the listener has heard everything that was sent so far."""
+    return state.playout_ends_at if isinstance(state, Thinking | AgentSpeaking) else 0.0
+
+
 def _is_late(state: State, event: Event) -> bool:
     if isinstance(event, PlayoutReported):
         return event.response_id != _playing(state)
