@@ -70,7 +70,8 @@ def _playing(state: State) -> str | None:
 
 def playing_until(state: State) -> float:
     """When the listener has heard everything that was sent so far."""
-    return state.playout_ends_at if isinstance(state, Thinking | AgentSpeaking) else 0.0
+    agent = state.agent if isinstance(state, Overlap) else state
+    return agent.playout_ends_at if isinstance(agent, Thinking | AgentSpeaking) else 0.0
 
 
 def _is_late(state: State, event: Event) -> bool:

@@ -169,6 +169,7 @@ class Connection:
         except ProtocolError as error:
             await self._perform([refuse(error, event.event_id)], tasks)
             return
+        self._session.model_busy = self._model.is_busy()
         for start in range(0, len(pcm), JUDGED_AT_ONCE):
             for probability in self._vad.push(pcm[start : start + JUDGED_AT_ONCE]):
                 await self._perform(self._session.hear(probability, clock()), tasks)

@@ -59,6 +59,11 @@ class Seat:
         self._replica: Replica | None = None
         self._known: frozenset[str] = frozenset()
 
+    def is_busy(self) -> bool:
+        """Whether a reply asked for now would wait for those of others."""
+        now = _now()
+        return self._replica is not None and self._replica.wait_s(now) > 0
+
     async def reply(self, ask: AskModel) -> AsyncGenerator[Output]:
         """Stream a reply; the last output says how it ended. Closing the iterator aborts it.
 
