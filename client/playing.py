@@ -8,7 +8,7 @@ from agent.audio import RATE
 from client.devices import Loudspeaker, find_portaudio, no_native_messages
 
 TICK_S = 0.01
-TAIL_S = 0.3
+TAIL_S = 0.1
 """Sound systems hold a little more than they say; it is heard before the loudspeaker is let go."""
 
 

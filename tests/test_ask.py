@@ -473,6 +473,9 @@ def test_the_reply_is_played_to_its_end(model: StandIn, tmp_path: Path):
     command = [sys.executable, "-m", "client.cli", "ask", "--url", model.url, "--text", "hi"]
     with virtual_audio() as card, card.ear(tmp_path / "heard.wav"):
         subprocess.run([*command, "--play"], cwd=ROOT, env=card.environment, check=True)
-    played = read_wav((tmp_path / "heard.wav").read_bytes())
-    loud = np.flatnonzero(np.abs(np.frombuffer(played, "<i2")) > 1_000)
-    assert loud[-1] - loud[0] == pytest.approx(len(model.chats[0].pcm) // 2, rel=0.02)
+    played = np.frombuffer(read_wav((tmp_path / "heard.wav").read_bytes()), "<i2") / 8_000
+    reply = np.frombuffer(model.chats[0].pcm, "<i2").reshape(16, 2_400) / 8_000
+    # A busy machine may skip a piece, but not most of them, and not all of the end.
+    was_heard = [np.correlate(played, piece, "valid").max() > 1_100 for piece in reply]
+    assert sum(was_heard) > 8
+    assert any(was_heard[-3:])

@@ -10,17 +10,19 @@ from agent.session import Session
 from server.connection import Connection, new_id
 from server.model import ModelServer
 from server.settings import Settings
+from server.transcription import Transcriber
 from server.vad import WebRtc
 from tests.scripted import Scripted, config
 
 
 async def expire() -> tuple[list[str], int | None, str | None]:
-    model = ModelServer(Settings())
+    settings = Settings()
+    model = ModelServer(settings)
 
     async def one_client(socket: ServerConnection) -> None:
         soon = asyncio.get_running_loop().time() + 0.05
         session = Session(config(), Scripted().timing, new_id, soon)
-        await Connection(socket, session, model, WebRtc()).run()
+        await Connection(socket, session, model, Transcriber(settings), WebRtc()).run()
 
     async with serve(one_client, "127.0.0.1", 0) as server:
         port = next(iter(server.sockets)).getsockname()[1]
