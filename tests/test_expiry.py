@@ -16,13 +16,12 @@ from tests.scripted import Scripted, config
 
 
 async def expire() -> tuple[list[str], int | None, str | None]:
-    settings = Settings()
-    model = ModelServer(settings)
+    model, transcriber = ModelServer(Settings()), Transcriber(Settings())
 
     async def one_client(socket: ServerConnection) -> None:
         soon = asyncio.get_running_loop().time() + 0.05
         session = Session(config(), Scripted().timing, new_id, soon)
-        await Connection(socket, session, model, Transcriber(settings), WebRtc()).run()
+        await Connection(socket, session, model, transcriber, WebRtc()).run()
 
     async with serve(one_client, "127.0.0.1", 0) as server:
         port = next(iter(server.sockets)).getsockname()[1]

@@ -16,7 +16,7 @@ ITEM = {"type": "message", "role": "user", "content": [{"type": "input_text", "t
 EVENTS: list[tuple[Json, AnyClientEvent]] = [
     (
         {"type": "input_audio_buffer.append", "audio": "AAAA"},
-        protocol.InputAudioAppend(audio=bytes(3)),
+        protocol.InputAudioAppend(audio=b"\0\0\0"),
     ),
     ({"type": "input_audio_buffer.commit"}, protocol.InputAudioCommit()),
     ({"type": "input_audio_buffer.clear"}, protocol.InputAudioClear()),
