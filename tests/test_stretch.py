@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from agent.audio import RATE
-from agent.mimo import Ended, Sound
+from agent.mimo import Ended, Sound, Text
 from agent.stretch import Stretcher
 from tests.scripted import Json, Scripted, sound
 
@@ -68,3 +68,16 @@ def test_at_the_usual_speed_sound_is_left_alone():
     pcm = np.random.default_rng(1).integers(-9, 9, 999).astype("<i2").tobytes()
     scripted.model(Sound(pcm))
     assert b64decode(scripted.server[-1]["delta"]) == pcm
+
+
+def test_what_was_held_back_is_said_before_a_call():
+    scripted = Scripted()
+    tools: list[Json] = [{"type": "function", "name": "look"}]
+    audio: Json = {"output": {"speed": 0.5}}
+    session: Json = {"type": "realtime", "tools": tools, "audio": audio}
+    scripted.client({"type": "session.update", "session": session})
+    scripted.client({"type": "response.create"})
+    scripted.model(sound(1_000))
+    scripted.model(Text('<tool_call>{"name": "look"}</tool_call>'))
+    deltas = [each["delta"] for each in scripted.server if each["type"].endswith("_audio.delta")]
+    assert sum(len(b64decode(delta)) for delta in deltas) == 2 * RATE * 2
