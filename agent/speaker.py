@@ -92,7 +92,7 @@ class Speaker:
         given = config.instructions if options.instructions is None else options.instructions
         instructions = tools.instructed(given, offered, choice, self._style) if offered else given
         messages = (wish.read or self._conversation).render(
-            instructions, pending, self._voice(config)
+            instructions, pending, self._voice(config, options)
         )
         most = options.max_output_tokens or config.max_output_tokens
         reading = Reading(tools.names(offered), config.audio.output.speed)
@@ -106,8 +106,9 @@ class Speaker:
             playing_until,
         )
 
-    def _voice(self, config: SessionConfig) -> bytes:
-        wanted = config.audio.output.voice
+    def _voice(self, config: SessionConfig, options: ResponseOptions) -> bytes:
+        output = options.audio.output if options.audio else None
+        wanted = (output.voice if output else None) or config.audio.output.voice
         name = wanted if isinstance(wanted, str) else DEFAULT_VOICE
         return self._voices.get(name, self._voices.get(DEFAULT_VOICE, b""))
 
@@ -123,7 +124,7 @@ class Speaker:
     def open(self, response_id: str, config: SessionConfig) -> list[ServerEvent]:
         wish = self._wished(response_id)
         aside = wish.options.conversation == "none"
-        conversation = Conversation() if aside else self._conversation
+        conversation = Conversation(self._conversation.secret) if aside else self._conversation
         self._response = Response(response_id, config, wish.options, conversation, self._new_id)
         return self._response.created()
 

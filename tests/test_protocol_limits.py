@@ -204,3 +204,18 @@ def test_usage_adds_up_whatever_the_model_server_counted():
     usage = scripted.server[-1]["response"]["usage"]
     assert (usage["input_tokens"], usage["output_tokens"], usage["total_tokens"]) == (20, 5, 25)
     assert usage["output_token_details"] == {"text_tokens": 0, "audio_tokens": 5}
+
+
+def test_a_clip_keeps_its_key_when_it_is_read_beside_the_conversation():
+    scripted = Scripted()
+    clip: Json = {"type": "input_audio", "audio": base64.b64encode(bytes(9_600)).decode()}
+    said: Json = {"id": "said", "type": "message", "role": "user", "content": [clip]}
+    scripted.client({"type": "conversation.item.create", "item": said})
+    beside: Json = {"conversation": "none", "input": [{"type": "item_reference", "id": "said"}]}
+    scripted.client({"type": "response.create", "response": beside})
+    first = scripted.asked
+    scripted.client({"type": "response.cancel"})
+    scripted.client({"type": "response.create"})
+    assert first is not None
+    assert scripted.asked is not None
+    assert first.messages[-1].key == scripted.asked.messages[-1].key != ""
