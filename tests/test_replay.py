@@ -1,0 +1,74 @@
+"""Traces: what is written can be read, and a recorded session held again decides the same."""
+
+import pytest
+
+from agent import trace
+from agent.errors import ModelError
+from agent.mimo import Ended, Failed, Sound, Text
+from agent.replay import FromModel, Recorder, decisions, replay
+from agent.trace import TraceError
+from client.recordings import SHIPPED, Library
+from client.scenarios import scenarios
+from tests.simulated_call import SimulatedCall
+
+SCENARIOS = {each.name: each for each in scenarios(Library(SHIPPED), seed=1)}
+
+
+def recorded(name: str) -> SimulatedCall:
+    call = SimulatedCall(SCENARIOS[name])
+    call.hold()
+    return call
+
+
+@pytest.mark.parametrize("name", ["interruption/help_me", "pause/1000/LJ001-0004"])
+def test_a_recorded_session_replays_to_the_same_decisions(name: str):
+    call = recorded(name)
+    written = b"".join(map(trace.encode, call.lines))
+    again = replay(trace.decode(written.splitlines()), call.make)
+    assert again == decisions(call.lines)
+    told = b"".join(map(trace.encode, again))
+    assert b"response.done" in told
+    assert b'"abort"' in told
+
+
+def test_another_course_is_not_taken_for_the_same():
+    call = recorded("turn/hello_world")
+    silent = [line for line in call.lines if line.source != "speech"]
+    assert replay(silent, call.make) != decisions(call.lines)
+
+
+def test_a_session_that_draws_more_ids_than_were_recorded_is_refused():
+    call = recorded("turn/hello_world")
+    without = [line for line in call.lines if line.source != "id"]
+    with pytest.raises(TraceError, match="draws an id for item that the trace doesn't have"):
+        replay(without, call.make)
+
+
+def test_every_kind_of_output_is_written_with_what_it_holds():
+    lines: list[trace.Line] = []
+    recorder = Recorder(lines.append, str)
+    failed = Failed(ModelError("broken", code="model_refused"))
+    for output in (Text("Hi"), Sound(b"\1\2"), failed, Ended()):
+        recorder.took(FromModel("resp_1", output), 1.5)
+    assert [bytes(line.what) for line in lines] == [
+        b'{"response_id":"resp_1","text":"Hi"}',
+        b'{"response_id":"resp_1","sound":"AQI="}',
+        b'{"response_id":"resp_1","failed":["broken","model_refused"]}',
+        b'{"response_id":"resp_1"}',
+    ]
+
+
+def test_a_line_is_one_json_object_and_is_read_as_it_was():
+    line = trace.line(0.1, 480, "server", {"type": "response.done"})
+    text = trace.encode(line)
+    assert text == (
+        b'{"at_s":0.1,"microphone":480,"from":"server","what":{"type":"response.done"}}\n'
+    )
+    assert list(trace.decode([text, b"\n"])) == [line]
+
+
+@pytest.mark.parametrize("text", [b"{", b'{"at_s":1}', b'{"at_s":1,"microphone":2,"from":"me"}'])
+def test_a_broken_line_is_named(text: bytes):
+    good = trace.encode(trace.line(0.0, 0, "deadline"))
+    with pytest.raises(TraceError, match="line 2 of the trace"):
+        list(trace.decode([good, text]))
