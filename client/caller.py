@@ -24,7 +24,8 @@ class Manner:
     turn_detection: Event | None = None
     """As in `session.update`; `None` leaves it to the server."""
     duck: bool = False
-    """Ask to be told to lower the agent's volume, with the events `x_mimo.duck` and `.restore`."""
+    """Ask to be told, with the events `x_mimo.duck`, `.hold` and `.restore`, when to lower the
+    agent's volume, to hold its voice, and to go on from there."""
 
 
 Note = Callable[[Line], None]

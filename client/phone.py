@@ -79,6 +79,7 @@ class Phone:
         self._placed: list[tuple[int, Samples]] = [(0, take.scenario.opening)]
         self._responding = False
         self._gain = 1.0
+        self._held = False
 
     def receive(self, event: Event, now: int) -> list[Event]:
         """Take an event of the server, and return what has to be said to it."""
@@ -100,8 +101,10 @@ class Phone:
                     self.take.problem = str(response["status_details"])
             case {"type": "x_mimo.duck"}:
                 self._gain = DUCKED
+            case {"type": "x_mimo.hold"}:
+                self._held = True
             case {"type": "x_mimo.restore"}:
-                self._gain = 1.0
+                self._gain, self._held = 1.0, False
             case {"type": "error", "error": error}:
                 self.take.problem = str(error["message"])
             case _:
@@ -115,7 +118,7 @@ class Phone:
 
     def _fall_silent(self, now: int) -> list[Event]:
         """Play no more of what the agent says, and tell how much of it was heard."""
-        self._gain = 1.0
+        self._gain, self._held = 1.0, False
         unheard = self._jitter.flush()
         self.take.cut |= {heard.item_id: now for heard in unheard}
         return [
@@ -139,7 +142,8 @@ class Phone:
         latest = list(self._items)[-2:]
         before = [self._jitter.played(item_id) for item_id in latest]
         frame = np.zeros(FRAME_SAMPLES, np.int16)
-        self._jitter.pull(frame)
+        if not self._held:
+            self._jitter.pull(frame)
         self.take.heard += scaled(frame, self._gain).tobytes()
         at = now
         for item_id, played in zip(latest, before, strict=True):

@@ -18,6 +18,7 @@ MARKS = {
     "first": ("first sound heard", "#2166ac", "^"),
     "cancelled": ("response cancelled", "#000000", "X"),
     "x_mimo.duck": ("duck", "#8073ac", "v"),
+    "x_mimo.hold": ("hold", "#542788", "d"),
     "x_mimo.restore": ("restore", "#c51b7d", "^"),
 }
 """What is marked: its name, its colour and its sign."""
@@ -62,7 +63,7 @@ def draw(takes: list[Take], path: Path) -> None:
         for handle, label in zip(*place.get_legend_handles_labels(), strict=True):
             labels.setdefault(label, handle)
     known = [name for name, _, _ in MARKS.values() if name in labels]
-    figure.legend([labels[name] for name in known], known, ncols=8, **LEGEND)
+    figure.legend([labels[name] for name in known], known, ncols=9, **LEGEND)
     figure.tight_layout(rect=(0, 0, 1, 1 - 0.5 / size[1]))
     figure.savefig(path, dpi=110)
     pyplot.close(figure)

@@ -29,7 +29,7 @@ FIRST_CHUNK_S = 0.3
 CHUNK_S = 0.48
 RTF = 0.5
 CHUNKS = 10
-TIMING = Timing(Patience(10.0, 5.0), early_start_ms=200, longest_turn_ms=60_000)
+TIMING = Timing(Patience(3.0, 3.0), early_start_ms=200, longest_turn_ms=60_000)
 
 
 def session_config(detection: TurnDetection) -> SessionConfig:
@@ -63,8 +63,9 @@ class SimulatedCall:
 
     scenario: Scenario
     detection: TurnDetection = field(default_factory=SemanticVad)
+    answers: bool = True
+    """Whether the model says anything."""
     lines: list[Line] = field(default_factory=list[Line])
-    requests: int = 0
 
     def __post_init__(self) -> None:
         ids = count()
@@ -117,9 +118,12 @@ class SimulatedCall:
                     for answer in self._phone.receive(told, round(now * RATE)):
                         self._give(protocol.decode(msgspec.json.encode(answer)), now)
                 case AskModel(response_id):
-                    self.requests += 1
                     echo = self.scenario.echo
-                    said = reply(echo.reference if echo is not None else None)
+                    said = (
+                        []
+                        if not self.answers
+                        else reply(echo.reference if echo is not None else None)
+                    )
                     self._due += [(now + at, FromModel(response_id, out)) for at, out in said]
                 case AbortModel(response_id):
                     self._due = [each for each in self._due if each[1].response_id != response_id]

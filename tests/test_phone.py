@@ -72,6 +72,23 @@ def test_a_ducked_answer_is_quieter_until_it_is_restored_and_nothing_is_lost():
     assert run.count == 15 * FRAME_SAMPLES
 
 
+def test_a_held_answer_goes_on_from_the_sample_where_it_stopped():
+    phone = Phone(Take(ASKED))
+    rising = np.arange(1, samples_in(1_000) + 1, dtype=np.int16)
+    phone.receive(delta(rising), 0)
+    listen(phone, 0, 5)
+    phone.receive({"type": "x_mimo.hold"}, 0)
+    _, held = listen(phone, 5, 5)
+    assert not held.any()
+    phone.receive({"type": "x_mimo.restore"}, 0)
+    _, restored = listen(phone, 10, 5)
+    assert np.array_equal(restored, rising[5 * FRAME_SAMPLES : 10 * FRAME_SAMPLES])
+    assert [(run.start, run.count) for run in phone.take.runs] == [
+        (0, 5 * FRAME_SAMPLES),
+        (10 * FRAME_SAMPLES, 5 * FRAME_SAMPLES),
+    ]
+
+
 def test_an_overlay_begins_at_the_exact_sample_of_the_answer():
     sound = tone(50, 3_000)
     phone = Phone(Take(replace(ASKED, overlay=Overlay(sound, 133, 0))))

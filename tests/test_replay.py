@@ -1,6 +1,7 @@
 """Traces: what is written can be read, and a recorded session held again decides the same."""
 
 import pytest
+from msgspec import structs
 
 from agent import trace
 from agent.errors import ModelError
@@ -14,8 +15,8 @@ from tests.simulated_call import SimulatedCall
 SCENARIOS = {each.name: each for each in scenarios(Library(SHIPPED), seed=1)}
 
 
-def recorded(name: str) -> SimulatedCall:
-    call = SimulatedCall(SCENARIOS[name])
+def recorded(name: str, answers: bool = True) -> SimulatedCall:
+    call = SimulatedCall(SCENARIOS[name], answers=answers)
     call.hold()
     return call
 
@@ -35,6 +36,26 @@ def test_another_course_is_not_taken_for_the_same():
     call = recorded("turn/hello_world")
     silent = [line for line in call.lines if line.source != "speech"]
     assert replay(silent, call.make) != decisions(call.lines)
+
+
+def test_a_deadline_that_passed_passes_again():
+    call = recorded("turn/hello_world", answers=False)
+    again = replay(call.lines, call.make)
+    assert again == decisions(call.lines)
+    assert b"model_timeout" in bytes(again[-1].what)
+
+
+def test_what_was_heard_by_the_time_of_an_interruption_is_replayed():
+    call = recorded("pause/1000/LJ001-0004")
+    # Without the client's word on it the session goes by the times.
+    untold = [line for line in call.lines if b"item.truncate" not in bytes(line.what)]
+    late = [structs.replace(line, at_s=line.at_s * 1.01) for line in untold]
+
+    def asks(lines: list[trace.Line]) -> list[bytes]:
+        return [bytes(each.what) for each in replay(lines, call.make) if each.source == "request"]
+
+    assert asks(untold) == asks(untold)
+    assert asks(untold) != asks(late)
 
 
 def test_a_session_that_draws_more_ids_than_were_recorded_is_refused():
