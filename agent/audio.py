@@ -54,7 +54,7 @@ def read_wav(file: bytes, rate: int = RATE) -> bytes:
             width, channels = source.getsampwidth(), source.getnchannels()
             found_rate = source.getframerate()
             raw = source.readframes(source.getnframes())
-    except (wave.Error, EOFError) as error:
+    except (wave.Error, EOFError, RuntimeError) as error:
         raise AudioError(f"not a PCM WAV file: {error}") from error
     if not 1_000 <= found_rate <= 384_000:
         raise AudioError(f"a WAV file of {found_rate} samples a second; 1000 to 384000 are read")
@@ -84,31 +84,33 @@ def _to_float(raw: bytes, width: int) -> npt.NDArray[np.float64]:
             raise AudioError(f"a WAV file with {width * 8} bits a sample; 8, 16, 24, 32 are read")
 
 
-def _to_pcm16(sound: npt.NDArray[np.float64]) -> bytes:
+def _to_pcm16(sound: npt.NDArray[np.floating]) -> bytes:
     return np.clip(np.rint(sound * 2**15), -(2**15), 2**15 - 1).astype("<i2").tobytes()
 
 
 class Resampler:
     """Changes the rate of a stream; frames may have any length and any cut.
 
-    Holds back a few milliseconds that later samples still shape; `finish` returns them.
+    Holds back about 20 ms that later samples still shape; `finish` returns them.
     """
 
     def __init__(self, from_rate: int, to_rate: int):
         self._same = from_rate == to_rate
-        self._stream = soxr.ResampleStream(from_rate, to_rate, 1, dtype="int16")
+        # In integers it would add noise that depends on where the stream is cut.
+        self._stream = soxr.ResampleStream(from_rate, to_rate, 1, dtype="float32")
 
     def push(self, pcm: bytes) -> bytes:
         """Take whole samples, return those that are ready (possibly none)."""
         if self._same:
             return pcm
-        return self._stream.resample_chunk(np.frombuffer(pcm, "<i2")).tobytes()
+        sound = np.frombuffer(pcm, "<i2").astype(np.float32) / 2**15
+        return _to_pcm16(self._stream.resample_chunk(sound))
 
     def finish(self) -> bytes:
         """Return the last samples; the stream can't be used afterwards."""
         if self._same:
             return b""
-        return self._stream.resample_chunk(np.zeros(0, np.int16), last=True).tobytes()
+        return _to_pcm16(self._stream.resample_chunk(np.zeros(0, np.float32), last=True))
 
 
 class Framer:

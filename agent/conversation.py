@@ -143,10 +143,11 @@ class Conversation:
         elif after is not None:
             previous = self.find(after, "item_create_invalid_previous_item_id")
             place = self._items.index(previous) + 1
+        if len(self._items) >= MOST_ITEMS:
+            del self._items[0]
+            place = max(0, place - 1)
         self._items.insert(place, item)
         previous_id = self._items[place - 1].id if place else None
-        if len(self._items) > MOST_ITEMS:
-            del self._items[0]
         self._spare_sound()
         return previous_id
 

@@ -128,7 +128,8 @@ def _explain(problem: str, event_id: str | None) -> ProtocolError:
     path = where.rstrip("`").removeprefix("key in ").removeprefix("$").removeprefix(".")
     code = next((code for words, code in _CODES.items() if words in what), "invalid_type")
     if "param" in code:
-        path = f"{path}.{what.split('`')[-2]}".removeprefix(".")
+        name = what.partition("`")[2].rpartition("`")[0]
+        path = f"{path}.{name}".removeprefix(".")
     if path in ("", "type"):
         known = code == "invalid_value"
         code = code if known else "invalid_event"

@@ -5,6 +5,7 @@ leaves no trace in the conversation.
 """
 
 from agent import events
+from agent.audio import RATE, SAMPLE_BYTES
 from agent.conversation import Conversation, Item, Spoken, Written
 from agent.errors import ModelError
 from agent.events import (
@@ -23,6 +24,9 @@ from agent.objects import Modality, ResponseOptions, SessionConfig
 
 CONVERSATION_ID = "conv_1"
 """A session has one conversation."""
+
+LARGEST_DELTA = 10 * RATE * SAMPLE_BYTES
+"""Bytes of sound in one event: some clients take no frame over 1 MiB."""
 
 
 class Response:
@@ -74,7 +78,14 @@ class Response:
         match item.parts[0], output:
             case Spoken() as spoken, Sound(pcm):
                 spoken.pcm += pcm
-                return [events.AudioDelta(response_id=self.id, item_id=item.id, delta=pcm)]
+                return [
+                    events.AudioDelta(
+                        response_id=self.id,
+                        item_id=item.id,
+                        delta=pcm[start : start + LARGEST_DELTA],
+                    )
+                    for start in range(0, len(pcm), LARGEST_DELTA)
+                ]
             case Spoken() as spoken, Text(text):
                 spoken.add_text(text)
                 return [events.TranscriptDelta(response_id=self.id, item_id=item.id, delta=text)]

@@ -149,7 +149,7 @@ def local_server(progress: Progress) -> Generator[str]:
     try:
         with ExitStack() as children:
             model_url = children.enter_context(_running(model, [], logs, progress))
-            options = ["--model-url", model_url]
+            options = ["--model-url", model_url, "--transcription-url", model_url]
             yield children.enter_context(_running(server, options, logs, progress))
     except StartError:
         failed = True

@@ -1,51 +1,57 @@
-"""The conversation server: accepts clients, serves the page and `/healthz`, drains on a signal."""
+"""The conversation server: accepts or refuses clients, gives each a session, drains on a signal."""
 
 import argparse
 import asyncio
 import logging
-import mimetypes
+import os
 import signal
+import ssl
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from http import HTTPStatus
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import msgspec
+from msgspec import UNSET, structs
 from websockets.asyncio.server import Server, ServerConnection, serve
-from websockets.datastructures import Headers
-from websockets.http11 import Request, Response
+from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
+from agent import events
 from agent.errors import SettingsError
+from agent.events import ErrorDetail
+from agent.merge import merged
 from agent.objects import Audio, AudioInput, ServerVad, SessionConfig
 from agent.session import Session, Timing
 from agent.turn import Patience
 from server import settings as configuration
+from server.auth import Doorkeeper, Secret, api_key, check_exposure
 from server.connection import Connection, new_id
+from server.http import Secrets, get, posting_to
 from server.model import ModelServer
-from server.settings import Settings
+from server.settings import Listen, Settings
+from server.transcription import Transcriber
 from server.vad import detector
 
 log = logging.getLogger(__name__)
 
 LARGEST_FRAME = 21 * 2**20
 """Bytes: one append may carry 15 MiB of sound, which are 20 MiB of base64, and its JSON."""
-PAGE = Path(__file__).parent / "page"
-REALTIME = ("/v1/realtime", "/realtime")
-POLICY = (
-    "default-src 'self'; connect-src 'self' ws: wss:; base-uri 'none'; frame-ancestors 'none'; "
-    "form-action 'none'"
-)
 
 
 class App:
-    """The server of one process; sessions share nothing but settings and the model client."""
+    """The server of one process; sessions share nothing but settings, key and model clients."""
 
     def __init__(self, settings: Settings):
         self._settings = settings
+        listen = settings.listen
+        key = api_key(dict(os.environ), listen.api_key_file)
+        check_exposure(listen.host, key)
+        self._tls = _tls(listen)
+        self._doorkeeper = Doorkeeper(key)
         self._model = ModelServer(settings)
+        self._transcriber = Transcriber(settings)
 
     async def run(self) -> None:
         """Serve until SIGINT or SIGTERM."""
@@ -53,24 +59,46 @@ class App:
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
         listen = self._settings.listen
+        secrets = Secrets(self._doorkeeper, lambda secret: self._config(new_id("sess"), "", secret))
         async with serve(
             self._serve,
             listen.host,
             listen.port,
-            process_request=_answer_http,
+            ssl=self._tls,
+            process_request=lambda _, request: get(request.path),
+            create_connection=posting_to(secrets),
             max_size=LARGEST_FRAME,
             compression=None,
             write_limit=2**16,
             select_subprotocol=_select_realtime,
         ) as server:
-            print(f"listening on ws://{_address(server)}/v1/realtime", flush=True)
-            print(f"the page is at http://{_address(server)}/", flush=True)
+            secure = "s" if self._tls else ""
+            print(f"listening on ws{secure}://{_address(server)}/v1/realtime", flush=True)
+            print(f"the page is at http{secure}://{_address(server)}/", flush=True)
             await stop.wait()
         await self._model.close()
+        await self._transcriber.close()
 
     async def _serve(self, socket: ServerConnection) -> None:
         session_id = new_id("sess")
         log.info("%s opened", session_id)
+        try:
+            await self._converse(session_id, socket)
+        except ConnectionClosed:
+            pass
+        except Exception:
+            log.exception("%s failed", session_id)
+            await socket.close(1011)
+        log.info("%s closed", session_id)
+
+    async def _converse(self, session_id: str, socket: ServerConnection) -> None:
+        request = socket.request
+        assert request is not None, "the handshake is over"
+        offered = request.headers.get("Sec-WebSocket-Protocol", "")
+        protocols = [each.strip() for each in offered.split(",")]
+        if not self._doorkeeper.admits(request.headers, protocols):
+            await _turn_away(socket)
+            return
         settings = self._settings
         patience = Patience(
             settings.model.first_output_timeout_ms / 1000,
@@ -78,27 +106,59 @@ class App:
         )
         turn = settings.turn
         timing = Timing(patience, turn.early_start_ms, turn.longest_turn_ms)
-        config = _config(settings, session_id, socket)
+        secret = self._doorkeeper.secret(request.headers, protocols)
+        config = self._config(session_id, request.path, secret)
         vad = detector(turn.vad)
-        await Connection(socket, Session(config, timing, new_id), self._model, vad).run()
-        log.info("%s closed", session_id)
+        session = Session(config, timing, new_id)
+        await Connection(socket, session, self._model, self._transcriber, vad).run()
+
+    def _config(self, session_id: str, path: str, secret: Secret | None) -> SessionConfig:
+        """The configuration that a session begins with."""
+        turn = self._settings.turn
+        asked = parse_qs(urlsplit(path).query).get("model")
+        detection = ServerVad(turn.threshold, turn.prefix_padding_ms, turn.silence_duration_ms)
+        config = SessionConfig(
+            id=session_id,
+            model=asked[0] if asked else self._settings.model.name,
+            output_modalities=["audio"],
+            instructions=self._settings.persona.instructions,
+            audio=Audio(input=AudioInput(turn_detection=detection)),
+            tools=[],
+            tool_choice="auto",
+            max_output_tokens="inf",
+        )
+        if secret is None:
+            return config
+        named = secret.patch.model
+        if not asked and named is not UNSET:
+            config = structs.replace(config, model=named)
+        return merged(config, secret.patch)
 
 
-def _config(settings: Settings, session_id: str, socket: ServerConnection) -> SessionConfig:
-    turn = settings.turn
-    path = socket.request.path if socket.request else ""
-    asked = parse_qs(urlsplit(path).query).get("model", [settings.model.name])
-    detection = ServerVad(turn.threshold, turn.prefix_padding_ms, turn.silence_duration_ms)
-    return SessionConfig(
-        id=session_id,
-        model=asked[0],
-        output_modalities=["audio"],
-        instructions=settings.persona.instructions,
-        audio=Audio(input=AudioInput(turn_detection=detection)),
-        tools=[],
-        tool_choice="auto",
-        max_output_tokens="inf",
-    )
+async def _turn_away(socket: ServerConnection) -> None:
+    """Say why and leave: clients take the code as final, and try no more."""
+    detail = ErrorDetail("Incorrect API key provided.", code="invalid_api_key")
+    await socket.send(events.encode(events.Error(error=detail), "event_1"), text=True)
+    await socket.close(3000, "invalid_request_error.invalid_api_key")
+
+
+def _tls(listen: Listen) -> ssl.SSLContext | None:
+    """Read the certificate.
+
+    Raises:
+        SettingsError: If one of the two files is missing or unusable.
+    """
+    if not listen.certificate and not listen.certificate_key:
+        return None
+    if not listen.certificate or not listen.certificate_key:
+        missing = "certificate_key" if listen.certificate else "certificate"
+        raise SettingsError(f"listen.{missing}: a certificate and its key are needed together")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_cert_chain(listen.certificate, listen.certificate_key)
+    except (OSError, ssl.SSLError) as error:
+        raise SettingsError(f"listen.certificate: {listen.certificate}: {error}") from error
+    return context
 
 
 def _address(server: Server) -> str:
@@ -111,35 +171,6 @@ def _select_realtime(_: ServerConnection, offered: Sequence[Subprotocol]) -> Sub
     return Subprotocol("realtime") if "realtime" in offered else None
 
 
-def _answer_http(_: ServerConnection, request: Request) -> Response | None:
-    """Answer what is no WebSocket; `None` lets the handshake go on."""
-    path = urlsplit(request.path).path
-    if path in REALTIME:
-        return None
-    if path == "/healthz":
-        return _response(HTTPStatus.OK, b'{"status":"healthy"}', "application/json")
-    name = "index.html" if path == "/" else path.removeprefix("/page/")
-    known = {file.name: file for file in PAGE.iterdir()}
-    if name not in known:
-        return _response(HTTPStatus.NOT_FOUND, b"not found\n", "text/plain")
-    kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
-    return _response(HTTPStatus.OK, known[name].read_bytes(), kind)
-
-
-def _response(status: HTTPStatus, body: bytes, kind: str) -> Response:
-    headers = Headers(
-        {
-            "Content-Type": f"{kind}; charset=utf-8",
-            "Content-Length": str(len(body)),
-            "Content-Security-Policy": POLICY,
-            "X-Content-Type-Options": "nosniff",
-            "Cache-Control": "no-cache",
-            "Connection": "close",
-        }
-    )
-    return Response(status.value, status.phrase, headers, body)
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="mimo-live serve",
@@ -150,6 +181,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--host", help="address to listen on")
     parser.add_argument("--port", type=int, help="port to listen on; 0 takes a free one")
     parser.add_argument("--model-url", help="base URL of the model server, ending in /v1")
+    parser.add_argument(
+        "--transcription-url", help="base URL of a recogniser that runs already, ending in /v1"
+    )
     return parser
 
 
@@ -161,14 +195,17 @@ def _settings(arguments: argparse.Namespace) -> Settings:
     if arguments.port is not None:
         changes["listen"]["port"] = arguments.port
     if arguments.model_url is not None:
-        changes["model"]["url"] = changes["transcription"]["url"] = arguments.model_url
+        changes["model"]["url"] = arguments.model_url
+    if arguments.transcription_url is not None:
+        changes["transcription"]["url"] = arguments.transcription_url
     return configuration.checked(changes, "command line")
 
 
 def main(argv: list[str]) -> int:
     """Run `mimo-live serve`."""
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s %(message)s", level="INFO")
-    logging.getLogger("websockets").setLevel("WARNING")
+    # It would tell of every port scan with a traceback.
+    logging.getLogger("websockets").setLevel("CRITICAL")
     logging.getLogger("httpx2").setLevel("WARNING")
     arguments = _parser().parse_args(argv)
     try:

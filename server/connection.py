@@ -18,6 +18,7 @@ from agent.events import ServerEvent
 from agent.mimo import Output
 from agent.session import AbortModel, AskModel, Command, Send, Session, Transcribe, refuse
 from server.model import ModelServer
+from server.transcription import Transcriber
 from server.vad import VoiceActivityDetector
 
 log = logging.getLogger(__name__)
@@ -90,11 +91,13 @@ class Connection:
         socket: ServerConnection,
         session: Session,
         model: ModelServer,
+        transcriber: Transcriber,
         vad: VoiceActivityDetector,
     ):
         self._socket = socket
         self._session = session
         self._model = model
+        self._transcriber = transcriber
         self._vad = vad
         self._inbox: asyncio.Queue[_Incoming] = asyncio.Queue(INBOX_EVENTS)
         self._outbox = Outbox()
@@ -180,8 +183,10 @@ class Connection:
                 case AbortModel(response_id):
                     if reply := self._replies.pop(response_id, None):
                         reply.cancel()
-                case Transcribe():
+                case Transcribe() if self._transcriber.is_on:
                     tasks.create_task(self._transcribe(command), name="transcribe")
+                case Transcribe():
+                    pass
 
     async def _respond(self, ask: AskModel) -> None:
         outputs = self._model.reply(ask.messages, ask.modality, ask.max_tokens)
@@ -192,7 +197,7 @@ class Connection:
 
     async def _transcribe(self, wish: Transcribe) -> None:
         try:
-            text = await self._model.transcribe(wish.pcm)
+            text = await self._transcriber.transcribe(wish.pcm)
         except ModelError as error:
             log.warning("no transcript of %s: %s", wish.item_id, error)
             failed = events.TranscriptionError("server_error", error.code, str(error))

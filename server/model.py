@@ -1,11 +1,10 @@
-"""Requests to the model server: a reply as it streams, and the words of what the user said."""
+"""Requests to the model server: a reply as it streams."""
 
 from collections.abc import AsyncGenerator
 
 import httpx2
 import openai
 
-from agent.audio import wav
 from agent.errors import ModelError
 from agent.mimo import ChatMessage, Failed, Output, ReplyReader, chat_request
 from agent.objects import Modality
@@ -22,10 +21,6 @@ class ModelServer:
         self._chat = openai.AsyncOpenAI(
             base_url=settings.model.url, api_key="none", max_retries=0, timeout=no_limit
         )
-        self._words = openai.AsyncOpenAI(
-            base_url=settings.transcription.url, api_key="none", max_retries=0, timeout=30.0
-        )
-        self._words_model = settings.transcription.model
 
     async def reply(
         self, messages: list[ChatMessage], modality: Modality, max_tokens: int | None
@@ -49,23 +44,8 @@ class ModelServer:
             for output in reader.finish():
                 yield output
 
-    async def transcribe(self, pcm: bytes) -> str:
-        """Write down speech.
-
-        Raises:
-            ModelError: If the recogniser can't be reached or refuses.
-        """
-        try:
-            answer = await self._words.audio.transcriptions.create(
-                model=self._words_model, file=("speech.wav", wav(pcm), "audio/wav")
-            )
-        except openai.OpenAIError as error:
-            raise _explained(error) from error
-        return answer.text
-
     async def close(self) -> None:
         await self._chat.close()
-        await self._words.close()
 
 
 def _explained(error: openai.OpenAIError) -> ModelError:

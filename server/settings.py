@@ -20,6 +20,9 @@ Url = Annotated[str, Meta(pattern=r"^https?://[^\s/]+")]
 class Listen(Struct, frozen=True, forbid_unknown_fields=True):
     host: str = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65_535)] = 8080
+    api_key_file: str = ""
+    certificate: str = ""
+    certificate_key: str = ""
 
 
 class Model(Struct, frozen=True, forbid_unknown_fields=True):
@@ -31,7 +34,8 @@ class Model(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Transcription(Struct, frozen=True, forbid_unknown_fields=True):
-    url: Url = "http://127.0.0.1:18091/v1"
+    mode: Literal["embedded", "model", "off"] = "embedded"
+    url: Annotated[str, Meta(pattern=r"^(https?://[^\s/]+.*)?$")] = ""
     model: str = "embedded"
 
 

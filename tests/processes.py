@@ -1,10 +1,13 @@
 """Starts the project's own programs as users do, on free ports, and ends them."""
 
+import os
+import re
 import subprocess
 import sys
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 
 ROOT = Path(__file__).parent.parent
 
@@ -27,27 +30,39 @@ def start_model(*arguments: str) -> Generator[str]:
 
 
 @contextmanager
-def start_server(model_url: str, *arguments: str) -> Generator[str]:
+def start_server(
+    model_url: str, *arguments: str, environment: Mapping[str, str] = MappingProxyType({})
+) -> Generator[str]:
     """Run a conversation server on a free port; give its address, without a path.
 
     Args:
         model_url: The model server's address, as `start_model` gives it.
+        environment: Variables beside those of the tests themselves.
     """
-    options = ("--port", "0", "--model-url", f"{model_url}/v1", *arguments)
-    with _started(command("serve", *options), "the page is at") as lines:
-        yield _address(lines, "ws").removesuffix("/v1/realtime")
+    urls = ("--model-url", f"{model_url}/v1", "--transcription-url", f"{model_url}/v1")
+    options = ("--port", "0", *urls, *arguments)
+    with _started(command("serve", *options), "the page is at", environment) as lines:
+        yield _address(lines, "wss?").removesuffix("/v1/realtime")
 
 
 def _address(lines: list[str], scheme: str) -> str:
-    [address] = [line.split()[-1] for line in lines if f"listening on {scheme}://" in line]
+    found = [re.search(rf"listening on ({scheme}://\S+)", line) for line in lines]
+    [address] = [match[1] for match in found if match]
     return address
 
 
 @contextmanager
-def _started(words: list[str], last: str) -> Generator[list[str]]:
+def _started(
+    words: list[str], last: str, environment: Mapping[str, str] = MappingProxyType({})
+) -> Generator[list[str]]:
     """Run a program; give the lines that it printed up to the one that begins with `last`."""
     with subprocess.Popen(
-        words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        words,
+        cwd=ROOT,
+        env=os.environ | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     ) as process:
         assert process.stdout is not None
         try:

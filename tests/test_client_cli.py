@@ -174,7 +174,8 @@ def test_what_is_missing_is_started_told_of_each_other_and_ended(place: Place):
         assert url.endswith("/v1/realtime")
         model, serve = sorted(place.logs())
         [model_url] = re.findall(r"listening on (\S+)", model.read_text())
-        assert f"serve was given --model-url {model_url}\n" in serve.read_text()
+        given = f"--model-url {model_url} --transcription-url {model_url}"
+        assert f"serve was given {given}\n" in serve.read_text()
     ended()
     assert dict.fromkeys(place.waited_for) == dict.fromkeys(
         ["starting the speech model", "starting the conversation server"]

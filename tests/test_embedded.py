@@ -22,7 +22,7 @@ from tests.model_client import (
     text_of,
     user,
 )
-from tests.processes import ROOT, model_command
+from tests.processes import ROOT, model_command, start_model
 
 GOLDEN = Path(__file__).parent / "golden" / "wire"
 READ_ALOUD = "Please convert this text to speech: "
@@ -371,3 +371,11 @@ def test_what_keeps_it_from_starting_is_said_in_one_line(url: str, tmp_path: Pat
         assert ended.returncode == 1
         assert reason in ended.stderr
         assert len(ended.stderr.splitlines()) == 1
+
+
+def test_a_recogniser_can_run_alone():
+    with start_model("--recogniser-only") as url:
+        with openai.OpenAI(base_url=f"{url}/v1", api_key="none") as api:
+            assert words(hear(api, recording("hello_world.wav"))) == ["hello", "world"]
+        status, refusal = Client(url).post({"messages": [user("hi")]})
+    assert (status, refusal["error"]["message"]) == (404, "Only speech is written down here.")

@@ -73,7 +73,11 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Generator[Server, None, 
         model_url() as url,
         log.open("w") as errors,
         subprocess.Popen(
-            [*command, url], cwd=ROOT, stdout=subprocess.PIPE, stderr=errors, text=True
+            [*command, url, "--transcription-url", url],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
         ) as process,
     ):
         assert process.stdout is not None
@@ -327,5 +331,17 @@ def test_a_frame_that_is_too_large_ends_only_its_own_connection(server: Server):
         await hostile.wait_closed()
         async with connect(server.url) as client:
             await ask_aloud(client)
+
+    run(attack())
+
+
+def test_a_recogniser_that_answers_nonsense_costs_the_transcript_and_nothing_else(server: Server):
+    session: Json = {"type": "realtime", "audio": {"input": {"transcription": {}}}}
+    failed = "conversation.item.input_audio_transcription.failed"
+
+    async def attack() -> None:
+        async with connect(server.url) as client:
+            await client.send(json.dumps({"type": "session.update", "session": session}))
+            assert failed in [*await ask_aloud(client), *await ask_aloud(client)]
 
     run(attack())

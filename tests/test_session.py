@@ -489,6 +489,16 @@ def test_a_model_that_falls_silent_is_given_up(said: int, patience_s: float):
     assert details.error.code == "model_timeout"
 
 
+def test_a_long_piece_of_sound_is_sent_in_frames_that_every_client_takes():
+    each = call()
+    each.client("response.create")
+    each.told()
+    each.model(Sound(SECOND.pcm * 25))
+    deltas = [news for news in each.news() if isinstance(news, events.AudioDelta)]
+    assert b"".join(delta.delta for delta in deltas) == SECOND.pcm * 25
+    assert all(len(events.encode(delta, "event_1")) < 2**20 for delta in deltas)
+
+
 def test_a_model_that_says_nothing_makes_an_empty_response():
     each = call()
     each.client("response.create")

@@ -51,10 +51,11 @@ def main(argv: list[str]) -> int:
     # Threads that wait for work by spinning take the two cores from the models that have some.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     os.environ.setdefault("GOMP_SPINCOUNT", "2000")
-    from server.embedded.process import Process  # noqa: PLC0415
+    from server.embedded.process import Files, Process  # noqa: PLC0415
 
     with listener:
-        return Process(listener, options.llm, options.voice, _say).run(_introduction(listener))
+        files = Files(options.llm, options.voice, options.recogniser_only)
+        return Process(listener, files, _say).run(_introduction(listener))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -79,6 +80,11 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         metavar="FILE.onnx",
         help="a Piper voice, with FILE.onnx.json beside it, instead of the American `joe`",
+    )
+    parser.add_argument(
+        "--recogniser-only",
+        action="store_true",
+        help="only write down speech (/v1/audio/transcriptions), in a third of the memory",
     )
     return parser
 

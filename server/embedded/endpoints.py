@@ -31,14 +31,15 @@ _Work = Callable[[Request, bytes, Send], Awaitable[Response | None]]
 class Models:
     """What answers requests, once it is loaded."""
 
-    def __init__(self, transcripts: Transcripts, replies: Replies):
+    def __init__(self, transcripts: Transcripts, replies: Replies | None):
         self.transcripts = transcripts
         self.replies = replies
         self.clips = Clips()
 
     def close(self) -> None:
         self.transcripts.close()
-        self.replies.close()
+        if self.replies is not None:
+            self.replies.close()
 
 
 class Service:
@@ -68,6 +69,8 @@ class Service:
 
     async def _chat(self, request: Request, body: bytes, send: Send) -> Response | None:
         models = self._loaded()
+        if models.replies is None:
+            raise RequestError("Only speech is written down here.", status=404)
         chat = await asyncio.to_thread(decode, body, models.clips)
         name = request.headers.get("x-request-id") or token_hex(8)
         answer = _Answer(models.replies, chat, f"chatcmpl-{name}", int(time.time()))

@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import uvicorn
 
@@ -33,13 +33,20 @@ Say = Callable[[str], None]
 _MOST_THREADS = 4
 
 
+class Files(NamedTuple):
+    """Which models are to be loaded; None is the one that is installed."""
+
+    llm: Path | None
+    voice: Path | None
+    recogniser_only: bool
+
+
 class Process:
     """One run of the server, from loading to the signal that ends it."""
 
-    def __init__(self, listener: socket.socket, llm: Path | None, voice: Path | None, say: Say):
+    def __init__(self, listener: socket.socket, files: Files, say: Say):
         self._listener = listener
-        self._llm = llm
-        self._voice = voice
+        self._files = files
         self._say = say
         self._service = Service()
         self._server = _Server(
@@ -83,20 +90,25 @@ class Process:
 
     async def _load(self) -> None:
         began = time.monotonic()
-        threads = min(_MOST_THREADS, os.cpu_count() or 1)
         try:
-            listening = await self._stage("recogniser", lambda: _recogniser(threads))
-            language = await self._stage("language model", lambda: _language(self._llm, threads))
-            voice = await self._stage("synthesiser", lambda: _synthesiser(self._voice, threads))
-            await self._stage("first pass", lambda: _first_pass(listening, language, voice))
+            self._service.models = await self._models(min(_MOST_THREADS, os.cpu_count() or 1))
         except SettingsError:
             self._end()
             raise
         except _EndedEarlyError:
             return
-        transcripts = Transcripts(listening)
-        self._service.models = Models(transcripts, Replies(transcripts, language, voice))
         self._say(f"ready after {time.monotonic() - began:.1f} s")
+
+    async def _models(self, threads: int) -> Models:
+        llm, voice_file, recogniser_only = self._files
+        listening = await self._stage("recogniser", lambda: _recogniser(threads))
+        transcripts = Transcripts(listening)
+        if recogniser_only:
+            return Models(transcripts, None)
+        language = await self._stage("language model", lambda: _language(llm, threads))
+        voice = await self._stage("synthesiser", lambda: _synthesiser(voice_file, threads))
+        await self._stage("first pass", lambda: _first_pass(listening, language, voice))
+        return Models(transcripts, Replies(transcripts, language, voice))
 
     async def _stage(self, name: str, load: Callable[[], T]) -> T:
         if self._server.should_exit:

@@ -1,0 +1,137 @@
+"""Who may come in: one API key for the server, and client secrets that stand for it for a while."""
+
+import hmac
+import secrets
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from ipaddress import ip_address
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from websockets.datastructures import Headers
+
+from agent.errors import SettingsError
+from agent.objects import SessionPatch
+
+API_KEY = "MIMO_LIVE_API_KEY"
+"""Environment variable that holds the key."""
+
+MOST_SECRETS = 10_000
+"""The oldest go when there are more."""
+
+_PROTOCOL_KEY = "openai-insecure-api-key."
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """A client secret: opens sessions until it expires, which begin with its configuration."""
+
+    value: str
+    expires_at: int
+    """Unix time in seconds."""
+    patch: SessionPatch
+
+
+class Doorkeeper:
+    """Knows the key and the secrets that are valid now.
+
+    Without a key everybody on this machine may come in, but no page of a foreign origin: a
+    browser would otherwise let any site in the world talk to a server on its user's machine.
+    """
+
+    def __init__(self, api_key: str | None):
+        self._api_key = api_key
+        self._secrets: dict[str, Secret] = {}
+
+    def admits(self, headers: Headers, protocols: Sequence[str] = ()) -> bool:
+        """Whether what a client showed in its handshake lets it in."""
+        if self._api_key is None:
+            return _is_local(headers.get("Origin"))
+        return any(
+            hmac.compare_digest(key.encode(), self._api_key.encode()) or self._find(key)
+            for key in _keys(headers, protocols)
+        )
+
+    def admits_key(self, headers: Headers) -> bool:
+        """Whether the key itself was shown; a secret may not make other secrets."""
+        if self._api_key is None:
+            return _is_local(headers.get("Origin"))
+        shown = _keys(headers, ())
+        return any(hmac.compare_digest(key.encode(), self._api_key.encode()) for key in shown)
+
+    def secret(self, headers: Headers, protocols: Sequence[str] = ()) -> Secret | None:
+        """The valid client secret among what a client showed."""
+        found = (self._find(key) for key in _keys(headers, protocols))
+        return next((secret for secret in found if secret), None)
+
+    def issue(self, seconds: int, patch: SessionPatch) -> Secret:
+        """Make a client secret that is valid for so many seconds."""
+        now = int(time.time())
+        self._secrets = {v: each for v, each in self._secrets.items() if each.expires_at > now}
+        if len(self._secrets) >= MOST_SECRETS:
+            del self._secrets[next(iter(self._secrets))]
+        secret = Secret(f"ek_{secrets.token_urlsafe(24)}", now + seconds, patch)
+        self._secrets[secret.value] = secret
+        return secret
+
+    def _find(self, key: str) -> Secret | None:
+        secret = self._secrets.get(key)
+        return secret if secret is not None and secret.expires_at > time.time() else None
+
+
+def _keys(headers: Headers, protocols: Iterable[str]) -> list[str]:
+    """Every key that a client showed: as Bearer token, as Azure's header, or as a subprotocol."""
+    kind, _, token = headers.get("Authorization", "").partition(" ")
+    shown = [token.strip()] if kind.lower() == "bearer" else []
+    shown += headers.get_all("api-key")
+    shown += [
+        each.removeprefix(_PROTOCOL_KEY) for each in protocols if each.startswith(_PROTOCOL_KEY)
+    ]
+    return shown
+
+
+def _is_local(origin: str | None) -> bool:
+    return origin is None or is_loopback(urlsplit(origin).hostname or "")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host name or address is this machine and nobody else."""
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def api_key(environment: dict[str, str], file: str) -> str | None:
+    """The server's key: from the environment, else from a file; `None` if there is none.
+
+    Raises:
+        SettingsError: If the file can't be read or holds no key.
+    """
+    if key := environment.get(API_KEY, "").strip():
+        return key
+    if not file:
+        return None
+    try:
+        key = Path(file).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeError) as error:
+        raise SettingsError(f"listen.api_key_file: can't read {file}: {error}") from error
+    if not key:
+        raise SettingsError(f"listen.api_key_file: {file} is empty; a key was expected")
+    return key
+
+
+def check_exposure(host: str, key: str | None) -> None:
+    """Refuse to let strangers in.
+
+    Raises:
+        SettingsError: If the server is to listen beyond this machine without a key.
+    """
+    if key is None and not is_loopback(host):
+        raise SettingsError(
+            f"listen.host: {host} can be reached from other machines, and there is no key; "
+            f"set the environment variable {API_KEY} or listen.api_key_file"
+        )

@@ -1,0 +1,118 @@
+"""What the user said, in writing: from a small recogniser in a process of its own.
+
+The one slot of a GPU is busy talking, so the words come from elsewhere. A recogniser that runs
+already is asked at its URL; otherwise one is started when the first words are wanted.
+"""
+
+import asyncio
+import logging
+import os
+import re
+import sys
+from contextlib import suppress
+
+import openai
+
+from agent.audio import wav
+from agent.errors import ModelError
+from server.settings import Settings
+
+log = logging.getLogger(__name__)
+
+START_TIMEOUT_S = 60.0
+ANSWER_TIMEOUT_S = 30.0
+GRACE_S = 5.0
+MOST_WAITING = 64
+"""Transcripts that may be owed at once, over all sessions."""
+
+
+class Transcriber:
+    """Writes down speech, for all sessions of the process."""
+
+    def __init__(self, settings: Settings):
+        self._settings = settings.transcription
+        self._client: openai.AsyncOpenAI | None = None
+        self._process: asyncio.subprocess.Process | None = None
+        self._starting = asyncio.Lock()
+        self._waiting = 0
+
+    @property
+    def is_on(self) -> bool:
+        return self._settings.mode != "off"
+
+    async def transcribe(self, pcm: bytes) -> str:
+        """Write down speech: mono PCM16 at 24 kHz.
+
+        Raises:
+            ModelError: If there is no recogniser, it refuses or answers without text, or too
+                much is owed already.
+        """
+        if self._waiting >= MOST_WAITING:
+            raise ModelError("too many transcripts are owed", code="transcription_busy")
+        self._waiting += 1
+        try:
+            client = await self._ready()
+            answer = await client.audio.transcriptions.create(
+                model=self._settings.model, file=("speech.wav", wav(pcm), "audio/wav")
+            )
+        except openai.OpenAIError as error:
+            message = f"the recogniser failed: {error}"
+            raise ModelError(message, code="transcription_failed") from error
+        finally:
+            self._waiting -= 1
+        # What came need not be what the type promises: no server is trusted with the session.
+        text: object = getattr(answer, "text", None)
+        if not isinstance(text, str):
+            message = "the recogniser's answer holds no text"
+            raise ModelError(message, code="transcription_failed")
+        return text
+
+    async def close(self) -> None:
+        if self._client is not None:
+            await self._client.close()
+        if self._process is not None and self._process.returncode is None:
+            self._process.terminate()
+            try:
+                await asyncio.wait_for(self._process.wait(), GRACE_S)
+            except TimeoutError:
+                self._process.kill()
+
+    async def _ready(self) -> openai.AsyncOpenAI:
+        async with self._starting:
+            ended = self._process is not None and self._process.returncode is not None
+            if self._client is None or ended:
+                url = self._settings.url or await self._start()
+                self._client = openai.AsyncOpenAI(
+                    base_url=url, api_key="none", max_retries=0, timeout=ANSWER_TIMEOUT_S
+                )
+            return self._client
+
+    async def _start(self) -> str:
+        """Start a recogniser at the lowest priority; return its URL."""
+        log.info("starting a recogniser for transcripts")
+        words = (sys.executable, "-m", "client.cli", "model", "--recogniser-only", "--port", "0")
+        environment = os.environ | {"PYTHONUNBUFFERED": "1", "MIMO_LIVE_ENDS_WITH_STDIN": "1"}
+        self._process = process = await asyncio.create_subprocess_exec(
+            *words,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            env=environment,
+            start_new_session=True,
+        )
+        with suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, process.pid, 10)
+        assert process.stdout is not None
+        url, last = "", ""
+        try:
+            async with asyncio.timeout(START_TIMEOUT_S):
+                async for line in process.stdout:
+                    last = line.decode(errors="replace").strip()
+                    if found := re.search(r"listening on (http://\S+)", last):
+                        url = f"{found[1]}/v1"
+                    if last.startswith("ready"):
+                        return url
+        except TimeoutError:
+            process.kill()
+        message = f"the recogniser did not start: {last}"
+        raise ModelError(message, code="transcription_unavailable")

@@ -1,0 +1,241 @@
+"""Who is let in: keys, client secrets, foreign pages; and HTTP beside the WebSocket."""
+
+import base64
+import http.client
+import json
+import os
+import socket
+import ssl
+import subprocess
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any, cast
+from urllib.parse import urlsplit
+
+import openai
+import pytest
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import ClientConnection, connect
+from websockets.typing import Origin, Subprotocol
+
+from tests.fakes import stand_in
+from tests.processes import ROOT, command, start_server
+
+KEY = "sk-right"
+SECRETS = "/v1/realtime/client_secrets"
+
+
+@pytest.fixture(scope="module")
+def model_url() -> Generator[str]:
+    with stand_in() as model:
+        yield model.url.removesuffix("/v1")
+
+
+@pytest.fixture(scope="module")
+def locked(model_url: str) -> Generator[str]:
+    """Address of a server that has a key."""
+    with start_server(model_url, environment={"MIMO_LIVE_API_KEY": KEY}) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def unlocked(model_url: str) -> Generator[str]:
+    with start_server(model_url) as url:
+        yield url
+
+
+def knock(url: str, path: str = "/v1/realtime", **how: Any) -> ClientConnection:
+    return cast(ClientConnection, connect(f"{url}{path}", **how))
+
+
+def first_event(url: str, **how: Any) -> dict[str, Any]:
+    with knock(url, "/v1/realtime?model=any", **how) as client:
+        return json.loads(client.recv(timeout=10))
+
+
+def bearer(key: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {key}"}
+
+
+def post(url: str, path: str, body: bytes, headers: dict[str, str]) -> tuple[int, Any]:
+    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=10)
+    connection.request("POST", path, body, headers)
+    answer = connection.getresponse()
+    found = answer.status, json.loads(answer.read())
+    connection.close()
+    return found
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"additional_headers": bearer(KEY)},
+        {"additional_headers": {"Authorization": f"bearer {KEY}"}},
+        {"additional_headers": {"api-key": KEY}},
+        {
+            "subprotocols": [
+                Subprotocol("realtime"),
+                Subprotocol(f"openai-insecure-api-key.{KEY}"),
+                Subprotocol("openai-agents-sdk.1"),
+            ]
+        },
+    ],
+)
+def test_the_right_key_opens_however_it_is_shown(locked: str, how: dict[str, Any]):
+    assert first_event(locked, **how)["type"] == "session.created"
+
+
+@pytest.mark.parametrize("how", [{}, {"additional_headers": bearer("sk-wrong")}])
+def test_a_wrong_key_is_said_and_the_connection_closed(locked: str, how: dict[str, Any]):
+    with knock(locked, **how) as client:
+        event = json.loads(client.recv(timeout=10))
+        assert event["type"] == "error"
+        assert event["error"]["code"] == "invalid_api_key"
+        with pytest.raises(ConnectionClosed) as closed:
+            client.recv(timeout=10)
+    assert closed.value.rcvd is not None
+    assert closed.value.rcvd.code == 3000
+    assert closed.value.rcvd.reason == "invalid_request_error.invalid_api_key"
+
+
+def test_realtime_is_the_subprotocol_that_is_chosen(unlocked: str):
+    offered = [Subprotocol("realtime"), Subprotocol("openai-insecure-api-key.x")]
+    with knock(unlocked, subprotocols=offered) as client:
+        assert client.subprotocol == "realtime"
+
+
+@pytest.mark.parametrize("origin", ["http://localhost:3000", "http://127.0.0.1:8080", None])
+def test_without_a_key_this_machine_is_let_in(unlocked: str, origin: str | None):
+    how = {} if origin is None else {"origin": Origin(origin)}
+    assert first_event(unlocked, **how)["type"] == "session.created"
+
+
+def test_without_a_key_a_foreign_page_is_not(unlocked: str):
+    assert first_event(unlocked, origin=Origin("https://evil.example"))["type"] == "error"
+
+
+def test_a_secret_opens_a_session_that_begins_with_its_configuration(locked: str):
+    url = locked.replace("ws", "http")
+    with openai.OpenAI(base_url=f"{url}/v1", api_key=KEY) as api:
+        secret = api.realtime.client_secrets.create(
+            expires_after={"anchor": "created_at", "seconds": 60},
+            session={"type": "realtime", "model": "mine", "instructions": "Speak like a pirate."},
+        )
+    assert secret.value.startswith("ek_")
+    assert secret.session.type == "realtime"
+    assert secret.session.instructions == "Speak like a pirate."
+    for _ in range(2):
+        with knock(locked, additional_headers=bearer(secret.value)) as client:
+            session = json.loads(client.recv(timeout=10))["session"]
+        assert session["instructions"] == "Speak like a pirate."
+        assert session["model"] == "mine"
+
+
+def test_a_secret_makes_no_other_secrets(locked: str):
+    _, secret = post(locked, SECRETS, b"", bearer(KEY))
+    status, refusal = post(locked, SECRETS, b"", bearer(secret["value"]))
+    assert (status, refusal["error"]["code"]) == (401, "invalid_api_key")
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "param"),
+    [
+        (b"{", 400, None),
+        (b'{"expires_after":{"anchor":"created_at","seconds":5}}', 400, None),
+        (b'{"session":{"type":"realtime","voice":"x"}}', 400, "session.voice"),
+        (b'{"session":[]}', 400, "session"),
+    ],
+)
+def test_what_is_wrong_with_a_wish_for_a_secret_is_said(
+    locked: str, body: bytes, status: int, param: str | None
+):
+    found, refusal = post(locked, SECRETS, body, bearer(KEY))
+    assert found == status
+    assert refusal["error"]["param"] == param
+
+
+def test_nothing_else_can_be_posted(locked: str):
+    assert post(locked, "/v1/realtime/calls", b"", bearer(KEY))[0] == 404
+
+
+def test_a_post_in_pieces_is_read_and_half_a_post_harms_nobody(locked: str):
+    address = urlsplit(locked)
+    whole = f"POST {SECRETS} HTTP/1.1\r\nAuthorization: Bearer {KEY}\r\nContent-Length: 2\r\n\r\n"
+    half = socket.create_connection((address.hostname, address.port))
+    half.sendall(b"POS")
+    with socket.create_connection((address.hostname, address.port)) as slow:
+        for byte in (whole + "{}").encode():
+            slow.sendall(bytes([byte]))
+        answer = slow.makefile("rb").read()
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    half.close()
+    assert first_event(locked, additional_headers=bearer(KEY))["type"] == "session.created"
+
+
+def test_pages_and_health_are_served_and_nothing_above_them(unlocked: str):
+    address = urlsplit(unlocked).netloc
+
+    def get(path: str) -> tuple[int, bytes]:
+        connection = http.client.HTTPConnection(address, timeout=10)
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        found = answer.status, answer.read()
+        connection.close()
+        return found
+
+    assert get("/healthz") == (200, b'{"status":"healthy"}')
+    assert get("/")[1].startswith(b"<!doctype html>")
+    for path in ("/page/../app.py", "/page/%2e%2e/app.py", "/etc/passwd", "/v1/realtime/calls"):
+        assert get(path)[0] == 404, path
+
+
+def test_a_request_without_an_upgrade_is_told_so(unlocked: str):
+    with pytest.raises(InvalidStatus):
+        knock(unlocked, "/nothing")
+
+
+def serve(*options: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        command("serve", "--port", "0", *options),
+        cwd=ROOT,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+
+
+def test_a_server_without_a_key_refuses_to_listen_to_other_machines():
+    ran = serve("--host", "0.0.0.0")
+    assert ran.returncode == 1
+    assert "MIMO_LIVE_API_KEY" in ran.stderr
+    assert len(ran.stderr.splitlines()) == 1
+
+
+def test_a_key_file_that_is_not_there_is_named(tmp_path: Path):
+    config = tmp_path / "server.toml"
+    config.write_text(f'[listen]\napi_key_file = "{tmp_path}/none"')
+    assert f"can't read {tmp_path}/none" in serve("--config", str(config)).stderr
+
+
+def test_tls_is_spoken_where_there_is_a_certificate(model_url: str, tmp_path: Path):
+    certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
+    how = "-x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=localhost"
+    words = ["openssl", "req", *how.split(), "-addext", "subjectAltName=IP:127.0.0.1"]
+    words += ["-keyout", str(key), "-out", str(certificate)]
+    subprocess.run(words, check=True, capture_output=True)
+    config = tmp_path / "server.toml"
+    config.write_text(f'[listen]\ncertificate = "{certificate}"\ncertificate_key = "{key}"\n')
+    trusting = ssl.create_default_context(cafile=str(certificate))
+    with start_server(model_url, "--config", str(config)) as url:
+        assert url.startswith("wss://")
+        assert first_event(url, ssl=trusting)["type"] == "session.created"
+    config.write_text(f'[listen]\ncertificate = "{certificate}"\n')
+    assert "certificate_key" in serve("--config", str(config)).stderr
+
+
+def test_a_secret_is_unguessable(locked: str):
+    values = {post(locked, SECRETS, b"{}", bearer(KEY))[1]["value"] for _ in range(5)}
+    assert len(values) == 5
+    assert all(len(base64.urlsafe_b64decode(value[3:])) == 24 for value in values)
