@@ -55,7 +55,7 @@ def session_update(manner: Manner, scenario: Scenario) -> Event:
     if manner.turn_detection is not None:
         session["audio"] = {"input": {"turn_detection": manner.turn_detection}}
     if scenario.echo is not None:
-        session["instructions"] = f"speak: {scenario.echo.name}__ref"
+        session["instructions"] = f"speak: {scenario.echo.spoken.stem}"
     if manner.duck:
         session["x_mimo"] = {"duck": True}
     return {"type": "session.update", "session": session}

@@ -177,7 +177,7 @@ def _lanes(options: Options, library: Library, progress: Progress) -> Generator[
             lanes: list[Lane] = []
             for number in range(options.at_once):
                 (logs / str(number)).mkdir()
-                model = _own(options, library.echo_folder, logs / str(number), progress)
+                model = _own(options, _spoken_from(library), logs / str(number), progress)
                 lanes.append(programs.enter_context(model))
             yield lanes
     except StartError:
@@ -186,6 +186,11 @@ def _lanes(options: Options, library: Library, progress: Progress) -> Generator[
         shutil.rmtree(logs)
         raise
     shutil.rmtree(logs)
+
+
+def _spoken_from(library: Library) -> Path | None:
+    """Where the recordings are that the agent has to speak, to hear the echo of."""
+    return next((echo.spoken.parent for echo in library.echoes()), None)
 
 
 @contextmanager
@@ -204,9 +209,13 @@ async def _run(
 ) -> Results:
     """Hold all calls, each lane one after the other."""
     results = Results()
+    chosen = [each for each in waiting if isinstance(each, Scenario)]
     progress.total = len(waiting)
 
     async def work(lane: Lane) -> None:
+        if lane.model_url is not None and chosen:
+            # What a server does for the first time takes longer: no figure is to tell of that.
+            await call(lane.url, chosen[0], manner, lambda _: None)
         while waiting:
             job = waiting.pop(0)
             with progress.on(f"vad/{job.name}" if isinstance(job, Labelled) else job.name):

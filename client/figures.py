@@ -227,11 +227,11 @@ def went_wrong(take: Take) -> str | None:
     if not answered(take):
         return "not answered"
     stopped = yielded(take)
+    before = "fell silent before it" if take.cut else "came after the answer's end"
     if kind == "interruption":
-        ended = {None: "the answer had ended before", False: "not yielded to", True: None}
-        return ended[stopped]
+        return {None: before, False: "not yielded to", True: None}[stopped]
     if kind in ("backchannel", "noise", "side_talk", "echo") and talked_through(take) is not True:
-        return "fell silent" if stopped else "the answer had ended before, or had a gap"
+        return {None: before, False: "a gap in the answer", True: "fell silent"}[stopped]
     slow = latency(take)
     if kind == "turn" and slow is not None and slow.voice_to_voice_ms > SLOW_MS:
         return f"answered after {slow.voice_to_voice_ms:g} ms"

@@ -7,8 +7,10 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from agent.audio import RATE, Samples, read_wav, samples_in, wav
 from agent.errors import AudioError
@@ -30,6 +32,9 @@ WORDS = ("yes", "no", "hello")
 BACKCHANNELS = ("yes", "backchannel_*")
 NOISES = ("dog_bark", "ringing_phone", "car_horn")
 TALK = ("people_talking", "dialogue", "sample", "tst00")
+NEAR = ("weather_question",)
+REF = "__ref"
+ROOM_MS, ROOM_DELAY_MS, ROOM_DB = 250, 40, -8.0
 _SHORTEST_S, _LONGEST_S = 0.25, 0.8
 
 
@@ -51,6 +56,8 @@ class Echo:
     """What a loudspeaker played, and the microphone's echo of it, aligned."""
 
     name: str
+    spoken: Path
+    """The file that the agent has to speak."""
     reference: Samples
     echo: Samples
     near: Samples
@@ -97,17 +104,13 @@ class Library:
         ]
 
     def echoes(self) -> list[Echo]:
-        return [
-            _echo(stem.removesuffix("__ref"), path)
-            for stem, path in self._files.items()
-            if stem.endswith("__ref")
-        ]
-
-    @property
-    def echo_folder(self) -> Path | None:
-        """Where the recordings are that the agent has to speak."""
-        references = [path for stem, path in self._files.items() if stem.endswith("__ref")]
-        return references[0].parent if references else None
+        """Echoes as they were recorded; where there are none, those of a room made up."""
+        recorded = [_recorded(path) for path in self._files.values() if path.stem.endswith(REF)]
+        if recorded:
+            return recorded
+        near = next(iter(self.speech(NEAR)), None)
+        spoken = [self._files[name] for name in SENTENCES if name in self._files]
+        return [_made_up(path, near.sound) for path in spoken] if near is not None else []
 
     def labelled(self) -> list[Labelled]:
         return [
@@ -163,7 +166,11 @@ def levelled(sound: Samples, level_db: float = SPEECH_DB) -> Samples:
 
 
 def scaled(sound: Samples, factor: float) -> Samples:
-    return np.clip(np.rint(sound * factor), -(2**15), 2**15 - 1).astype(np.int16)
+    return _pcm(sound * factor)
+
+
+def _pcm(sound: npt.NDArray[np.floating[Any]]) -> Samples:
+    return np.clip(np.rint(sound), -(2**15), 2**15 - 1).astype(np.int16)
 
 
 def _cut(sound: Samples, start_s: float, end_s: float) -> Samples:
@@ -183,13 +190,28 @@ def _alone(rttm: str) -> Iterator[tuple[str, float, float]]:
             yield span
 
 
-def _echo(name: str, reference: Path) -> Echo:
+def _recorded(spoken: Path) -> Echo:
+    name = spoken.stem.removesuffix(REF)
     microphone, near = (
-        read(reference.with_stem(f"{name}__{part}")).astype(np.int32) for part in ("mic", "gt")
+        read(spoken.with_stem(f"{name}__{part}")).astype(np.int32) for part in ("mic", "gt")
     )
     length = min(len(microphone), len(near))
     echo = np.clip(microphone[:length] - near[:length], -(2**15), 2**15 - 1)
-    return Echo(name, read(reference), echo.astype(np.int16), near.astype(np.int16))
+    return Echo(name, spoken, read(spoken), echo.astype(np.int16), near.astype(np.int16))
+
+
+def _made_up(spoken: Path, near: Samples) -> Echo:
+    """The echo of a small room: noise that dies away, begins late, and is fainter than speech."""
+    random = np.random.default_rng(0)
+    length = samples_in(ROOM_MS)
+    response = random.normal(size=length) * np.exp(-6 * np.arange(length) / length)
+    response[: samples_in(ROOM_DELAY_MS)] = 0
+    reference = read(spoken)
+    size = len(reference) + length
+    spectrum = np.fft.rfft(reference, size) * np.fft.rfft(response, size)
+    returned = np.fft.irfft(spectrum, size)[: len(reference)]
+    gain = 10 ** (ROOM_DB / 20) * np.std(reference) / np.std(returned)
+    return Echo(spoken.stem, spoken, reference, _pcm(returned * gain), near)
 
 
 def _labels(scv: str) -> Iterator[tuple[float, float]]:

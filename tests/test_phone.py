@@ -2,6 +2,7 @@
 
 import base64
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
@@ -102,7 +103,7 @@ def test_an_overlay_begins_at_the_exact_sample_of_the_answer():
 
 def test_the_room_returns_the_echo_of_what_was_played_and_no_more():
     echo = np.arange(1, RATE + 1, dtype=np.int16)
-    room = Echo("room", tone(1_000), echo, tone(1_000))
+    room = Echo("room", Path("room.wav"), tone(1_000), echo, tone(1_000))
     phone = Phone(Take(replace(ASKED, kind="echo", echo=room, opening=QUESTION[:0])))
     phone.receive(delta(tone(100)), 0)
     said, _ = listen(phone, 0, 10)

@@ -27,9 +27,7 @@ def test_a_recorded_session_replays_to_the_same_decisions(name: str):
     written = b"".join(map(trace.encode, call.lines))
     again = replay(trace.decode(written.splitlines()), call.make)
     assert again == decisions(call.lines)
-    told = b"".join(map(trace.encode, again))
-    assert b"response.done" in told
-    assert b'"abort"' in told
+    assert b"response.done" in b"".join(map(trace.encode, again))
 
 
 def test_another_course_is_not_taken_for_the_same():
