@@ -3,16 +3,23 @@
 What the model gets to read is rendered from here, so it never believes it said what nobody heard.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Literal
-
-from msgspec import UNSET
 
 from agent.audio import RATE, SAMPLE_BYTES, samples_in
+from agent.calls import FunctionCall, FunctionResult
 from agent.errors import ProtocolError
+from agent.items import (
+    Content,
+    InputAudio,
+    InputText,
+    MessageItem,
+    OutputAudio,
+    OutputText,
+    Role,
+    Status,
+)
 from agent.mimo import ChatMessage
-from agent.objects import Content, InputAudio, InputText, MessageItem, OutputAudio, OutputText, Role
 
 MOST_ITEMS = 1_000
 """The oldest items go when there are more."""
@@ -21,8 +28,6 @@ AUDIO_BUDGET_S = 300
 """Speech older than this, counted over the conversation, is remembered as text only."""
 
 _FIRST_CJK = "\u2e80"
-
-Status = Literal["in_progress", "completed", "incomplete"]
 
 
 @dataclass(slots=True)
@@ -99,6 +104,9 @@ class Item:
         return next((part for part in self.parts if isinstance(part, Spoken)), None)
 
 
+Entry = Item | FunctionCall | FunctionResult
+
+
 def _content(role: Role, part: Part) -> Content:
     match part, role:
         case Written(text), "assistant":
@@ -116,16 +124,21 @@ class Conversation:
     """The items in their order."""
 
     def __init__(self) -> None:
-        self._items: list[Item] = []
+        self._items: list[Entry] = []
 
-    def find(self, item_id: str, code: str) -> Item:
+    def find(self, item_id: str, code: str, param: str = "item_id") -> Entry:
         """Return an item, or raise `ProtocolError` with the given code."""
         for item in reversed(self._items):
             if item.id == item_id:
                 return item
-        raise ProtocolError(f"Item '{item_id}' does not exist.", code=code, param="item_id")
+        raise ProtocolError(f"Item '{item_id[:64]}' does not exist.", code=code, param=param)
 
-    def add(self, item: Item, after: str | None = None) -> str | None:
+    def knows_call(self, call_id: str) -> bool:
+        return any(
+            isinstance(item, FunctionCall) and item.call_id == call_id for item in self._items
+        )
+
+    def add(self, item: Entry, after: str | None = None) -> str | None:
         """Put an item at the end, at the front (`"root"`) or after another one.
 
         Returns:
@@ -135,13 +148,14 @@ class Conversation:
             ProtocolError: If its id is taken, or the item to follow doesn't exist.
         """
         if any(each.id == item.id for each in self._items):
-            message = f"An item with id '{item.id}' exists already."
+            message = f"An item with id '{item.id[:64]}' exists already."
             raise ProtocolError(message, code="item_create_duplicate_item_id", param="item.id")
         place = len(self._items)
         if after == "root":
             place = 0
         elif after is not None:
-            previous = self.find(after, "item_create_invalid_previous_item_id")
+            code = "item_create_invalid_previous_item_id"
+            previous = self.find(after, code, "previous_item_id")
             place = self._items.index(previous) + 1
         if len(self._items) >= MOST_ITEMS:
             del self._items[0]
@@ -151,7 +165,7 @@ class Conversation:
         self._spare_sound()
         return previous_id
 
-    def previous(self, item: Item) -> str | None:
+    def previous(self, item: Entry) -> str | None:
         """The id of the item before this one."""
         ids = [each.id for each in self._items]
         place = ids.index(item.id) if item.id in ids else len(ids)
@@ -160,7 +174,7 @@ class Conversation:
     def set_transcript(self, item_id: str, transcript: str) -> None:
         """Remember the words of the user's speech; the item may be gone by now."""
         for item in self._items:
-            if item.id == item_id and item.spoken is not None:
+            if item.id == item_id and isinstance(item, Item) and item.spoken is not None:
                 item.spoken.transcript = transcript
 
     def interrupt(self, item_id: str, heard_s: float) -> None:
@@ -169,7 +183,8 @@ class Conversation:
         A client that has cut it already knows better what was heard.
         """
         for item in self._items:
-            if item.id == item_id and item.spoken and item.spoken.heard is None:
+            spoken = item.spoken if isinstance(item, Item) and item.id == item_id else None
+            if spoken is not None and spoken.heard is None:
                 self.truncate(item_id, round(heard_s * 1000))
 
     def delete(self, item_id: str) -> None:
@@ -181,8 +196,8 @@ class Conversation:
         A length beyond the end is the end: clients round up.
         """
         item = self.find(item_id, "item_truncate_invalid_item_id")
-        spoken = item.spoken
-        if item.role != "assistant" or spoken is None:
+        spoken = item.spoken if isinstance(item, Item) and item.role == "assistant" else None
+        if spoken is None:
             message = f"Item '{item_id}' holds no speech of the agent."
             raise ProtocolError(message, code="item_truncate_invalid_item_id", param="item_id")
         whole = len(spoken.pcm) // SAMPLE_BYTES
@@ -192,8 +207,7 @@ class Conversation:
     def render(self, instructions: str, pending: bytes = b"") -> list[ChatMessage]:
         """The prompt: instructions, then what was said and heard, then speech not yet an item."""
         messages = [ChatMessage("system", instructions)] if instructions else []
-        for item in self._items:
-            messages += _messages(item)
+        messages += rendered(self._items)
         if pending:
             messages.append(ChatMessage("user", pcm=pending))
         return messages
@@ -201,13 +215,32 @@ class Conversation:
     def _spare_sound(self) -> None:
         left = AUDIO_BUDGET_S * RATE * SAMPLE_BYTES
         for item in reversed(self._items):
-            spoken = item.spoken
+            spoken = item.spoken if isinstance(item, Item) else None
             if spoken is None:
                 continue
             left -= len(spoken.pcm)
             if left < 0 and spoken.pcm and item.status != "in_progress":
                 spoken.transcript = spoken.heard_text()
                 spoken.pcm, spoken.heard, spoken.marks = bytearray(), None, []
+
+
+def rendered(items: Iterable[Entry]) -> Iterator[ChatMessage]:
+    """Items as the model reads them; calls made together are one message."""
+    calls: list[str] = []
+    for item in items:
+        if isinstance(item, FunctionCall):
+            calls.append(item.call.text())
+            continue
+        if calls:
+            yield ChatMessage("assistant", "\n".join(calls))
+            calls = []
+        match item:
+            case FunctionResult(output=output):
+                yield ChatMessage("tool", output)
+            case Item():
+                yield from _messages(item)
+    if calls:
+        yield ChatMessage("assistant", "\n".join(calls))
 
 
 def _messages(item: Item) -> Iterator[ChatMessage]:
@@ -227,29 +260,3 @@ def _messages(item: Item) -> Iterator[ChatMessage]:
                 text.append(part.heard_text())
     if any(text):
         yield ChatMessage(item.role, "\n".join(text))
-
-
-def item_from(wire: MessageItem, new_id: str, sounds: dict[int, bytes]) -> Item:
-    """Make an item of what a client sent; `sounds` holds the decoded audio by content index.
-
-    Raises:
-        ProtocolError: If the content doesn't fit the role.
-    """
-    parts: list[Part] = []
-    for index, content in enumerate(wire.content):
-        match content, wire.role:
-            case (InputText(text), "user" | "system") | (OutputText(text), "assistant"):
-                parts.append(Written(text))
-            case (InputAudio(), "user") | (OutputAudio(), "assistant"):
-                sound = sounds.get(index, b"")
-                whole = len(sound) // SAMPLE_BYTES * SAMPLE_BYTES
-                parts.append(Spoken(bytearray(sound[:whole]), content.transcript))
-            case _:
-                raise ProtocolError(
-                    f"Content of type {content.__struct_config__.tag} does not fit a message of "
-                    f"role {wire.role}.",
-                    code="invalid_value",
-                    param=f"item.content[{index}].type",
-                )
-    item_id = new_id if wire.id is UNSET else wire.id
-    return Item(item_id, wire.role, parts)

@@ -3,14 +3,12 @@
 Fields without a default are those that at least one client fails without.
 """
 
-from typing import Literal
-
 import msgspec
 from msgspec import Struct
 
-from agent.objects import Json, MessageItem, Modality, PcmFormat, SessionConfig
-
-ResponseStatus = Literal["in_progress", "completed", "cancelled", "failed", "incomplete"]
+from agent.items import ConversationItem
+from agent.objects import Json, SessionConfig
+from agent.response_object import PartObject, ResponseObject
 
 
 class ErrorDetail(Struct, frozen=True):
@@ -19,53 +17,6 @@ class ErrorDetail(Struct, frozen=True):
     code: str | None = None
     param: str | None = None
     event_id: str | None = None
-
-
-class StatusError(Struct, frozen=True):
-    type: str
-    code: str
-    message: str
-
-
-class StatusDetails(Struct, frozen=True, omit_defaults=True):
-    """Why a response ended otherwise than completed."""
-
-    type: ResponseStatus
-    reason: str | None = None
-    error: StatusError | None = None
-
-
-class ResponseAudioOutput(Struct, frozen=True):
-    voice: str
-    format: PcmFormat = PcmFormat()
-
-
-class ResponseAudio(Struct, frozen=True):
-    output: ResponseAudioOutput
-
-
-class ResponseObject(Struct, frozen=True, kw_only=True):
-    """A response as its first and last event show it."""
-
-    object: Literal["realtime.response"] = "realtime.response"
-    id: str
-    status: ResponseStatus
-    status_details: StatusDetails | None = None
-    output: list[MessageItem]
-    conversation_id: str
-    output_modalities: list[Modality]
-    max_output_tokens: int | Literal["inf"]
-    audio: ResponseAudio
-    usage: Json | None = None
-    metadata: Json | None = None
-
-
-class PartObject(Struct, frozen=True, omit_defaults=True):
-    """One part of a response's item: spoken (transcript) or written (text)."""
-
-    type: Literal["audio", "text"]
-    transcript: str | None = None
-    text: str | None = None
 
 
 class ServerEvent(Struct, frozen=True, kw_only=True):
@@ -103,18 +54,26 @@ class Cleared(ServerEvent, frozen=True, tag="input_audio_buffer.cleared"):
     pass
 
 
+class TimeoutTriggered(ServerEvent, frozen=True, tag="input_audio_buffer.timeout_triggered"):
+    """The user said nothing for `idle_timeout_ms`: the silence is a turn."""
+
+    audio_start_ms: int
+    audio_end_ms: int
+    item_id: str
+
+
 class ItemAdded(ServerEvent, frozen=True, tag="conversation.item.added"):
     previous_item_id: str | None
-    item: MessageItem
+    item: ConversationItem
 
 
 class ItemDone(ServerEvent, frozen=True, tag="conversation.item.done"):
     previous_item_id: str | None
-    item: MessageItem
+    item: ConversationItem
 
 
 class ItemRetrieved(ServerEvent, frozen=True, tag="conversation.item.retrieved"):
-    item: MessageItem
+    item: ConversationItem
 
 
 class ItemTruncated(ServerEvent, frozen=True, tag="conversation.item.truncated"):
@@ -125,6 +84,14 @@ class ItemTruncated(ServerEvent, frozen=True, tag="conversation.item.truncated")
 
 class ItemDeleted(ServerEvent, frozen=True, tag="conversation.item.deleted"):
     item_id: str
+
+
+class TranscriptionDelta(
+    ServerEvent, frozen=True, tag="conversation.item.input_audio_transcription.delta"
+):
+    item_id: str
+    content_index: int
+    delta: str
 
 
 class TranscriptionCompleted(
@@ -161,13 +128,13 @@ class ResponseDone(ServerEvent, frozen=True, tag="response.done"):
 class OutputItemAdded(ServerEvent, frozen=True, tag="response.output_item.added"):
     response_id: str
     output_index: int
-    item: MessageItem
+    item: ConversationItem
 
 
 class OutputItemDone(ServerEvent, frozen=True, tag="response.output_item.done"):
     response_id: str
     output_index: int
-    item: MessageItem
+    item: ConversationItem
 
 
 class PartEvent(ServerEvent, frozen=True, kw_only=True):
@@ -189,7 +156,11 @@ class PartDone(PartEvent, frozen=True, tag="response.content_part.done"):
 
 class AudioDelta(PartEvent, frozen=True, tag="response.output_audio.delta"):
     delta: bytes
-    """Mono PCM16 at 24 kHz; base64 on the wire."""
+    """In the response's output format; base64 on the wire."""
+
+
+class BinaryAudioDelta(AudioDelta, frozen=True, tag="response.output_audio.delta"):
+    """The same as a binary frame, for clients that asked for it."""
 
 
 class AudioDone(PartEvent, frozen=True, tag="response.output_audio.done"):
@@ -212,10 +183,47 @@ class TextDone(PartEvent, frozen=True, tag="response.output_text.done"):
     text: str
 
 
+class CallEvent(ServerEvent, frozen=True, kw_only=True):
+    """Anything said about one function call of a response."""
+
+    response_id: str
+    item_id: str
+    output_index: int
+    call_id: str
+
+
+class ArgumentsDelta(CallEvent, frozen=True, tag="response.function_call_arguments.delta"):
+    delta: str
+
+
+class ArgumentsDone(CallEvent, frozen=True, tag="response.function_call_arguments.done"):
+    name: str
+    arguments: str
+
+
+class _AudioHeader(PartEvent, frozen=True, tag="response.output_audio.delta"):
+    """What precedes the sound in a binary frame."""
+
+
 _encoder = msgspec.json.Encoder()
 
 
 def encode(event: ServerEvent, event_id: str) -> bytes:
-    """Write one event as JSON, with its own unique id."""
+    """Write one event with its own unique id: JSON text, or the content of a binary frame.
+
+    A binary frame is the event's JSON without `delta`, a line feed, and the sound as it is.
+    """
+    if not isinstance(event, BinaryAudioDelta):
+        return _with_id(event, event_id)
+    header = _AudioHeader(
+        response_id=event.response_id,
+        item_id=event.item_id,
+        output_index=event.output_index,
+        content_index=event.content_index,
+    )
+    return _with_id(header, event_id) + b"\n" + event.delta
+
+
+def _with_id(event: ServerEvent, event_id: str) -> bytes:
     # Both are JSON objects, so one is put in front of the other: no second pass over the audio.
     return b'{"event_id":"' + event_id.encode() + b'",' + _encoder.encode(event)[1:]

@@ -8,6 +8,7 @@ from typing import Literal
 
 from agent.errors import ModelError
 from agent.mimo import Output, Sound, Text
+from agent.tools import Call
 
 # --- states ---------------------------------------------------------------------------------
 
@@ -32,7 +33,7 @@ class Hesitating:
     response_id: str
     verdict_at: float
     """The microphone decides before this; if it sends nothing any more, the clock does."""
-    held: tuple[Output, ...] = ()
+    held: tuple[Output | Call, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +120,7 @@ class FromModel:
     """The model server said something for a response."""
 
     response_id: str
-    output: Output
+    output: Output | Call
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,18 +174,18 @@ class OpenResponse:
 
 @dataclass(frozen=True, slots=True)
 class Deliver:
-    """Send text or sound of the open response to the client."""
+    """Send text, sound or a function call of the open response to the client."""
 
     response_id: str
-    output: Text | Sound
+    output: Text | Sound | Call
 
 
-Reason = Literal["turn_detected", "client_cancelled"]
+Reason = Literal["turn_detected", "client_cancelled", "max_output_tokens"]
 
 
 @dataclass(frozen=True, slots=True)
 class CloseResponse:
-    """Tell the client that the response is over, and how: complete, cancelled or failed."""
+    """Tell the client that the response is over, and how: complete, cut short or failed."""
 
     response_id: str
     cause: Reason | ModelError | None = None

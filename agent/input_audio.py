@@ -1,26 +1,10 @@
 """The input audio buffer: what the microphone sent and no turn has taken yet."""
 
-import base64
-import binascii
-
 from agent.audio import RATE, SAMPLE_BYTES
 from agent.errors import ProtocolError
 
 LONGEST_S = 600
 """What the model server takes in one clip."""
-
-
-def decode_base64(text: str, param: str) -> bytes:
-    """Decode audio that a client sent.
-
-    Raises:
-        ProtocolError: If it isn't base64.
-    """
-    try:
-        return base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError) as error:
-        message = f"Expected base64, {error}"
-        raise ProtocolError(message, code="invalid_value", param=param) from error
 
 
 class InputAudio:

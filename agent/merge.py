@@ -12,8 +12,9 @@ T = TypeVar("T", bound=Struct)
 def merged(config: SessionConfig, patch: SessionPatch) -> SessionConfig:
     """Return the configuration with the named fields replaced.
 
-    Id, type and model of a running session stay as they are; under `audio.input` and
-    `audio.output` each field is replaced whole.
+    Id, type and model of a running session stay as they are, whatever the update calls them:
+    every name means the one model. Under `audio.input` and `audio.output` each field is
+    replaced whole.
     """
     audio = structs.replace(
         config.audio,

@@ -8,14 +8,16 @@ from dataclasses import dataclass
 
 from agent import endpointing, events, floor
 from agent.audio import milliseconds, samples_in
+from agent.codec import Decoder
 from agent.conversation import Item, Spoken
 from agent.endpointing import EndOfTurn, Endpointer, Limits, Onset, Pause, Resumption
 from agent.errors import ProtocolError
 from agent.events import ServerEvent
 from agent.input_audio import InputAudio
-from agent.objects import SemanticVad, ServerVad, TurnDetection
+from agent.objects import AudioFormat, PcmFormat, SemanticVad, ServerVad, TurnDetection
 
 SHORTEST_COMMIT_MS = 100
+PCM = PcmFormat()
 _ONSET_MS = 128
 _SEMANTIC_SILENCE_MS = {"low": 1_000, "medium": 600, "auto": 600, "high": 400}
 
@@ -50,14 +52,23 @@ Heard = tuple[floor.Event, ServerEvent | None]
 class Microphone:
     """One microphone; its time is the count of samples received."""
 
-    def __init__(self, detection: TurnDetection | None, early_start_ms: int, longest_ms: int):
+    def __init__(
+        self,
+        detection: TurnDetection | None,
+        early_start_ms: int,
+        longest_ms: int,
+        format: AudioFormat = PCM,
+    ):
         self._early_start_ms = early_start_ms
         self._longest_ms = longest_ms
+        self._format = format
+        self._decoder = Decoder(format)
         self._buffer = InputAudio()
         self._endpointer = Endpointer()
         self._item_id = ""
         self._start = 0
         self._pause: int | None = None
+        self._silence: int | None = None
         self._set(detection)
         self.utterance: Utterance | None = None
         """The utterance up to the latest pause or end."""
@@ -72,8 +83,10 @@ class Microphone:
     def detects_turns(self) -> bool:
         return self._detection is not None
 
-    def configure(self, detection: TurnDetection | None) -> bool:
-        """Change turn detection; return whether an open utterance was dropped."""
+    def configure(self, detection: TurnDetection | None, format: AudioFormat = PCM) -> bool:
+        """Change turn detection and format; return whether an open utterance was dropped."""
+        if format != self._format:
+            self._format, self._decoder = format, Decoder(format)
         switched = (detection is None) != (self._detection is None)
         dropped = switched and self._endpointer.speaking
         if switched:
@@ -82,12 +95,13 @@ class Microphone:
         return dropped
 
     def append(self, data: bytes) -> bytes:
-        """Take bytes of any length and return what turn detection has to judge: whole samples."""
-        samples = self._buffer.append(data)
+        """Take bytes of any length; return what turn detection has to judge: samples at 24 kHz."""
+        samples = self._buffer.append(self._decoder.push(data))
         return samples if self.detects_turns else b""
 
     def clear(self) -> None:
         """Forget what no turn has taken."""
+        self._decoder.realign()
         self._endpointer.reset()
         self._buffer.drop_before(self._buffer.received)
 
@@ -99,6 +113,7 @@ class Microphone:
         match self._endpointer.push(probability, limits):
             case Onset(start):
                 self._item_id, self._start, self._pause = new_id("item"), start, None
+                self._silence = None
                 told = events.SpeechStarted(
                     audio_start_ms=milliseconds(start), item_id=self._item_id
                 )
@@ -126,6 +141,8 @@ class Microphone:
         Raises:
             ProtocolError: If there is too little to commit.
         """
+        if not self.detects_turns:
+            self._buffer.append(self._decoder.finish())
         end, stopped = self._buffer.received, list[ServerEvent]()
         start, item_id = 0, new_id("item")
         if self.detects_turns:
@@ -141,6 +158,25 @@ class Microphone:
         self.utterance = None
         return utterance, stopped
 
+    def begin_silence(self) -> None:
+        """The agent has finished: what is heard from now on may become a turn without speech."""
+        self._silence = self._buffer.received
+
+    def take_silence(
+        self, new_id: Callable[[str], str]
+    ) -> tuple[Utterance, events.TimeoutTriggered] | None:
+        """Take what was heard since then as a turn; nothing if no sound came at all."""
+        end, item_id = self._buffer.received, new_id("item")
+        start = end if self._silence is None else self._silence
+        self._silence = self.utterance = None
+        pcm = self._buffer.cut(start, end)
+        if not pcm:
+            return None
+        told = events.TimeoutTriggered(
+            audio_start_ms=milliseconds(start), audio_end_ms=milliseconds(end), item_id=item_id
+        )
+        return Utterance(item_id, pcm), told
+
     def give_up(self) -> list[ServerEvent]:
         """The microphone sends nothing any more: what was said is the turn."""
         self.clear()
@@ -154,4 +190,5 @@ class Microphone:
 
     def _keep_padding(self, limits: Limits) -> None:
         kept = limits.prefix_padding + samples_in(_ONSET_MS)
-        self._buffer.drop_before(self._endpointer.now - kept)
+        first = self._endpointer.now - kept
+        self._buffer.drop_before(first if self._silence is None else min(first, self._silence))

@@ -24,7 +24,7 @@ from agent.objects import Json, Modality
 class ChatMessage:
     """One message of the prompt: text, speech (mono PCM16 at 24 kHz), or both."""
 
-    role: Literal["system", "user", "assistant"]
+    role: Literal["system", "user", "assistant", "tool"]
     text: str = ""
     pcm: bytes = b""
 
@@ -35,12 +35,17 @@ def plain(text: str) -> str:
 
 
 def chat_request(
-    messages: Sequence[ChatMessage], modality: Modality, max_tokens: int, model: str
+    messages: Sequence[ChatMessage],
+    modality: Modality,
+    max_tokens: int,
+    model: str,
+    tools: Sequence[Json] = (),
 ) -> Json:
     """Build the body of a streaming request to `/v1/chat/completions`.
 
     Greedy decoding in both stages, as the model's speech-or-text decision needs it. Each stage's
-    entry replaces the server's defaults whole, so it names everything.
+    entry replaces the server's defaults whole, so it names everything. Tools are for the chat
+    template to render; with `tool_choice` none the server leaves the calls in the text.
     """
     stage = {
         "temperature": 0.0,
@@ -50,17 +55,23 @@ def chat_request(
         "detokenize": True,
         "repetition_penalty": 1.1,
     }
+    offered: Json = {"tools": list(tools), "tool_choice": "none"} if tools else {}
     return {
+        **offered,
         "model": model,
         "stream": True,
         "modalities": ["text", "audio"] if modality == "audio" else ["text"],
         "audio": {"format": "pcm16"},
-        "messages": [{"role": each.role, "content": list(_content(each))} for each in messages],
+        "messages": [{"role": each.role, "content": _content_of(each)} for each in messages],
         "sampling_params_list": [
             {**stage, "max_tokens": max_tokens, "stop_token_ids": [151671, 151645]},
             {**stage, "max_tokens": 65536},
         ],
     }
+
+
+def _content_of(message: ChatMessage) -> str | list[Json]:
+    return plain(message.text) if message.role == "tool" else list(_content(message))
 
 
 def _content(message: ChatMessage) -> Iterator[Json]:
@@ -85,9 +96,21 @@ class Sound:
     pcm: bytes
 
 
+class Usage(msgspec.Struct, frozen=True):
+    """What a reply cost, in the model server's own count."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    """Every step of sound counts, too."""
+
+
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """The reply is complete."""
+    """The reply is over."""
+
+    usage: Usage | None = None
+    cut_short: bool = False
+    """It ran into its limit of tokens."""
 
 
 @dataclass(frozen=True, slots=True)

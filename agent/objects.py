@@ -1,8 +1,8 @@
-"""The nouns of the OpenAI Realtime protocol (GA): session configuration, items, response options.
+"""The nouns of the OpenAI Realtime protocol (GA): a session's configuration, and its changes.
 
 Both sides write them, so a struct serves both directions. Values are strict: a field that the
 protocol doesn't name is an error. What clients send and this server has no use for (tracing,
-prompt, reasoning) is accepted and echoed, as the protocol asks.
+prompt, reasoning) is accepted and echoed, as the protocol asks. Items are in `items`.
 """
 
 from typing import Annotated, Literal
@@ -41,6 +41,24 @@ class PcmFormat(Struct, frozen=True, forbid_unknown_fields=True, tag="audio/pcm"
     rate: Literal[24000] = 24000
 
 
+class PcmuFormat(Struct, frozen=True, forbid_unknown_fields=True, tag="audio/pcmu"):
+    """Mono G.711 u-law at 8 kHz: one byte a sample."""
+
+
+class PcmaFormat(Struct, frozen=True, forbid_unknown_fields=True, tag="audio/pcma"):
+    """Mono G.711 A-law at 8 kHz: one byte a sample."""
+
+
+AudioFormat = PcmFormat | PcmuFormat | PcmaFormat
+
+
+class NoiseReduction(Struct, frozen=True, forbid_unknown_fields=True):
+    """Where the microphone is; accepted, without effect on the sound."""
+
+    type: Literal["near_field", "far_field"]
+    strength: Annotated[float, Meta(ge=0, le=1)] | UnsetType | None = UNSET
+
+
 class Transcription(Struct, frozen=True, forbid_unknown_fields=True):
     """A wish for transcripts of the user's speech; the server's own recogniser makes them."""
 
@@ -49,20 +67,79 @@ class Transcription(Struct, frozen=True, forbid_unknown_fields=True):
     prompt: str | None = None
     languages: list[str] | UnsetType = UNSET
     keywords: list[str] | UnsetType = UNSET
-    delay: str | UnsetType = UNSET
+    delay: Literal["minimal", "low", "medium", "high", "xhigh"] | UnsetType = UNSET
+
+
+class CustomVoice(Struct, frozen=True, forbid_unknown_fields=True):
+    """A voice named by an id; any name is accepted, the server has one voice."""
+
+    id: str
+
+
+Voice = str | CustomVoice
+Speed = Annotated[float, Meta(ge=0.25, le=1.5)]
+
+
+class Tracing(Struct, frozen=True, forbid_unknown_fields=True):
+    """Accepted and echoed; nothing is traced."""
+
+    workflow_name: str | UnsetType | None = UNSET
+    group_id: str | UnsetType | None = UNSET
+    metadata: Json | UnsetType | None = UNSET
+
+
+class TokenLimits(Struct, frozen=True, forbid_unknown_fields=True):
+    post_instructions: Annotated[int, Meta(ge=0)] | UnsetType | None = UNSET
+
+
+class RetentionRatio(Struct, frozen=True, forbid_unknown_fields=True, tag="retention_ratio"):
+    """How much of an overlong conversation is kept when its beginning is dropped."""
+
+    retention_ratio: Annotated[float, Meta(ge=0, le=1)]
+    token_limits: TokenLimits | UnsetType | None = UNSET
+
+
+class Prompt(Struct, frozen=True, forbid_unknown_fields=True):
+    """A prompt template of somebody else's service; accepted and echoed, never looked up."""
+
+    id: str
+    version: str | UnsetType | None = UNSET
+    variables: Json | UnsetType | None = UNSET
+
+
+class Reasoning(Struct, frozen=True, forbid_unknown_fields=True):
+    """Accepted and echoed; the model doesn't reason."""
+
+    effort: Literal["minimal", "low", "medium", "high", "xhigh"] | UnsetType | None = UNSET
+
+
+class Extensions(Struct, frozen=True, forbid_unknown_fields=True):
+    """What goes beyond the OpenAI protocol: all off until a client asks (docs/protocol.md)."""
+
+    binary_audio: bool = False
+    """Sound goes both ways as binary frames instead of base64 in JSON."""
+    duck: bool = False
+    playout: bool = False
+    marks: bool = False
+
+
+Tracings = Tracing | Literal["auto"] | None
+Truncation = RetentionRatio | Literal["auto", "disabled"]
+Include = list[Literal["item.input_audio_transcription.logprobs"]]
+ToolChoice = str | Json
 
 
 class AudioInput(Struct, frozen=True, forbid_unknown_fields=True):
-    format: PcmFormat = PcmFormat()
+    format: AudioFormat = PcmFormat()
     transcription: Transcription | None = None
-    noise_reduction: Json | None = None
+    noise_reduction: NoiseReduction | None = None
     turn_detection: TurnDetection | None = ServerVad()
 
 
 class AudioOutput(Struct, frozen=True, forbid_unknown_fields=True):
-    format: PcmFormat = PcmFormat()
-    voice: str | Json = "default"
-    speed: Annotated[float, Meta(ge=0.25, le=1.5)] = 1.0
+    format: AudioFormat = PcmFormat()
+    voice: Voice = "default"
+    speed: Speed = 1.0
 
 
 class Audio(Struct, frozen=True, forbid_unknown_fields=True):
@@ -81,27 +158,31 @@ class SessionConfig(Struct, frozen=True, kw_only=True):
     instructions: str
     audio: Audio
     tools: list[Json]
-    tool_choice: str | Json
+    tool_choice: ToolChoice
     max_output_tokens: int | Literal["inf"]
-    tracing: str | Json | None = None
-    truncation: str | Json = "auto"
-    prompt: Json | None = None
-    include: list[str] | None = None
-    reasoning: Json | UnsetType = UNSET
+    tracing: Tracings = None
+    truncation: Truncation = "auto"
+    prompt: Prompt | None = None
+    include: Include | None = None
+    expires_at: int | UnsetType = UNSET
+    """Unix time at which the server ends the session, in seconds."""
+    reasoning: Reasoning | UnsetType | None = UNSET
     parallel_tool_calls: bool | UnsetType = UNSET
+    x_mimo: Extensions | UnsetType = UNSET
+    """Present for clients that asked for it only."""
 
 
 class AudioInputPatch(Struct, frozen=True, forbid_unknown_fields=True):
-    format: PcmFormat | UnsetType = UNSET
+    format: AudioFormat | UnsetType = UNSET
     transcription: Transcription | UnsetType | None = UNSET
-    noise_reduction: Json | UnsetType | None = UNSET
+    noise_reduction: NoiseReduction | UnsetType | None = UNSET
     turn_detection: TurnDetection | UnsetType | None = UNSET
 
 
 class AudioOutputPatch(Struct, frozen=True, forbid_unknown_fields=True):
-    format: PcmFormat | UnsetType = UNSET
-    voice: str | Json | UnsetType = UNSET
-    speed: Annotated[float, Meta(ge=0.25, le=1.5)] | UnsetType = UNSET
+    format: AudioFormat | UnsetType = UNSET
+    voice: Voice | UnsetType = UNSET
+    speed: Speed | UnsetType = UNSET
 
 
 class AudioPatch(Struct, frozen=True, forbid_unknown_fields=True):
@@ -123,60 +204,12 @@ class SessionPatch(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     instructions: str | UnsetType = UNSET
     audio: AudioPatch = AudioPatch()
     tools: list[Json] | UnsetType = UNSET
-    tool_choice: str | Json | UnsetType = UNSET
+    tool_choice: ToolChoice | UnsetType = UNSET
     max_output_tokens: OutputTokens | UnsetType = UNSET
-    tracing: str | Json | UnsetType | None = UNSET
-    truncation: str | Json | UnsetType = UNSET
-    prompt: Json | UnsetType | None = UNSET
-    include: list[str] | UnsetType | None = UNSET
-    reasoning: Json | UnsetType = UNSET
+    tracing: Tracing | Literal["auto"] | UnsetType | None = UNSET
+    truncation: Truncation | UnsetType = UNSET
+    prompt: Prompt | UnsetType | None = UNSET
+    include: Include | UnsetType | None = UNSET
+    reasoning: Reasoning | UnsetType | None = UNSET
     parallel_tool_calls: bool | UnsetType = UNSET
-
-
-class InputText(Struct, frozen=True, forbid_unknown_fields=True, tag="input_text"):
-    text: str
-
-
-class InputAudio(Struct, frozen=True, forbid_unknown_fields=True, tag="input_audio"):
-    """Speech of the user; `audio` is base64 PCM16 and only ever sent by clients."""
-
-    transcript: str | None = None
-    audio: str | UnsetType = UNSET
-
-
-class OutputText(Struct, frozen=True, forbid_unknown_fields=True, tag="output_text"):
-    text: str
-
-
-class OutputAudio(Struct, frozen=True, forbid_unknown_fields=True, tag="output_audio"):
-    """Speech of the agent, known by its transcript."""
-
-    transcript: str | None = None
-    audio: str | UnsetType = UNSET
-
-
-Content = InputText | InputAudio | OutputText | OutputAudio
-Role = Literal["user", "assistant", "system"]
-
-
-class MessageItem(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="message"):
-    """One message of the conversation, as both sides write it."""
-
-    id: Annotated[str, Meta(min_length=1, max_length=512)] | UnsetType = UNSET
-    object: Literal["realtime.item"] = "realtime.item"
-    status: Literal["in_progress", "completed", "incomplete"] = "completed"
-    role: Role
-    content: list[Content]
-
-
-class ResponseOptions(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What `response.create` may change for that response alone."""
-
-    instructions: str | None = None
-    output_modalities: Modalities | UnsetType = UNSET
-    max_output_tokens: OutputTokens | UnsetType = UNSET
-    metadata: Json | None = None
-    audio: Json | UnsetType = UNSET
-    tools: list[Json] | UnsetType = UNSET
-    tool_choice: str | Json | UnsetType = UNSET
-    conversation: Literal["auto"] = "auto"
+    x_mimo: Extensions | UnsetType = UNSET

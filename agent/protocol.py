@@ -9,7 +9,8 @@ import msgspec
 from msgspec import Meta, Struct
 
 from agent.errors import ProtocolError
-from agent.objects import MessageItem, ResponseOptions, SessionPatch
+from agent.items import ConversationItem, ResponseOptions
+from agent.objects import SessionPatch
 
 EventId = Annotated[str, Meta(max_length=512)]
 
@@ -23,7 +24,13 @@ class SessionUpdate(ClientEvent, frozen=True, tag="session.update"):
 
 
 class InputAudioAppend(ClientEvent, frozen=True, tag="input_audio_buffer.append"):
-    audio: str
+    """Sound from the microphone, in the session's input format and cut anywhere."""
+
+    audio: bytes
+
+
+class BinaryAppend(InputAudioAppend, frozen=True, tag="input_audio_buffer.append"):
+    """The same as a binary frame, from clients that asked for it."""
 
 
 class InputAudioCommit(ClientEvent, frozen=True, tag="input_audio_buffer.commit"):
@@ -35,7 +42,7 @@ class InputAudioClear(ClientEvent, frozen=True, tag="input_audio_buffer.clear"):
 
 
 class ItemCreate(ClientEvent, frozen=True, tag="conversation.item.create"):
-    item: MessageItem
+    item: ConversationItem
     previous_item_id: str | None = None
 
 
@@ -54,7 +61,7 @@ class ItemDelete(ClientEvent, frozen=True, tag="conversation.item.delete"):
 
 
 class ResponseCreate(ClientEvent, frozen=True, tag="response.create"):
-    response: ResponseOptions = ResponseOptions()
+    response: ResponseOptions | None = None
 
 
 class ResponseCancel(ClientEvent, frozen=True, tag="response.cancel"):
@@ -124,7 +131,7 @@ _CODES = {
 
 def _explain(problem: str, event_id: str | None) -> ProtocolError:
     """Turn msgspec's sentence into the protocol's code and the path of the field."""
-    what, _, where = problem.partition(" - at `")
+    what, _, where = problem.rpartition(" - at `") if " - at `" in problem else (problem, "", "")
     path = where.rstrip("`").removeprefix("key in ").removeprefix("$").removeprefix(".")
     code = next((code for words, code in _CODES.items() if words in what), "invalid_type")
     if "param" in code:

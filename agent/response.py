@@ -1,149 +1,184 @@
 """One response: the events that tell of it, in the protocol's order, from created to done.
 
-Its item appears with the first output, so a response that was cancelled before it said anything
+An item appears with its first output, so a response that was cancelled before it said anything
 leaves no trace in the conversation.
 """
 
+from collections.abc import Callable
+
 from agent import events
-from agent.audio import RATE, SAMPLE_BYTES
-from agent.conversation import Conversation, Item, Spoken, Written
+from agent.calls import FunctionCall
+from agent.conversation import Conversation, Entry
 from agent.errors import ModelError
-from agent.events import (
-    PartObject,
+from agent.events import ServerEvent
+from agent.floor import Reason
+from agent.items import FunctionCallItem, ResponseAudioOutputOptions, ResponseOptions
+from agent.message import Message, Place
+from agent.mimo import Sound, Text
+from agent.objects import CustomVoice, Modality, SessionConfig
+from agent.response_object import (
     ResponseAudio,
     ResponseAudioOutput,
     ResponseObject,
     ResponseStatus,
-    ServerEvent,
+    ResponseUsage,
     StatusDetails,
     StatusError,
 )
-from agent.floor import Reason
-from agent.mimo import Sound, Text
-from agent.objects import Modality, ResponseOptions, SessionConfig
+from agent.tools import Call
 
 CONVERSATION_ID = "conv_1"
 """A session has one conversation."""
-
-LARGEST_DELTA = 10 * RATE * SAMPLE_BYTES
-"""Bytes of sound in one event: some clients take no frame over 1 MiB."""
 
 
 class Response:
     """Follows one response; every method returns the events to send."""
 
     def __init__(
-        self, response_id: str, item_id: str, config: SessionConfig, options: ResponseOptions
+        self,
+        response_id: str,
+        config: SessionConfig,
+        options: ResponseOptions,
+        conversation: Conversation,
+        new_id: Callable[[str], str],
     ):
+        """Out of band, `conversation` is one that nobody else sees."""
         self.id = response_id
-        self.options = options
-        self.modality: Modality = (options.output_modalities or config.output_modalities)[0]
         self._config = config
-        self._item_id = item_id
-        self._item: Item | None = None
+        self._options = options
+        self._conversation = conversation
+        self._new_id = new_id
+        self._message: Message | None = None
+        self._entries: list[Entry] = []
 
     @property
-    def item_id(self) -> str:
-        return self._item_id
+    def modality(self) -> Modality:
+        return (self._options.output_modalities or self._config.output_modalities)[0]
+
+    @property
+    def entries(self) -> list[Entry]:
+        """The items of this response so far."""
+        return self._entries
 
     def created(self) -> list[ServerEvent]:
         return [events.ResponseCreated(response=self._object("in_progress"))]
 
-    def deliver(self, output: Text | Sound, conversation: Conversation) -> list[ServerEvent]:
-        """Add output of the model; the first opens item and part."""
+    def deliver(self, output: Text | Sound | Call) -> list[ServerEvent]:
+        """Add output of the model; text and sound open a message, a call is an item of its own."""
+        if isinstance(output, Call):
+            return [*self._close_message("completed"), *self._call(output)]
         opened: list[ServerEvent] = []
-        if self._item is None:
-            self._item, opened = self._open(conversation)
-        return [*opened, *self._add(self._item, output)]
+        if self._message is None:
+            self._message, opened = self._open_message()
+        return [*opened, *self._message.add(output)]
 
-    def _open(self, conversation: Conversation) -> tuple[Item, list[ServerEvent]]:
-        part = Spoken() if self.modality == "audio" else Written("")
-        item = Item(self._item_id, "assistant", [part], "in_progress")
-        previous = conversation.add(item)
-        # Content is empty until there is some.
-        wire = Item(item.id, "assistant", [], "in_progress").wire()
-        kind = self._part("")
-        return item, [
-            events.OutputItemAdded(response_id=self.id, output_index=0, item=wire),
-            events.ItemAdded(previous_item_id=previous, item=wire),
-            events.PartAdded(response_id=self.id, item_id=item.id, part=kind),
-        ]
-
-    def _part(self, said: str) -> PartObject:
-        if self.modality == "audio":
-            return PartObject("audio", transcript=said)
-        return PartObject("text", text=said)
-
-    def _add(self, item: Item, output: Text | Sound) -> list[ServerEvent]:
-        match item.parts[0], output:
-            case Spoken() as spoken, Sound(pcm):
-                spoken.pcm += pcm
-                return [
-                    events.AudioDelta(
-                        response_id=self.id,
-                        item_id=item.id,
-                        delta=pcm[start : start + LARGEST_DELTA],
-                    )
-                    for start in range(0, len(pcm), LARGEST_DELTA)
-                ]
-            case Spoken() as spoken, Text(text):
-                spoken.add_text(text)
-                return [events.TranscriptDelta(response_id=self.id, item_id=item.id, delta=text)]
-            case Written() as written, Text(text):
-                written.text += text
-                return [events.TextDelta(response_id=self.id, item_id=item.id, delta=text)]
-            case Written(), Sound():
-                return []
-
-    def close(
-        self, cause: Reason | ModelError | None, conversation: Conversation
-    ) -> list[ServerEvent]:
-        """End the response: completed, cancelled for a reason, or failed with an error."""
+    def close(self, cause: Reason | ModelError | None, usage: ResponseUsage) -> list[ServerEvent]:
+        """End the response: completed, cut short for a reason, or failed with an error."""
+        details: StatusDetails | None
         match cause:
             case None:
                 status, details = "completed", None
             case ModelError() as error:
                 failure = StatusError("server_error", error.code, str(error))
                 status, details = "failed", StatusDetails("failed", error=failure)
+            case "max_output_tokens":
+                status, details = "incomplete", StatusDetails("incomplete", reason=cause)
             case reason:
                 status, details = "cancelled", StatusDetails("cancelled", reason=reason)
-        ended = self._close_item(self._item, status, conversation) if self._item else []
-        return [*ended, events.ResponseDone(response=self._object(status, details))]
+        ended = self._close_message(status)
+        return [*ended, events.ResponseDone(response=self._object(status, details, usage))]
 
-    def _close_item(
-        self, item: Item, status: ResponseStatus, conversation: Conversation
-    ) -> list[ServerEvent]:
-        item.status = "completed" if status == "completed" else "incomplete"
-        ends: list[ServerEvent]
-        match item.parts[0]:
-            case Spoken(transcript=words):
-                said = words or ""
-                ends = [
-                    events.AudioDone(response_id=self.id, item_id=item.id),
-                    events.TranscriptDone(response_id=self.id, item_id=item.id, transcript=said),
-                ]
-            case Written(said):
-                ends = [events.TextDone(response_id=self.id, item_id=item.id, text=said)]
-        wire = item.wire()
-        return [
-            *ends,
-            events.PartDone(response_id=self.id, item_id=item.id, part=self._part(said)),
-            events.ItemDone(previous_item_id=conversation.previous(item), item=wire),
-            events.OutputItemDone(response_id=self.id, output_index=0, item=wire),
+    def _open_message(self) -> tuple[Message, list[ServerEvent]]:
+        binary = bool(self._config.x_mimo and self._config.x_mimo.binary_audio)
+        format = self._output.format or self._config.audio.output.format
+        index, item_id = len(self._entries), self._new_id("item")
+        place = Place(response_id=self.id, item_id=item_id, output_index=index)
+        message = Message(place, self.modality, format, binary)
+        wire, part_added = message.opened()
+        previous = self._add(message.item)
+        return message, [
+            events.OutputItemAdded(response_id=self.id, output_index=index, item=wire),
+            *self._told(events.ItemAdded(previous_item_id=previous, item=wire)),
+            part_added,
         ]
 
+    def _add(self, entry: Entry) -> str | None:
+        self._entries.append(entry)
+        return self._conversation.add(entry)
+
+    def _told(self, event: ServerEvent) -> list[ServerEvent]:
+        """What concerns the conversation is not said of a response outside of it."""
+        return [] if self._options.conversation == "none" else [event]
+
+    def _close_message(self, status: ResponseStatus) -> list[ServerEvent]:
+        message, self._message = self._message, None
+        if message is None:
+            return []
+        ends = message.closed(
+            "completed" if status == "completed" else "incomplete", silent=status == "cancelled"
+        )
+        return [*ends, *self._item_done(message.item)]
+
+    def _item_done(self, entry: Entry) -> list[ServerEvent]:
+        wire, previous = entry.wire(), self._conversation.previous(entry)
+        index = self._entries.index(entry)
+        return [
+            *self._told(events.ItemDone(previous_item_id=previous, item=wire)),
+            events.OutputItemDone(response_id=self.id, output_index=index, item=wire),
+        ]
+
+    def _call(self, call: Call) -> list[ServerEvent]:
+        item_id, call_id, index = self._new_id("item"), self._new_id("call"), len(self._entries)
+        entry = FunctionCall(item_id, call_id, call)
+        previous = self._add(entry)
+        begun = FunctionCallItem(
+            id=item_id, status="in_progress", name=call.name, call_id=call_id, arguments=""
+        )
+        return [
+            events.OutputItemAdded(response_id=self.id, output_index=index, item=begun),
+            *self._told(events.ItemAdded(previous_item_id=previous, item=begun)),
+            events.ArgumentsDelta(
+                response_id=self.id,
+                item_id=item_id,
+                output_index=index,
+                call_id=call_id,
+                delta=call.arguments,
+            ),
+            events.ArgumentsDone(
+                response_id=self.id,
+                item_id=item_id,
+                output_index=index,
+                call_id=call_id,
+                name=call.name,
+                arguments=call.arguments,
+            ),
+            *self._item_done(entry),
+        ]
+
+    @property
+    def _output(self) -> ResponseAudioOutputOptions:
+        audio = self._options.audio
+        return audio.output if audio and audio.output else ResponseAudioOutputOptions()
+
     def _object(
-        self, status: ResponseStatus, details: StatusDetails | None = None
+        self,
+        status: ResponseStatus,
+        details: StatusDetails | None = None,
+        usage: ResponseUsage | None = None,
     ) -> ResponseObject:
-        voice = self._config.audio.output.voice
+        configured = self._config.audio.output
+        voice = self._output.voice or configured.voice
+        name = voice.id if isinstance(voice, CustomVoice) else voice
+        format = self._output.format or configured.format
         return ResponseObject(
             id=self.id,
             status=status,
             status_details=details,
-            output=[self._item.wire()] if self._item and status != "in_progress" else [],
-            conversation_id=CONVERSATION_ID,
+            output=[] if status == "in_progress" else [each.wire() for each in self._entries],
+            conversation_id=None if self._options.conversation == "none" else CONVERSATION_ID,
             output_modalities=[self.modality],
-            max_output_tokens=self.options.max_output_tokens or self._config.max_output_tokens,
-            audio=ResponseAudio(ResponseAudioOutput(voice if isinstance(voice, str) else "custom")),
-            metadata=self.options.metadata,
+            max_output_tokens=self._options.max_output_tokens or self._config.max_output_tokens,
+            audio=ResponseAudio(ResponseAudioOutput(name, format)),
+            usage=usage,
+            metadata=self._options.metadata,
         )

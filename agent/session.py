@@ -4,91 +4,81 @@ It composes endpointing, the floor, the conversation and the open response. It r
 draws no chance: both come in as arguments, so a recorded session replays to the same decisions.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from msgspec import UNSET
-
-from agent import events, floor, protocol, turn
-from agent.conversation import Conversation, item_from
-from agent.errors import ProtocolError
+from agent import events, floor, protocol, tools, turn
+from agent.commands import AbortModel, AskModel, Close, Command, Send, Transcribe, refuse
+from agent.conversation import Conversation
+from agent.editing import aside, check_size, edit
+from agent.errors import ModelError, ProtocolError
 from agent.events import ErrorDetail, ServerEvent
-from agent.input_audio import decode_base64
+from agent.idle import Idle
+from agent.items import ResponseOptions
 from agent.merge import merged
 from agent.microphone import Microphone, Utterance
-from agent.mimo import ChatMessage, Output
-from agent.objects import InputAudio, Modality, OutputAudio, ResponseOptions, SessionConfig
-from agent.response import Response
+from agent.mimo import Failed, Output
+from agent.objects import SessionConfig
+from agent.speaker import Speaker, Wish
 
-LONGEST_QUOTE = 1_000
-"""Characters of an error's message: some clients take no frame over 1 MiB."""
+__all__ = [
+    "AbortModel",
+    "AskModel",
+    "Close",
+    "Command",
+    "Send",
+    "Session",
+    "Timing",
+    "Transcribe",
+    "refuse",
+]
 
-
-@dataclass(frozen=True, slots=True)
-class Send:
-    """Say this to the client."""
-
-    event: ServerEvent
-
-
-@dataclass(frozen=True, slots=True)
-class AskModel:
-    """Send a request to the model server."""
-
-    response_id: str
-    messages: list[ChatMessage]
-    modality: Modality
-    max_tokens: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class AbortModel:
-    """Close that request at once."""
-
-    response_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class Transcribe:
-    """Have the user's speech written down; mono PCM16 at 24 kHz."""
-
-    item_id: str
-    pcm: bytes
-
-
-Command = Send | AskModel | AbortModel | Transcribe
+EXPIRED = "Your session hit the maximum duration of 60 minutes."
 
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """What the operator decides about turn-taking."""
+    """What the operator decides about turns and replies."""
 
     patience: turn.Patience
     early_start_ms: int
     """Silence after which a reply is prepared, unheard; 0 never."""
     longest_turn_ms: int
+    tool_style: tools.Style = "request"
 
 
 class Session:
     """One client's session; its methods return what is to be done, in order."""
 
-    def __init__(self, config: SessionConfig, timing: Timing, new_id: Callable[[str], str]):
+    def __init__(
+        self,
+        config: SessionConfig,
+        timing: Timing,
+        new_id: Callable[[str], str],
+        expires_at: float = math.inf,
+    ):
+        """`expires_at` is the time, on the clock of `now`, at which the session is ended."""
         self._config = config
         self._timing = timing
         self._new_id = new_id
+        self._expires_at = expires_at
         self._floor: floor.State = floor.Listening()
+        listens = config.audio.input
         self._microphone = Microphone(
-            config.audio.input.turn_detection, timing.early_start_ms, timing.longest_turn_ms
+            listens.turn_detection, timing.early_start_ms, timing.longest_turn_ms, listens.format
         )
         self._conversation = Conversation()
+        self._speaker = Speaker(self._conversation, timing.tool_style, new_id)
         self._utterance = Utterance("", b"")
-        self._options: dict[str, ResponseOptions] = {}
-        self._response: Response | None = None
+        self._idle = Idle()
+        self._idle.configure(config)
 
     @property
     def deadline(self) -> float | None:
         """When `pass_deadline` must be called."""
-        return turn.deadline(self._floor)
+        soonest = min(turn.deadline(self._floor) or math.inf, self._idle.at, self._expires_at)
+        return None if soonest == math.inf else soonest
 
     def open(self) -> list[Command]:
         """The first words to a client."""
@@ -97,10 +87,17 @@ class Session:
     def append(self, event: protocol.InputAudioAppend) -> bytes:
         """Take sound from the microphone and return what has to be judged by `hear`.
 
+        Returns:
+            Whole samples of mono PCM16 at 24 kHz.
+
         Raises:
-            ProtocolError: If it isn't base64 or the buffer is full.
+            ProtocolError: If the buffer is full, or the frame is binary and wasn't asked for.
         """
-        return self._microphone.append(decode_base64(event.audio, "audio"))
+        asked = self._config.x_mimo
+        if isinstance(event, protocol.BinaryAppend) and not (asked and asked.binary_audio):
+            message = "Send JSON text, or ask for binary frames with session.x_mimo.binary_audio."
+            raise ProtocolError(message, code="invalid_event")
+        return self._microphone.append(event.audio)
 
     def hear(self, probability: float, now: float) -> list[Command]:
         """Take the probability of speech in the next frame of the microphone."""
@@ -111,25 +108,38 @@ class Session:
         return commands
 
     def from_model(self, response_id: str, output: Output, now: float) -> list[Command]:
-        return self._step(floor.FromModel(response_id, output), now)
+        return [
+            command
+            for each in self._speaker.read(response_id, output)
+            for command in self._step(floor.FromModel(response_id, each), now)
+        ]
 
     def pass_deadline(self, now: float) -> list[Command]:
+        due = self.deadline
+        if due == self._expires_at:
+            return self._expire(now)
+        if due == self._idle.at:
+            return self._break_silence(now)
         stopped = self._microphone.give_up() if isinstance(self._floor, floor.Hesitating) else []
         return [*map(Send, stopped), *self._step(floor.DeadlinePassed(), now)]
+
+    def _expire(self, now: float) -> list[Command]:
+        commands: list[Command] = []
+        if running := turn.open_response(self._floor):
+            failed = Failed(ModelError(EXPIRED, code="session_expired"))
+            commands = self._step(floor.FromModel(running, failed), now)
+        error = events.Error(error=ErrorDetail(EXPIRED, code="session_expired"))
+        return [*commands, Send(error), Close(1001, EXPIRED)]
 
     def transcribed(self, item_id: str, transcript: str, duration_s: float) -> list[Command]:
         """The user's words are known; the item may be gone by now."""
         self._conversation.set_transcript(item_id, transcript)
-        return [
-            Send(
-                events.TranscriptionCompleted(
-                    item_id=item_id,
-                    content_index=0,
-                    transcript=transcript,
-                    usage={"type": "duration", "seconds": round(duration_s, 3)},
-                )
-            )
-        ]
+        usage: dict[str, object] = {"type": "duration", "seconds": round(duration_s, 3)}
+        delta = events.TranscriptionDelta(item_id=item_id, content_index=0, delta=transcript)
+        completed = events.TranscriptionCompleted(
+            item_id=item_id, content_index=0, transcript=transcript, usage=usage
+        )
+        return [*([Send(delta)] if transcript else []), Send(completed)]
 
     def receive(self, event: protocol.AnyClientEvent, now: float) -> list[Command]:
         """Take any event of the client but sound; what is wrong with it is answered."""
@@ -151,17 +161,27 @@ class Session:
                 self._microphone.clear()
                 return [*self._step(floor.SpeechDropped(), now), Send(events.Cleared())]
             case protocol.ResponseCreate(response=options):
-                return self._create_response(options, now)
+                return self._create_response(options or ResponseOptions(), now)
             case protocol.ResponseCancel(response_id=response_id):
                 return self._cancel(response_id, now)
             case protocol.OutputAudioClear():
                 return []
             case _:
-                return [Send(answer) for answer in self._edit(event)]
+                edited = edit(self._conversation, event, self._config.audio, self._new_id)
+                return [*map(Send, edited)]
 
     def _update(self, config: SessionConfig, now: float) -> list[Command]:
-        dropped = self._microphone.configure(config.audio.input.turn_detection)
+        voice = self._config.audio.output.voice
+        if self._speaker.has_spoken and config.audio.output.voice != voice:
+            message = "Cannot update a conversation's voice if assistant audio is present."
+            param = "session.audio.output.voice"
+            raise ProtocolError(message, code="cannot_update_voice", param=param)
+        tools.checked(config.tools, config.tool_choice, "session")
+        check_size(config, "session")
+        listens = config.audio.input
+        dropped = self._microphone.configure(listens.turn_detection, listens.format)
         self._config = config
+        self._idle.configure(config)
         commands = self._step(floor.SpeechDropped(), now) if dropped else []
         return [*commands, Send(events.SessionUpdated(session=config))]
 
@@ -171,6 +191,16 @@ class Session:
         ended = floor.TurnEnded(utterance.item_id, None)
         return [*map(Send, stopped), *self._step(ended, now)]
 
+    def _break_silence(self, now: float) -> list[Command]:
+        """Nobody has said anything for long: the silence is a turn, and is answered."""
+        self._idle.end()
+        silence = self._microphone.take_silence(self._new_id)
+        if silence is None:
+            return []
+        self._utterance, told = silence
+        ended = floor.TurnEnded(self._utterance.item_id, self._new_id("resp"))
+        return [Send(told), *self._step(ended, now)]
+
     def _create_response(self, options: ResponseOptions, now: float) -> list[Command]:
         running = turn.open_response(self._floor)
         if running is not None:
@@ -179,8 +209,12 @@ class Session:
                 "Wait until the response is finished before creating a new one.",
                 code="conversation_already_has_active_response",
             )
+        tools.checked(options.tools or [], options.tool_choice or "auto", "response")
+        read = None
+        if options.input is not None:
+            read = aside(options.input, self._conversation, self._config.audio, self._new_id)
         response_id = self._new_id("resp")
-        self._options = {response_id: options}
+        self._speaker.want(response_id, Wish(options, read))
         return self._step(floor.ReplyWanted(response_id), now)
 
     def _cancel(self, response_id: str | None, now: float) -> list[Command]:
@@ -190,104 +224,49 @@ class Session:
             raise ProtocolError(message, code="response_cancel_not_active")
         return self._step(floor.CancelWanted(), now)
 
-    def _edit(
-        self,
-        event: protocol.ItemCreate
-        | protocol.ItemRetrieve
-        | protocol.ItemTruncate
-        | protocol.ItemDelete,
-    ) -> list[ServerEvent]:
-        """Change or read the conversation, as the client asks."""
-        conversation = self._conversation
-        match event:
-            case protocol.ItemCreate(item=wire, previous_item_id=after):
-                sounds = {
-                    index: decode_base64(part.audio, f"item.content[{index}].audio")
-                    for index, part in enumerate(wire.content)
-                    if isinstance(part, InputAudio | OutputAudio) and part.audio is not UNSET
-                }
-                item = item_from(wire, self._new_id("item"), sounds)
-                previous = conversation.add(item, after)
-                added = events.ItemAdded(previous_item_id=previous, item=item.wire())
-                return [added, events.ItemDone(previous_item_id=previous, item=item.wire())]
-            case protocol.ItemRetrieve(item_id=item_id):
-                item = conversation.find(item_id, "item_retrieve_invalid_item_id")
-                return [events.ItemRetrieved(item=item.wire())]
-            case protocol.ItemTruncate(item_id=item_id, audio_end_ms=end_ms):
-                kept = conversation.truncate(item_id, end_ms)
-                return [events.ItemTruncated(item_id=item_id, content_index=0, audio_end_ms=kept)]
-            case protocol.ItemDelete(item_id=item_id):
-                conversation.delete(item_id)
-                return [events.ItemDeleted(item_id=item_id)]
-
     def _step(self, event: floor.Event, now: float) -> list[Command]:
         if isinstance(event, floor.SpeechPaused | floor.TurnEnded) and self._microphone.utterance:
             self._utterance = self._microphone.utterance
-        if isinstance(event, floor.SpeechPaused) and not isinstance(
-            self._floor, floor.UserSpeaking
-        ):
+        before = self._floor
+        if isinstance(event, floor.SpeechPaused) and not isinstance(before, floor.UserSpeaking):
             return []
-        self._floor, actions = turn.step(self._floor, event, now, self._timing.patience)
+        self._floor, actions = turn.step(before, event, now, self._timing.patience)
+        if self._idle.begins(before, self._floor, now):
+            self._microphone.begin_silence()
         return [command for action in actions for command in self._perform(action)]
 
     def _perform(self, action: floor.Action) -> list[Command]:
+        speaker = self._speaker
         match action:
             case floor.RequestReply(response_id, item_id):
-                return [self._ask(response_id, self._utterance.pcm if item_id else b"")]
+                return [speaker.ask(response_id, self._config, self._pending(item_id))]
             case floor.AbortReply(response_id):
                 return [AbortModel(response_id)]
             case floor.CommitItem():
                 return self._add_utterance()
             case floor.OpenResponse(response_id):
-                options = self._options.pop(response_id, ResponseOptions())
-                self._response = Response(response_id, self._new_id("item"), self._config, options)
-                return [*map(Send, self._response.created())]
-            case floor.Deliver() | floor.CloseResponse() | floor.CutItem():
-                return [*map(Send, self._follow(action))]
-
-    def _follow(
-        self, action: floor.Deliver | floor.CloseResponse | floor.CutItem
-    ) -> list[ServerEvent]:
-        response = self._response
-        assert response is not None, "the floor opens a response before it speaks of it"
-        match action:
+                return [*map(Send, speaker.open(response_id, self._config))]
             case floor.Deliver(output=output):
-                return response.deliver(output, self._conversation)
+                return [*map(Send, speaker.deliver(output))]
             case floor.CloseResponse(cause=cause):
-                return response.close(cause, self._conversation)
+                return [*map(Send, speaker.close(cause))]
             case floor.CutItem(heard_s=heard_s):
-                self._conversation.interrupt(response.item_id, heard_s)
+                speaker.cut(heard_s)
                 return []
 
-    def _ask(self, response_id: str, pending: bytes) -> AskModel:
-        options = self._options.get(response_id) or ResponseOptions()
-        if self._response is not None and self._response.id == response_id:
-            options = self._response.options
-        most = options.max_output_tokens or self._config.max_output_tokens
-        return AskModel(
-            response_id,
-            self._conversation.render(options.instructions or self._config.instructions, pending),
-            (options.output_modalities or self._config.output_modalities)[0],
-            None if most == "inf" else most,
-        )
+    def _pending(self, item_id: str | None) -> bytes:
+        """Speech that the reply is to answer though it is no item yet."""
+        return self._utterance.pcm if item_id else b""
 
     def _add_utterance(self) -> list[Command]:
         """The user's turn becomes an item: it is told, and written down if that was asked for."""
         utterance = self._utterance
         item = utterance.item()
         previous = self._conversation.add(item)
-        commands: list[Command] = [
-            Send(events.Committed(previous_item_id=previous, item_id=item.id)),
-            Send(events.ItemAdded(previous_item_id=previous, item=item.wire())),
-            Send(events.ItemDone(previous_item_id=previous, item=item.wire())),
+        told: list[ServerEvent] = [
+            events.Committed(previous_item_id=previous, item_id=item.id),
+            events.ItemAdded(previous_item_id=previous, item=item.wire()),
+            events.ItemDone(previous_item_id=previous, item=item.wire()),
         ]
-        if self._config.audio.input.transcription is not None:
-            commands.append(Transcribe(item.id, utterance.pcm))
-        return commands
-
-
-def refuse(error: ProtocolError, event_id: str | None = None) -> Send:
-    """Answer an event that broke the protocol, however much of it the error quotes."""
-    message, param = str(error)[:LONGEST_QUOTE], (error.param or "")[:LONGEST_QUOTE] or None
-    detail = ErrorDetail(message, code=error.code, param=param, event_id=error.event_id or event_id)
-    return Send(events.Error(error=detail))
+        written = self._config.audio.input.transcription is not None
+        return [*map(Send, told), *([Transcribe(item.id, utterance.pcm)] if written else [])]

@@ -36,6 +36,7 @@ from agent.floor import (
     UserSpeaking,
 )
 from agent.mimo import Ended, Failed, Sound, Text
+from agent.tools import Call
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,10 +173,11 @@ def _while_replying(
     state: Thinking | AgentSpeaking, event: Event, now: float, patience: Patience
 ) -> Step:
     match event:
-        case FromModel(output=Text() | Sound() as output):
+        case FromModel(output=Text() | Sound() | Call() as output):
             return _deliver(state, output, now, patience)
-        case FromModel(output=Ended()):
-            return _close(state, None, now, patience)
+        case FromModel(output=Ended() as ended):
+            cause = "max_output_tokens" if ended.cut_short else None
+            return _close(state, cause, now, patience)
         case FromModel(output=Failed(error)):
             return _close(state, error, now, patience)
         case SpeechStarted(item_id, interrupts=True):
@@ -196,12 +198,12 @@ def _while_replying(
 
 
 def _deliver(
-    state: Thinking | AgentSpeaking, output: Text | Sound, now: float, patience: Patience
+    state: Thinking | AgentSpeaking, output: Text | Sound | Call, now: float, patience: Patience
 ) -> Step:
     deliver: list[Action] = [Deliver(state.response_id, output)]
     stalls_at = now + patience.between
     match output:
-        case Text():
+        case Text() | Call():
             return replace(state, deadline=stalls_at), deliver
         case Sound(pcm):
             sent_s = state.sent_s if isinstance(state, AgentSpeaking) else 0.0

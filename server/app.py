@@ -7,6 +7,7 @@ import os
 import signal
 import ssl
 import sys
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -38,6 +39,7 @@ log = logging.getLogger(__name__)
 
 LARGEST_FRAME = 21 * 2**20
 """Bytes: one append may carry 15 MiB of sound, which are 20 MiB of base64, and its JSON."""
+LONGEST_SESSION_S = 3_600
 
 
 class App:
@@ -109,7 +111,8 @@ class App:
         secret = self._doorkeeper.secret(request.headers, protocols)
         config = self._config(session_id, request.path, secret)
         vad = detector(turn.vad)
-        session = Session(config, timing, new_id)
+        expires_at = asyncio.get_running_loop().time() + LONGEST_SESSION_S
+        session = Session(config, timing, new_id, expires_at)
         await Connection(socket, session, self._model, self._transcriber, vad).run()
 
     def _config(self, session_id: str, path: str, secret: Secret | None) -> SessionConfig:
@@ -126,6 +129,7 @@ class App:
             tools=[],
             tool_choice="auto",
             max_output_tokens="inf",
+            expires_at=int(time.time()) + LONGEST_SESSION_S,
         )
         if secret is None:
             return config

@@ -16,7 +16,7 @@ from agent.audio import RATE, SAMPLE_BYTES, seconds
 from agent.errors import ModelError, ProtocolError
 from agent.events import ServerEvent
 from agent.mimo import Output
-from agent.session import AbortModel, AskModel, Command, Send, Session, Transcribe, refuse
+from agent.session import AbortModel, AskModel, Close, Command, Send, Session, Transcribe, refuse
 from server.model import ModelServer
 from server.transcription import Transcriber
 from server.vad import VoiceActivityDetector
@@ -38,11 +38,11 @@ class Outbox:
     """What waits to be sent; audio of a response that was cancelled is taken out again."""
 
     def __init__(self, most: int = OUTBOX_EVENTS):
-        self._events: deque[ServerEvent] = deque()
+        self._events: deque[ServerEvent | Close] = deque()
         self._most = most
         self._changed = asyncio.Condition()
 
-    async def put(self, event: ServerEvent) -> None:
+    async def put(self, event: ServerEvent | Close) -> None:
         async with self._changed:
             match event:
                 case events.ResponseDone(response=response) if response.status == "cancelled":
@@ -52,7 +52,7 @@ class Outbox:
             self._events.append(event)
             self._changed.notify_all()
 
-    async def get(self) -> ServerEvent:
+    async def get(self) -> ServerEvent | Close:
         async with self._changed:
             await self._changed.wait_for(lambda: self._events)
             event = self._events.popleft()
@@ -116,9 +116,8 @@ class Connection:
         while True:
             frame = await self._socket.recv()
             try:
-                if isinstance(frame, bytes):
-                    raise ProtocolError("Send JSON text, not binary frames.", code="invalid_event")
-                event = protocol.decode(frame)
+                binary = isinstance(frame, bytes)
+                event = protocol.BinaryAppend(audio=frame) if binary else protocol.decode(frame)
             except ProtocolError as error:
                 event = error
             await self._inbox.put(event)
@@ -127,8 +126,12 @@ class Connection:
         count = 0
         while True:
             event = await self._outbox.get()
+            if isinstance(event, Close):
+                await self._socket.close(event.code, event.reason)
+                return
             count += 1
-            await self._socket.send(events.encode(event, f"event_{count}"), text=True)
+            text = not isinstance(event, events.BinaryAudioDelta)
+            await self._socket.send(events.encode(event, f"event_{count}"), text=text)
 
     async def _drive(self, tasks: asyncio.TaskGroup) -> None:
         clock = asyncio.get_running_loop().time
@@ -177,6 +180,8 @@ class Connection:
             match command:
                 case Send(event):
                     await self._outbox.put(event)
+                case Close():
+                    await self._outbox.put(command)
                 case AskModel(response_id):
                     reply = tasks.create_task(self._respond(command), name=response_id)
                     self._replies[response_id] = reply
@@ -189,7 +194,7 @@ class Connection:
                     pass
 
     async def _respond(self, ask: AskModel) -> None:
-        outputs = self._model.reply(ask.messages, ask.modality, ask.max_tokens)
+        outputs = self._model.reply(ask.messages, ask.modality, ask.max_tokens, ask.tools)
         async with aclosing(outputs):
             async for output in outputs:
                 await self._inbox.put(_FromModel(ask.response_id, output))

@@ -1,13 +1,13 @@
 """Requests to the model server: a reply as it streams."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 
 import httpx2
 import openai
 
 from agent.errors import ModelError
 from agent.mimo import ChatMessage, Failed, Output, ReplyReader, chat_request
-from agent.objects import Modality
+from agent.objects import Json, Modality
 from server.settings import Settings
 
 
@@ -23,11 +23,15 @@ class ModelServer:
         )
 
     async def reply(
-        self, messages: list[ChatMessage], modality: Modality, max_tokens: int | None
+        self,
+        messages: list[ChatMessage],
+        modality: Modality,
+        max_tokens: int | None,
+        tools: Sequence[Json] = (),
     ) -> AsyncGenerator[Output]:
         """Stream a reply; the last output says how it ended. Closing the iterator aborts it."""
         most = min(max_tokens or self._settings.max_tokens, self._settings.max_tokens)
-        body = chat_request(messages, modality, most, self._settings.name)
+        body = chat_request(messages, modality, most, self._settings.name, tools)
         reader = ReplyReader()
         try:
             async with self._chat.chat.completions.with_streaming_response.create(

@@ -80,7 +80,7 @@ def barge_in_ms(times: int) -> tuple[list[float], list[float]]:
         return asyncio.run(_interrupt(url, model, times))
 
 
-class _Mouth:
+class Mouth:
     """Speaks in real time; silence where there is nothing to say."""
 
     def __init__(self, socket: ClientConnection):
@@ -113,9 +113,9 @@ class _Mouth:
 
 
 @asynccontextmanager
-async def _conversation(url: str) -> AsyncGenerator[tuple[ClientConnection, _Mouth]]:
+async def _conversation(url: str) -> AsyncGenerator[tuple[ClientConnection, Mouth]]:
     async with connect(f"{url}/v1/realtime", max_size=None) as socket:
-        mouth = _Mouth(socket)
+        mouth = Mouth(socket)
         speaking = asyncio.create_task(mouth.speak())
         try:
             yield socket, mouth

@@ -8,21 +8,15 @@ from hypothesis import strategies as st
 
 from agent import protocol
 from agent.errors import ProtocolError
-from agent.objects import (
-    InputText,
-    Json,
-    MessageItem,
-    ResponseOptions,
-    SemanticVad,
-    ServerVad,
-)
+from agent.items import InputText, MessageItem, ResponseOptions
+from agent.objects import Json, SemanticVad, ServerVad
 from agent.protocol import AnyClientEvent, decode
 
 ITEM = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "Hi?"}]}
 EVENTS: list[tuple[Json, AnyClientEvent]] = [
     (
         {"type": "input_audio_buffer.append", "audio": "AAAA"},
-        protocol.InputAudioAppend(audio="AAAA"),
+        protocol.InputAudioAppend(audio=b"\0\0\0"),
     ),
     ({"type": "input_audio_buffer.commit"}, protocol.InputAudioCommit()),
     ({"type": "input_audio_buffer.clear"}, protocol.InputAudioClear()),

@@ -7,8 +7,9 @@ from msgspec import to_builtins
 
 from agent import events
 from agent.audio import RATE, SAMPLE_BYTES
+from agent.items import MessageItem, OutputAudio
 from agent.mimo import Ended, Sound, Text
-from agent.objects import MessageItem, OutputAudio, SemanticVad, ServerVad, TurnDetection
+from agent.objects import SemanticVad, ServerVad, TurnDetection
 from agent.protocol import InputAudioAppend
 from tests.virtual_call import (
     ANSWER,
@@ -75,7 +76,11 @@ def test_a_spoken_turn_is_told_in_the_protocols_order():
     each.model(*ANSWER)
     assert each.told() == [*OPENED, TEXT, SOUND, TEXT, SOUND, *CLOSED]
     assert each.done().status == "completed"
-    assert each.done().output[0].content == [OutputAudio("It is sunny.")]
+    match each.done().output:
+        case [MessageItem(content=content)]:
+            assert content == [OutputAudio("It is sunny.")]
+        case found:
+            pytest.fail(f"unexpected: {found}")
 
 
 def test_what_is_said_about_an_item_fits_together():
@@ -229,10 +234,7 @@ def test_a_clip_in_one_piece_of_odd_length_is_heard():
 def test_split_samples_are_judged_whole():
     session = call().session
     pieces = [b"\1", b"\0\2", b"\0", b"", b"\3\0\4"]
-    judged: list[bytes] = []
-    for piece in pieces:
-        audio = base64.b64encode(piece).decode()
-        judged.append(session.append(InputAudioAppend(audio=audio)))
+    judged = [session.append(InputAudioAppend(audio=piece)) for piece in pieces]
     assert all(len(piece) % SAMPLE_BYTES == 0 for piece in judged)
     assert b"".join(judged) == b"\1\0\2\0\3\0"
 

@@ -4,7 +4,6 @@ A call is a script: frames of speech and silence, client events and model output
 events for the client come out. What holds for every call is checked at every step.
 """
 
-import base64
 from dataclasses import dataclass, field
 
 import msgspec
@@ -14,9 +13,20 @@ from agent.audio import RATE, SAMPLE_BYTES, seconds
 from agent.endpointing import FRAME_SAMPLES
 from agent.errors import ModelError, ProtocolError
 from agent.events import ServerEvent
+from agent.items import MessageItem
 from agent.mimo import Ended, Failed, Output, Sound, Text
 from agent.objects import Audio, AudioInput, SessionConfig, Transcription, TurnDetection
-from agent.session import AbortModel, AskModel, Command, Send, Session, Timing, Transcribe, refuse
+from agent.session import (
+    AbortModel,
+    AskModel,
+    Close,
+    Command,
+    Send,
+    Session,
+    Timing,
+    Transcribe,
+    refuse,
+)
 from agent.turn import Patience
 
 FRAME = bytes(FRAME_SAMPLES * SAMPLE_BYTES)
@@ -88,9 +98,8 @@ class Call:
 
     def append(self, pcm: bytes, *probabilities: float) -> None:
         """Sound arrives now, and the voice activity detector judges it so."""
-        audio = base64.b64encode(pcm).decode()
         try:
-            judged = self.session.append(protocol.InputAudioAppend(audio=audio))
+            judged = self.session.append(protocol.InputAudioAppend(audio=pcm))
         except ProtocolError as error:
             self._perform([refuse(error)])
             return
@@ -158,7 +167,10 @@ class Call:
     def item(self, role: str) -> str:
         """Id of the latest item of a role."""
         added = (each for each in reversed(self.sent) if isinstance(each, events.ItemAdded))
-        found = next(each.item.id for each in added if each.item.role == role)
+        items = (each.item for each in added)
+        found = next(
+            each.id for each in items if isinstance(each, MessageItem) and each.role == role
+        )
         assert isinstance(found, str)
         return found
 
@@ -184,6 +196,8 @@ class Call:
                         self.asked = None
                 case Transcribe():
                     self.transcribe.append(command)
+                case Close():
+                    raise AssertionError("nothing here lasts an hour")
         if self.running is not None:
             assert self.session.deadline is not None, "a response that nothing ends"
 

@@ -1,0 +1,69 @@
+"""What a session wants done: the shell obeys, in order."""
+
+from dataclasses import dataclass
+
+from agent import events
+from agent.errors import ProtocolError
+from agent.events import ErrorDetail, ServerEvent
+from agent.mimo import ChatMessage
+from agent.objects import Json, Modality
+
+_LONGEST_COMPLAINT = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Say this to the client."""
+
+    event: ServerEvent
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """End the connection once everything before this has been sent."""
+
+    code: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class AskModel:
+    """Send a request to the model server."""
+
+    response_id: str
+    messages: list[ChatMessage]
+    modality: Modality
+    max_tokens: int | None
+    tools: tuple[Json, ...] = ()
+    """Functions for the chat template, in the form of a chat request."""
+
+
+@dataclass(frozen=True, slots=True)
+class AbortModel:
+    """Close that request at once."""
+
+    response_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Transcribe:
+    """Have the user's speech written down; mono PCM16 at 24 kHz."""
+
+    item_id: str
+    pcm: bytes
+
+
+Command = Send | Close | AskModel | AbortModel | Transcribe
+
+
+def refuse(error: ProtocolError, event_id: str | None = None) -> Send:
+    """Answer an event that broke the protocol."""
+    # Names and values of the client's own come back to it, but not by the megabyte.
+    param = error.param[:_LONGEST_COMPLAINT] if error.param else None
+    detail = ErrorDetail(
+        str(error)[:_LONGEST_COMPLAINT],
+        code=error.code,
+        param=param,
+        event_id=error.event_id or event_id,
+    )
+    return Send(events.Error(error=detail))

@@ -1,0 +1,105 @@
+"""Whole sessions, event by event, as their scripts say; and what holds for every one of them."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from openai.types.realtime import RealtimeServerEvent
+from pydantic import BaseModel, TypeAdapter
+
+from tests import scripted
+from tests.scripted import Json, Scripted
+
+SCRIPTS = scripted.scripts()
+DEFAULTS = [script for script in SCRIPTS if script.stem.startswith("default_")]
+OFFICIAL: TypeAdapter[Any] = TypeAdapter(RealtimeServerEvent)
+TOLERATED = {"response_cancel_not_active"}
+"""Errors that every client passes over."""
+
+
+def name(script: Path) -> str:
+    return script.stem
+
+
+def run(script: Path) -> Scripted:
+    played = Scripted()
+    for line in scripted.read(script):
+        if {"client", "speech", "model", "wait_s"} & line.keys():
+            played.play(line)
+    return played
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=name)
+def test_a_session_goes_as_its_script_says(script: Path):
+    expected = scripted.read(script)
+    found = list(scripted.replayed(expected))
+    for number, (line, now) in enumerate(zip(expected, found, strict=False), 1):
+        assert now == line, f"{script.name}, line {number}"
+    assert len(found) == len(expected)
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=name)
+def test_every_event_is_of_the_official_types(script: Path):
+    for frame in run(script).frames:
+        if b"\n" in frame:
+            continue
+        event = OFFICIAL.validate_json(frame, strict=True)
+        if not event.type.startswith("session."):
+            assert not list(unofficial(event)), event
+
+
+def unofficial(value: object) -> list[str]:
+    """Fields that the official types do not know."""
+    match value:
+        case BaseModel():
+            inner = [unofficial(getattr(value, field)) for field in type(value).model_fields]
+            return [*(value.model_extra or {}), *sum(inner, list[str]())]
+        case list():
+            return sum((unofficial(each) for each in value), list[str]())  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+        case _:
+            return []
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=name)
+def test_every_session_keeps_the_order_that_clients_rely_on(script: Path):
+    running, over, known = set[str](), set[str](), set[str]()
+    events = run(script).server
+    for event in events:
+        response = event.get("response", {}).get("id", event.get("response_id"))
+        match event["type"]:
+            case "response.created":
+                assert response not in running | over
+                running.add(response)
+            case "response.done":
+                assert response in running, "done once, after it was created"
+                running.remove(response)
+                over.add(response)
+            case "response.output_item.added":
+                assert response in running
+                known.add(event["item"]["id"])
+            case kind if kind.startswith("response."):
+                assert response in running, f"{kind} of a response that isn't open"
+                assert event.get("item_id", event.get("item", {}).get("id")) in known
+            case _:
+                pass
+    counted = Counter(event["event_id"] for event in events)
+    assert max(counted.values()) == 1
+    assert not [item for event in events for item in items(event) if None in fields(item)]
+
+
+def items(event: Json) -> list[Json]:
+    return [
+        *([event["item"]] if "item" in event else []),
+        *event.get("response", {}).get("output", []),
+    ]
+
+
+def fields(item: Json) -> list[object]:
+    return list(item.values())
+
+
+@pytest.mark.parametrize("script", DEFAULTS, ids=name)
+def test_what_frameworks_send_by_themselves_is_no_error(script: Path):
+    errors = [event["error"] for event in run(script).server if event["type"] == "error"]
+    assert [error for error in errors if error["code"] not in TOLERATED] == []

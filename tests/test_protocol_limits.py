@@ -1,0 +1,179 @@
+"""Frames in and out: any size in, under 1 MiB out, and binary for those who ask."""
+
+import base64
+
+import pytest
+
+from agent import events, protocol
+from agent.audio import seconds
+from agent.errors import ProtocolError
+from agent.mimo import Ended
+from agent.session import Send
+from tests.scripted import Json, Scripted, decoded, sound
+
+MEBIBYTE = 2**20
+
+
+def item(text: str) -> Json:
+    content: list[Json] = [{"type": "input_text", "text": text}]
+    return {"type": "message", "role": "user", "content": content}
+
+
+def append(scripted: Scripted, data: bytes) -> bytes:
+    audio = base64.b64encode(data).decode()
+    event = protocol.decode(f'{{"type":"input_audio_buffer.append","audio":"{audio}"}}')
+    assert isinstance(event, protocol.InputAudioAppend)
+    return scripted.session.append(event)
+
+
+def formats(scripted: Scripted, **input_and_output: str) -> None:
+    audio = {side: {"format": {"type": name}} for side, name in input_and_output.items()}
+    scripted.client({"type": "session.update", "session": {"type": "realtime", "audio": audio}})
+
+
+def spoken(scripted: Scripted) -> bytes:
+    deltas = [each for each in scripted.server if each["type"] == "response.output_audio.delta"]
+    return b"".join(base64.b64decode(delta["delta"]) for delta in deltas)
+
+
+@pytest.mark.parametrize(
+    ("format", "duration_ms"),
+    [("audio/pcm", 60_000), ("audio/pcmu", 60_000), ("audio/pcma", 130)],
+)
+def test_frames_stay_under_a_mebibyte_and_bytes_equal_duration(format: str, duration_ms: int):
+    scripted = Scripted()
+    formats(scripted, output=format)
+    scripted.client({"type": "response.create"})
+    scripted.model(sound(duration_ms))
+    bytes_a_ms = 48 if format == "audio/pcm" else 8
+    scripted.model(Ended())
+    assert max(map(len, scripted.frames)) < MEBIBYTE
+    assert abs(len(spoken(scripted)) - duration_ms * bytes_a_ms) <= 1
+
+
+def test_fifteen_mebibytes_come_in_one_append():
+    scripted = Scripted()
+    data = bytes(15 * MEBIBYTE)
+    assert append(scripted, data) == data
+
+
+def test_more_sound_than_a_clip_may_hold_is_refused():
+    scripted = Scripted()
+    append(scripted, bytes(15 * MEBIBYTE))
+    with pytest.raises(ProtocolError, match="600 s at most") as refused:
+        append(scripted, bytes(15 * MEBIBYTE))
+    assert refused.value.code == "input_audio_buffer_full"
+
+
+def test_a_sample_may_be_split_over_two_appends():
+    scripted = Scripted()
+    assert append(scripted, b"\x01\x00\x02") + append(scripted, b"\x00\x03\x00") == (
+        b"\x01\x00\x02\x00\x03\x00"
+    )
+
+
+@pytest.mark.parametrize("format", ["audio/pcmu", "audio/pcma"])
+def test_a_hundred_milliseconds_of_telephony_can_be_committed(format: str):
+    scripted = Scripted()
+    formats(scripted, input=format)
+    turn_off: Json = {"type": "realtime", "audio": {"input": {"turn_detection": None}}}
+    scripted.client({"type": "session.update", "session": turn_off})
+    append(scripted, bytes(800))
+    scripted.client({"type": "input_audio_buffer.commit"})
+    assert "input_audio_buffer.committed" in scripted.types()
+
+
+def test_clips_in_items_come_in_the_formats_of_the_session():
+    scripted = Scripted()
+    formats(scripted, input="audio/pcmu")
+    audio = base64.b64encode(bytes(8_000)).decode()
+    said: Json = {
+        "type": "message",
+        "role": "user",
+        "content": [{"type": "input_audio", "audio": audio}],
+    }
+    added = scripted.client({"type": "conversation.item.create", "item": said})
+    assert added[0]["item"]["content"] == [{"type": "input_audio", "transcript": None}]
+    scripted.client({"type": "response.create"})
+    assert scripted.asked is not None
+    assert round(seconds(scripted.asked.messages[-1].pcm), 3) == 1.0
+
+
+def test_text_that_would_come_back_too_large_is_refused():
+    scripted = Scripted()
+    answer = scripted.client({"type": "conversation.item.create", "item": item("\0" * 100_000)})
+    assert answer[0]["error"]["code"] == "string_above_max_length"
+    session: Json = {"type": "realtime", "instructions": "x" * MEBIBYTE}
+    answer = scripted.client({"type": "session.update", "session": session})
+    assert answer[0]["error"]["param"] == "session"
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        {"type": "x" * MEBIBYTE},
+        {"type": "response.create", "x" * MEBIBYTE: 1},
+        {"type": "conversation.item.delete", "item_id": "x" * MEBIBYTE},
+        {"type": "conversation.item.create", "event_id": "x" * MEBIBYTE},
+        {"type": "conversation.item.create", "previous_item_id": "x" * MEBIBYTE, "item": item("")},
+        {"type": "session.update", "session": {"type": "realtime", "tool_choice": "x" * MEBIBYTE}},
+    ],
+)
+def test_what_is_wrong_is_not_repeated_by_the_megabyte(event: Json):
+    scripted = Scripted()
+    (answer,) = scripted.client(event)
+    assert answer["type"] == "error"
+    assert len(scripted.frames[-1]) < 4_000
+
+
+def test_binary_frames_must_be_asked_for():
+    scripted = Scripted()
+    frame = protocol.BinaryAppend(audio=b"\x01\x00")
+    with pytest.raises(ProtocolError, match="binary_audio"):
+        scripted.session.append(frame)
+    ask: Json = {"type": "realtime", "x_mimo": {"binary_audio": True}}
+    scripted.client({"type": "session.update", "session": ask})
+    assert scripted.session.append(frame) == b"\x01\x00"
+
+
+def test_a_binary_frame_is_the_event_a_line_feed_and_the_sound():
+    event = events.BinaryAudioDelta(response_id="resp_1", item_id="item_1", delta=b"\n\x00")
+    frame = events.encode(event, "event_7")
+    header, _, pcm = frame.partition(b"\n")
+    assert pcm == b"\n\x00"
+    assert decoded(header) == {
+        "event_id": "event_7",
+        "type": "response.output_audio.delta",
+        "response_id": "resp_1",
+        "item_id": "item_1",
+        "output_index": 0,
+        "content_index": 0,
+    }
+
+
+def test_extensions_are_told_only_to_those_who_asked():
+    scripted = Scripted()
+    assert "x_mimo" not in scripted.server[0]["session"]
+    ask: Json = {"type": "realtime", "x_mimo": {"marks": True}}
+    (updated,) = scripted.client({"type": "session.update", "session": ask})
+    assert updated["session"]["x_mimo"] == {
+        "binary_audio": False,
+        "duck": False,
+        "playout": False,
+        "marks": True,
+    }
+
+
+def test_the_user_is_quoted_in_a_delta_and_at_the_end():
+    scripted = Scripted()
+    commands = scripted.session.transcribed("item_1", "Hello.", 1.5)
+    told = [command.event for command in commands if isinstance(command, Send)]
+    assert told == [
+        events.TranscriptionDelta(item_id="item_1", content_index=0, delta="Hello."),
+        events.TranscriptionCompleted(
+            item_id="item_1",
+            content_index=0,
+            transcript="Hello.",
+            usage={"type": "duration", "seconds": 1.5},
+        ),
+    ]

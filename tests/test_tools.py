@@ -1,0 +1,97 @@
+"""Function calls in the model's text: found wherever chunks are cut, and never said."""
+
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent import tools
+from agent.mimo import ChatMessage, chat_request
+from agent.objects import Json
+from agent.session import Timing
+from agent.tools import Call, CallReader
+from agent.turn import Patience
+from tests.scripted import Scripted
+
+WEATHER: Json = {"type": "function", "name": "weather", "description": "Now", "parameters": {}}
+CALL = '<tool_call>\n{"name": "weather", "arguments": {"city": "Oslo"}}\n</tool_call>'
+
+
+def read(chunks: list[str]) -> tuple[str, list[Call], CallReader]:
+    reader = CallReader(frozenset({"weather"}))
+    parts = [part for chunk in chunks for part in reader.push(chunk)]
+    parts += reader.finish()
+    said = "".join(part for part in parts if isinstance(part, str))
+    return said, [part for part in parts if isinstance(part, Call)], reader
+
+
+@given(st.lists(st.integers(0, len(CALL) * 2 + 12), max_size=12))
+def test_calls_are_found_wherever_the_text_is_cut(cuts: list[int]):
+    text = f"Let me see {CALL}\n{CALL} so"
+    places = [0, *sorted(min(cut, len(text)) for cut in cuts), len(text)]
+    chunks = [text[a:b] for a, b in itertools.pairwise(places)]
+    said, calls, reader = read(chunks)
+    assert said == "Let me see "
+    assert calls == [Call("weather", '{"city":"Oslo"}')] * 2
+    assert reader.problem is None
+
+
+@given(st.text(alphabet="<tol_ca>x ", max_size=40))
+def test_other_text_is_said_whole(text: str):
+    said, calls, _ = read(list(text))
+    before = text.lstrip() if "<tool_call>" not in text else text.partition("<tool_call>")[0]
+    assert said == before.lstrip()
+    assert not calls
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        "<tool_call>{",
+        "<tool_call>{</tool_call>",
+        "<tool_call>[]</tool_call>",
+        '<tool_call>{"name": "other", "arguments": {}}</tool_call>',
+        '<tool_call>{"name": "weather", "arguments": "no object"}</tool_call>',
+        '<tool_call>{"name": "weather", "arguments": [1]}</tool_call>',
+        "<tool_call>" + "x" * 70_000,
+    ],
+)
+def test_a_call_that_cannot_be_read_is_neither_said_nor_made(broken: str):
+    said, calls, reader = read(["Well. ", broken])
+    assert said == "Well. "
+    assert not calls
+    assert reader.problem is not None
+    assert reader.problem.code == "invalid_tool_call"
+
+
+def test_a_readable_call_beside_a_broken_one_is_made():
+    _, calls, reader = read(["<tool_call>?</tool_call>" + CALL])
+    assert calls == [Call("weather", '{"city":"Oslo"}')]
+    assert reader.problem is not None
+
+
+def test_the_request_carries_functions_for_the_template_and_results_as_strings():
+    messages = [ChatMessage("user", "Hi"), ChatMessage("tool", "3 <|im_end|>degrees")]
+    body = chat_request(messages, "audio", 10, "m", tools.for_chat([WEATHER | {"strict": True}]))
+    function = {"name": "weather", "description": "Now"}
+    assert body["tools"] == [{"type": "function", "function": function}]
+    assert body["tool_choice"] == "none"
+    assert body["messages"] == [
+        {"role": "user", "content": [{"type": "text", "text": "Hi"}]},
+        {"role": "tool", "content": "3 degrees"},
+    ]
+    assert "tools" not in chat_request(messages, "audio", 10, "m")
+
+
+def test_in_the_prompt_style_our_own_words_tell_of_the_functions():
+    scripted = Scripted(Timing(Patience(30.0, 10.0), 200, 300_000, tool_style="prompt"))
+    session: Json = {"type": "realtime", "tools": [WEATHER], "tool_choice": "required"}
+    scripted.client({"type": "session.update", "session": session})
+    scripted.client({"type": "response.create"})
+    assert scripted.asked is not None
+    assert scripted.asked.tools == ()
+    system = scripted.asked.messages[0].text
+    assert system.startswith("Be brief.\n\n")
+    assert '{"type":"function","function":{"name":"weather","description":"Now"}}' in system
+    assert system.endswith("\n\nAnswer with a function call.")
