@@ -14,9 +14,10 @@ from msgspec import Struct
 
 from agent import protocol, trace
 from agent.audio import SAMPLE_BYTES
+from agent.commands import AbortModel, AskModel, Close, Command, Send, Transcribe, refuse
 from agent.errors import ModelError, ProtocolError
 from agent.mimo import Ended, Failed, Output, Sound, Text
-from agent.session import AbortModel, AskModel, Command, Send, Session, Transcribe, refuse
+from agent.session import Session
 from agent.trace import Line, Source, TraceError
 
 
@@ -89,7 +90,7 @@ class Recorder:
         """Note an input, before the session is given it."""
         self._now = now
         if isinstance(taken, protocol.InputAudioAppend):
-            self._microphone += len(taken.audio) * 3 // 4 // SAMPLE_BYTES
+            self._microphone += len(taken.audio) // SAMPLE_BYTES
         source, what = _written(taken)
         self._write(source, what)
 
@@ -204,6 +205,8 @@ def _decision(command: Command) -> tuple[Source, object]:
             return "request", {**ask, "modality": modality, "max_tokens": max_tokens}
         case AbortModel(response_id):
             return "request", {"abort": response_id}
+        case Close(code, reason):
+            return "request", {"close": code, "reason": reason}
         case Transcribe(item_id, pcm):
             return "request", {"transcribe": item_id, "samples": len(pcm) // SAMPLE_BYTES}
 

@@ -4,7 +4,6 @@ The caller's mouth and ears, the real voice activity detector and a session meet
 socket; the model is a script. Only the network and the clock are left out.
 """
 
-import base64
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import count
@@ -86,8 +85,7 @@ class SimulatedCall:
             spoken = self._phone.frame(now)
             now += FRAME_SAMPLES
             self._let_time_pass(now / RATE)
-            audio = base64.b64encode(spoken).decode()
-            self._give(protocol.InputAudioAppend(audio=audio), now / RATE)
+            self._give(protocol.InputAudioAppend(audio=spoken), now / RATE)
             for probability in self._vad.push(spoken):
                 self._give(Judged(probability), now / RATE)
         return self._take
