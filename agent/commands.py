@@ -36,6 +36,8 @@ class AskModel:
     max_tokens: int | None
     tools: tuple[Json, ...] = ()
     """Functions for the chat template, in the form of a chat request."""
+    playing_until: float = 0.0
+    """Until then the listener still has something to hear."""
 
 
 @dataclass(frozen=True, slots=True)

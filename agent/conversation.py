@@ -3,6 +3,7 @@
 What the model gets to read is rendered from here, so it never believes it said what nobody heard.
 """
 
+import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
@@ -27,6 +28,9 @@ MOST_ITEMS = 1_000
 AUDIO_BUDGET_S = 300
 """Speech older than this, counted over the conversation, is remembered as text only."""
 
+VOICE = "Your voice should be:"
+"""What the model was trained to read before the sample of its own voice."""
+
 _FIRST_CJK = "\u2e80"
 
 
@@ -47,6 +51,8 @@ class Spoken:
     """Where text came in: (samples of sound so far, characters of text so far)."""
     heard: int | None = None
     """Samples that the user heard, where the speech was interrupted."""
+    named: tuple[int, str] | None = None
+    """Length in bytes and key of the clip that was made last: naming a long one takes time."""
 
     def add_text(self, text: str) -> None:
         self.marks.append((len(self.pcm) // SAMPLE_BYTES, len(self.transcript or "")))
@@ -55,6 +61,13 @@ class Spoken:
     def heard_pcm(self) -> bytes:
         """The sound up to where it was interrupted."""
         return bytes(self.pcm if self.heard is None else self.pcm[: self.heard * SAMPLE_BYTES])
+
+    def clip(self, secret: str) -> tuple[bytes, str]:
+        """The sound up to where it was interrupted, and its key."""
+        pcm = self.heard_pcm()
+        if self.named is None or self.named[0] != len(pcm):
+            self.named = len(pcm), clip_key(pcm, secret)
+        return pcm, self.named[1]
 
     def heard_text(self) -> str:
         """The words up to where it was interrupted, whole words only.
@@ -83,6 +96,17 @@ def _word_ends(before: str, after: str) -> bool:
 
 
 Part = Written | Spoken
+
+
+def clip_key(pcm: bytes, secret: str) -> str:
+    """Name a clip by what is in it, so that equal names are equal sound: cut speech is another
+    clip, and speech that was asked about during a pause is the same one after it.
+
+    The secret makes the name unguessable; the model server's memory is open to all its clients.
+    """
+    if not secret:
+        return ""
+    return hashlib.blake2b(pcm, key=secret.encode(), digest_size=16).hexdigest()
 
 
 @dataclass(slots=True, eq=False)
@@ -121,9 +145,15 @@ def _content(role: Role, part: Part) -> Content:
 
 
 class Conversation:
-    """The items in their order."""
+    """The items in their order.
 
-    def __init__(self) -> None:
+    Args:
+        secret: Known to this session alone, 64 bytes at most; it goes into the keys of clips.
+            Without one clips have no keys, and are always sent whole.
+    """
+
+    def __init__(self, secret: str = "") -> None:
+        self._secret = secret
         self._items: list[Entry] = []
 
     def find(self, item_id: str, code: str, param: str = "item_id") -> Entry:
@@ -204,12 +234,17 @@ class Conversation:
         spoken.heard = min(samples_in(audio_end_ms), whole)
         return min(audio_end_ms, -(-whole * 1000 // RATE))
 
-    def render(self, instructions: str, pending: bytes = b"") -> list[ChatMessage]:
-        """The prompt: instructions, then what was said and heard, then speech not yet an item."""
-        messages = [ChatMessage("system", instructions)] if instructions else []
-        messages += rendered(self._items)
+    def render(
+        self, instructions: str, pending: bytes = b"", voice: bytes = b""
+    ) -> list[ChatMessage]:
+        """The prompt: instructions and voice, what was said and heard, speech not yet an item."""
+        messages: list[ChatMessage] = []
+        if instructions or voice:
+            text = "\n".join([*filter(None, [instructions]), *([VOICE] if voice else [])])
+            messages.append(ChatMessage("system", text, voice, clip_key(voice, self._secret)))
+        messages += rendered(self._items, self._secret)
         if pending:
-            messages.append(ChatMessage("user", pcm=pending))
+            messages.append(ChatMessage("user", "", pending, clip_key(pending, self._secret)))
         return messages
 
     def _spare_sound(self) -> None:
@@ -224,7 +259,7 @@ class Conversation:
                 spoken.pcm, spoken.heard, spoken.marks = bytearray(), None, []
 
 
-def rendered(items: Iterable[Entry]) -> Iterator[ChatMessage]:
+def rendered(items: Iterable[Entry], secret: str = "") -> Iterator[ChatMessage]:
     """Items as the model reads them; calls made together are one message."""
     calls: list[str] = []
     for item in items:
@@ -238,12 +273,12 @@ def rendered(items: Iterable[Entry]) -> Iterator[ChatMessage]:
             case FunctionResult(output=output):
                 yield ChatMessage("tool", output)
             case Item():
-                yield from _messages(item)
+                yield from _messages(item, secret)
     if calls:
         yield ChatMessage("assistant", "\n".join(calls))
 
 
-def _messages(item: Item) -> Iterator[ChatMessage]:
+def _messages(item: Item, secret: str) -> Iterator[ChatMessage]:
     """An item as messages with at most one clip each, as the model server wants them."""
     text: list[str] = []
     for part in item.parts:
@@ -252,9 +287,11 @@ def _messages(item: Item) -> Iterator[ChatMessage]:
                 text.append(part.text)
             case Spoken() if part.heard_pcm():
                 # The words of the user are in the sound; the agent's history has both.
+                words = part.heard_text()
                 if item.role == "assistant":
-                    text.append(part.heard_text())
-                yield ChatMessage(item.role, "\n".join(text), part.heard_pcm())
+                    text.append(words)
+                    words = ""
+                yield ChatMessage(item.role, "\n".join(text), *part.clip(secret), words)
                 text = []
             case Spoken():
                 text.append(part.heard_text())

@@ -1,23 +1,25 @@
-"""MiMo-Audio's wire without input or output: the chat request, and the stream that answers it.
+"""MiMo-Audio's wire without input or output: the chat request, and the reply that answers it.
 
-The stream is read event by event from bytes cut anywhere. What servers of different versions
-do differently (a WAV header in every chunk, in the first or in none, a last chunk sent twice,
-special tokens in the text) ends here: behind it there is text, sound, and one end.
+A reply comes as a stream, read event by event from bytes cut anywhere, or whole. Behind this
+there is text, sound, and one end, whatever the server's version.
 """
 
 import base64
-import binascii
 import re
-import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
-from agent.audio import RATE, Resampler, wav
+from agent.audio import wav
 from agent.errors import ModelError
 from agent.objects import Json, Modality
+from agent.reply_content import SoundReader, TextFilter
+
+_SPECIAL = re.compile(r"<\|[^|]*\|>")
+_DEEPEST = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +29,23 @@ class ChatMessage:
     role: Literal["system", "user", "assistant", "tool"]
     text: str = ""
     pcm: bytes = b""
+    key: str = ""
+    """Names the speech to a replica that had it before; empty if it is always sent whole."""
+    words: str = ""
+    """Stands for the speech where there is no room for it."""
 
 
 def plain(text: str) -> str:
-    """Take out what the model server would read as special tokens: `<|...|>`."""
-    return re.sub(r"<\|[^|]*\|>", "", text)
+    """Take out what the model server would read as special tokens: `<|...|>`.
+
+    Taking one out may join the halves of another. Text nested deeper than a few levels is an
+    attack; what could still open a token is broken up there.
+    """
+    for _ in range(_DEEPEST):
+        text, found = _SPECIAL.subn("", text)
+        if not found:
+            return text
+    return text.replace("<|", "< |")
 
 
 def chat_request(
@@ -40,12 +54,18 @@ def chat_request(
     max_tokens: int,
     model: str,
     tools: Sequence[Json] = (),
+    *,
+    known: Collection[str] = (),
 ) -> Json:
     """Build the body of a streaming request to `/v1/chat/completions`.
 
     Greedy decoding in both stages, as the model's speech-or-text decision needs it. Each stage's
     entry replaces the server's defaults whole, so it names everything. Tools are for the chat
     template to render; with `tool_choice` none the server leaves the calls in the text.
+
+    Args:
+        tools: Functions in the form of a chat request.
+        known: Keys of the speech that this replica has had; it goes by reference.
     """
     stage = {
         "temperature": 0.0,
@@ -60,9 +80,10 @@ def chat_request(
         **offered,
         "model": model,
         "stream": True,
+        "stream_options": {"include_usage": True},
         "modalities": ["text", "audio"] if modality == "audio" else ["text"],
         "audio": {"format": "pcm16"},
-        "messages": [{"role": each.role, "content": _content_of(each)} for each in messages],
+        "messages": [{"role": each.role, "content": _content_of(each, known)} for each in messages],
         "sampling_params_list": [
             {**stage, "max_tokens": max_tokens, "stop_token_ids": [151671, 151645]},
             {**stage, "max_tokens": 65536},
@@ -70,16 +91,20 @@ def chat_request(
     }
 
 
-def _content_of(message: ChatMessage) -> str | list[Json]:
-    return plain(message.text) if message.role == "tool" else list(_content(message))
+def _content_of(message: ChatMessage, known: Collection[str]) -> str | list[Json]:
+    return plain(message.text) if message.role == "tool" else list(_content(message, known))
 
 
-def _content(message: ChatMessage) -> Iterator[Json]:
-    if message.text:
-        yield {"type": "text", "text": plain(message.text)}
+def _content(message: ChatMessage, known: Collection[str]) -> Iterator[Json]:
+    if text := plain(message.text):
+        yield {"type": "text", "text": text}
     if message.pcm:
-        url = "data:audio/wav;base64," + base64.b64encode(wav(message.pcm)).decode()
-        yield {"type": "audio_url", "audio_url": {"url": url}}
+        named = {"uuid": message.key} if message.key else {}
+        url: Json | None = None
+        if message.key not in known:
+            # WAV: see docs/model-server.md for what FLAC would cost.
+            url = {"url": "data:audio/wav;base64," + base64.b64encode(wav(message.pcm)).decode()}
+        yield {"type": "audio_url", "audio_url": url, **named}
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,17 +153,16 @@ class _Delta(msgspec.Struct):
 
 
 class _Choice(msgspec.Struct):
-    delta: _Delta = msgspec.field(default_factory=_Delta)
-
-
-class _ServerError(msgspec.Struct):
-    message: str = "unknown error"
+    delta: _Delta | None = None
+    finish_reason: str | None = None
+    stop_reason: int | str | UnsetType | None = UNSET
 
 
 class _Chunk(msgspec.Struct):
-    choices: list[_Choice] = msgspec.field(default_factory=list[_Choice])
-    modality: str = "text"
-    error: _ServerError | str | None = None
+    choices: list[_Choice] | None = None
+    modality: str | None = None
+    usage: Usage | None = None
+    error: object = None
 
 
 _chunk_decoder = msgspec.json.Decoder(_Chunk)
@@ -149,51 +173,73 @@ class ReplyReader:
 
     def __init__(self) -> None:
         self._line = bytearray()
-        self._text = _TextFilter()
-        self._sound = _SoundReader()
+        self._text = TextFilter()
+        self._sound = SoundReader()
+        self._usage: Usage | None = None
+        self._cut_short = False
+        self._looks_complete = False
         self._over = False
 
     def push(self, data: bytes) -> list[Output]:
         self._line += data
-        *lines, rest = self._line.split(b"\n")
-        self._line = bytearray(rest)
+        if b"\n" not in data:
+            return []
+        *lines, self._line = self._line.split(b"\n")
         return [output for line in lines for output in self._read(bytes(line).strip())]
 
-    def finish(self) -> list[Output]:
-        """Say how a stream ended that has no more bytes: nothing new if it ended properly."""
+    def finish(self, error: ModelError | None = None) -> list[Output]:
+        """Say how a reply ended that sends nothing more: nothing new if it ended properly.
+
+        Args:
+            error: What broke it off, if its body did not come to an end of its own.
+        """
         if self._over:
             return []
-        return list(self._end(Failed(ModelError("the reply was cut off", code="model_cut_off"))))
+        outputs = [] if error else [*self._read(bytes(self._line).strip())]
+        if self._over:
+            return outputs
+        if error is None and self._looks_complete:
+            return [*outputs, *self._end(self._ended())]
+        cut = error or ModelError("the reply was cut off", code="model_cut_off")
+        return [*outputs, *self._end(Failed(cut))]
 
     def _read(self, line: bytes) -> Iterator[Output]:
         if self._over or not line.startswith(b"data:"):
             return
-        data = line[5:].strip()
-        if data == b"[DONE]":
-            yield from self._end(Ended())
+        event = line[5:].strip()
+        if event == b"[DONE]":
+            yield from self._end(self._ended())
             return
         try:
-            chunk = _chunk_decoder.decode(data)
-            if chunk.error is not None:
-                found = chunk.error
-                raise ModelError(found if isinstance(found, str) else found.message)
-            for choice in chunk.choices[:1]:
-                yield from self._take(chunk.modality, choice.delta.content or "")
+            chunk = _chunk_decoder.decode(event)
+            if chunk.error:
+                raise refusal(chunk.error)
+            yield from self._take(chunk)
         except (msgspec.DecodeError, UnicodeError) as error:
             broken = ModelError(f"not a chunk of a reply: {error}", code="model_bad_chunk")
             yield from self._end(Failed(broken))
         except ModelError as error:
             yield from self._end(Failed(error))
 
-    def _take(self, modality: str, content: str) -> Iterator[Output]:
-        if modality == "audio":
-            pcm = self._sound.push(content)
-            if pcm:
+    def _take(self, chunk: _Chunk) -> Iterator[Output]:
+        if not chunk.choices:
+            self._usage = chunk.usage or self._usage
+            return
+        choice = chunk.choices[0]
+        content = (choice.delta and choice.delta.content) or ""
+        self._looks_complete = choice.finish_reason is not None
+        if chunk.modality == "audio":
+            if pcm := self._sound.push(content):
                 yield Sound(pcm)
-        else:
-            text = self._text.push(content)
-            if text:
-                yield Text(text)
+            return
+        if choice.stop_reason is None:
+            # The end of the text names the token that ended it, or none.
+            self._cut_short = True
+        if text := self._text.push(content):
+            yield Text(text)
+
+    def _ended(self) -> Ended:
+        return Ended(self._usage, self._cut_short)
 
     def _end(self, end: Ended | Failed) -> Iterator[Output]:
         self._over = True
@@ -204,83 +250,25 @@ class ReplyReader:
         yield end
 
 
-class _TextFilter:
-    """Takes special tokens and filler dots out of text, wherever the chunks are cut."""
-
-    _UNDECIDED = re.compile(r"(<(\|[^|]{0,60}\|?)?|\.+)$")
-    _NOISE = re.compile(r"<\|[^|]{0,60}\|>|\.{4,}")
-
-    def __init__(self) -> None:
-        self._held = ""
-
-    def push(self, text: str) -> str:
-        clean = self._NOISE.sub("", self._held + text) if not text.endswith(".") else None
-        if clean is None:
-            # Dots at the very end may go on in the next chunk: decide about them then.
-            clean = self._held + text
-        undecided = self._UNDECIDED.search(clean)
-        cut = undecided.start() if undecided else len(clean)
-        self._held = clean[cut:]
-        return self._NOISE.sub("", clean[:cut])
-
-    def finish(self) -> str:
-        rest, self._held = self._NOISE.sub("", self._held), ""
-        return rest
+class _Refusal(msgspec.Struct):
+    message: str
+    code: int | str | None = None
 
 
-class _SoundReader:
-    """Turns audio chunks into one stream of PCM16 at 24 kHz."""
+def refusal(error: object, status: int = 400) -> ModelError:
+    """Turn the `error` of a model server's answer, whatever its form, into ours.
 
-    def __init__(self) -> None:
-        self._rate: int = RATE
-        self._resampler = Resampler(RATE, RATE)
-        self._odd = b""
-        self._last = ""
-        self._repeated: bytes = b""
+    Its code is `"model_cache_miss"` if the request named speech that the replica has no more,
+    `"model_failed"` if it is the server's fault, otherwise `"model_refused"`.
 
-    def push(self, content: str) -> bytes:
-        if not content:
-            return b""
-        if content == self._last:
-            # Some servers send the very last chunk twice: only a later chunk proves it no copy.
-            repeated, self._repeated = self._repeated, self._decode(content)
-            return repeated
-        self._last = content
-        repeated, self._repeated = self._repeated, b""
-        return repeated + self._decode(content)
-
-    def finish(self) -> bytes:
-        return self._resampler.finish()
-
-    def _decode(self, content: str) -> bytes:
-        try:
-            data = base64.b64decode(content, validate=True)
-        except (binascii.Error, ValueError) as error:
-            message = f"an audio chunk is not base64: {error}"
-            raise ModelError(message, code="model_bad_audio") from error
-        if data.startswith(b"RIFF"):
-            rate, data = _strip_header(data)
-            if rate != self._rate:
-                self._rate, self._resampler = rate, Resampler(rate, RATE)
-        data = self._odd + data
-        whole = len(data) // 2 * 2
-        self._odd = data[whole:]
-        return self._resampler.push(data[:whole])
-
-
-def _strip_header(file: bytes) -> tuple[int, bytes]:
-    """Return rate and samples of a WAV file whose sizes may be wrong, as streams have them."""
-    position = 12
-    rate: int = 0
-    while position + 8 <= len(file):
-        name, size = struct.unpack_from("<4sI", file, position)
-        position += 8
-        if name == b"fmt " and position + 16 <= len(file):
-            kind, channels, rate, _, _, bits = struct.unpack_from("<HHIIHH", file, position)
-            if (kind, channels, bits) != (1, 1, 16) or not 1_000 <= rate <= 384_000:
-                found = f"format {kind}, {channels} channels, {bits} bits, {rate} Hz"
-                raise ModelError(f"audio is not mono PCM16: {found}", code="model_bad_audio")
-        if name == b"data":
-            return rate or RATE, file[position:]
-        position += size + size % 2
-    raise ModelError("a WAV chunk without samples", code="model_bad_audio")
+    Args:
+        status: The HTTP status that it came with; the error's own code counts more.
+    """
+    try:
+        found = msgspec.convert(error, _Refusal)
+    except msgspec.ValidationError:
+        found = _Refusal(str(error))
+    if found.message.startswith("Cache miss for audio"):
+        return ModelError(found.message, code="model_cache_miss")
+    number = found.code if isinstance(found.code, int) else status
+    return ModelError(found.message, code="model_failed" if number >= 500 else "model_refused")

@@ -5,7 +5,7 @@ draws no chance: both come in as arguments, so a recorded session replays to the
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from agent import events, floor, protocol, tools, turn
@@ -20,7 +20,7 @@ from agent.merge import merged
 from agent.microphone import Microphone, Utterance
 from agent.mimo import Failed, Output
 from agent.objects import SessionConfig
-from agent.speaker import Speaker, Wish
+from agent.speaker import NO_VOICES, Speaker, Wish
 
 __all__ = [
     "AbortModel",
@@ -49,7 +49,13 @@ class Timing:
 
 
 class Session:
-    """One client's session; its methods return what is to be done, in order."""
+    """One client's session; its methods return what is to be done, in order.
+
+    Args:
+        expires_at: Time, on the clock of `now`, at which the session is ended.
+        voices: Samples of the voices that clients may name, mono PCM16 at 24 kHz; a name that
+            isn't there means the one called "default", or the model's own.
+    """
 
     def __init__(
         self,
@@ -57,8 +63,8 @@ class Session:
         timing: Timing,
         new_id: Callable[[str], str],
         expires_at: float = math.inf,
+        voices: Mapping[str, bytes] = NO_VOICES,
     ):
-        """`expires_at` is the time, on the clock of `now`, at which the session is ended."""
         self._config = config
         self._timing = timing
         self._new_id = new_id
@@ -68,8 +74,8 @@ class Session:
         self._microphone = Microphone(
             listens.turn_detection, timing.early_start_ms, timing.longest_turn_ms, listens.format
         )
-        self._conversation = Conversation()
-        self._speaker = Speaker(self._conversation, timing.tool_style, new_id)
+        self._conversation = Conversation(new_id("secret"))
+        self._speaker = Speaker(self._conversation, timing.tool_style, voices, new_id)
         self._utterance = Utterance("", b"")
         self._idle = Idle()
         self._idle.configure(config)
@@ -239,7 +245,8 @@ class Session:
         speaker = self._speaker
         match action:
             case floor.RequestReply(response_id, item_id):
-                return [speaker.ask(response_id, self._config, self._pending(item_id))]
+                pending, until = self._pending(item_id), turn.playing_until(self._floor)
+                return [speaker.ask(response_id, self._config, pending, until)]
             case floor.AbortReply(response_id):
                 return [AbortModel(response_id)]
             case floor.CommitItem():

@@ -4,8 +4,9 @@ The counterpart of `microphone`. At most one request runs and at most one respon
 the floor decides.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from agent import tools
 from agent.audio import seconds
@@ -34,6 +35,9 @@ class Wish:
 
 AS_CONFIGURED = Wish(ResponseOptions())
 
+DEFAULT_VOICE = "default"
+NO_VOICES: Mapping[str, bytes] = MappingProxyType({})
+
 
 @dataclass(slots=True)
 class _Request:
@@ -50,10 +54,15 @@ class Speaker:
     """Speaks for one session."""
 
     def __init__(
-        self, conversation: Conversation, style: tools.Style, new_id: Callable[[str], str]
+        self,
+        conversation: Conversation,
+        style: tools.Style,
+        voices: Mapping[str, bytes],
+        new_id: Callable[[str], str],
     ):
         self._conversation = conversation
         self._style: tools.Style = style
+        self._voices = voices
         self._new_id = new_id
         self._wish: tuple[str, Wish] = ("", AS_CONFIGURED)
         self._request = _Request("", Size())
@@ -68,14 +77,23 @@ class Speaker:
     def _wished(self, response_id: str) -> Wish:
         return self._wish[1] if self._wish[0] == response_id else AS_CONFIGURED
 
-    def ask(self, response_id: str, config: SessionConfig, pending: bytes = b"") -> AskModel:
-        """Make the request for a response; `pending` is speech that is no item yet."""
+    def ask(
+        self, response_id: str, config: SessionConfig, pending: bytes, playing_until: float
+    ) -> AskModel:
+        """Make the request for a response.
+
+        Args:
+            pending: Speech that is no item yet.
+            playing_until: Until then the listener still has something to hear.
+        """
         wish = self._wished(response_id)
         options = wish.options
         offered, choice = _offered(config, options)
         given = config.instructions if options.instructions is None else options.instructions
         instructions = tools.instructed(given, offered, choice, self._style) if offered else given
-        messages = (wish.read or self._conversation).render(instructions, pending)
+        messages = (wish.read or self._conversation).render(
+            instructions, pending, self._voice(config)
+        )
         most = options.max_output_tokens or config.max_output_tokens
         calls = CallReader(tools.names(offered)) if offered else None
         self._request = _Request(response_id, size_of(messages), calls)
@@ -85,7 +103,13 @@ class Speaker:
             (options.output_modalities or config.output_modalities)[0],
             None if most == "inf" else most,
             tuple(tools.for_chat(offered)) if self._style == "request" else (),
+            playing_until,
         )
+
+    def _voice(self, config: SessionConfig) -> bytes:
+        wanted = config.audio.output.voice
+        name = wanted if isinstance(wanted, str) else DEFAULT_VOICE
+        return self._voices.get(name, self._voices.get(DEFAULT_VOICE, b""))
 
     def read(self, response_id: str, output: Output) -> list[Output | Call]:
         """Take out of what the model said its function calls, and the sound that came with them."""

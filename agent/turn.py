@@ -78,6 +78,11 @@ def open_response(state: State) -> str | None:
             return None
 
 
+def playing_until(state: State) -> float:
+    """When the listener has heard everything that was sent so far."""
+    return state.playout_ends_at if isinstance(state, Thinking | AgentSpeaking) else 0.0
+
+
 def _is_late(state: State, event: Event) -> bool:
     if not isinstance(event, FromModel):
         return False

@@ -34,6 +34,7 @@ from server.model import ModelServer
 from server.settings import Listen, Settings
 from server.transcription import Transcriber
 from server.vad import detector
+from server.voices import load_voices
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +54,7 @@ class App:
         self._tls = _tls(listen)
         self._doorkeeper = Doorkeeper(key)
         self._model = ModelServer(settings)
+        self._voices = load_voices(settings.persona)
         self._transcriber = Transcriber(settings)
 
     async def run(self) -> None:
@@ -77,7 +79,10 @@ class App:
             secure = "s" if self._tls else ""
             print(f"listening on ws{secure}://{_address(server)}/v1/realtime", flush=True)
             print(f"the page is at http{secure}://{_address(server)}/", flush=True)
-            await stop.wait()
+            async with asyncio.TaskGroup() as tasks:
+                watch = tasks.create_task(self._model.watch(), name="watch")
+                await stop.wait()
+                watch.cancel()
         await self._model.close()
         await self._transcriber.close()
 
@@ -112,8 +117,8 @@ class App:
         config = self._config(session_id, request.path, secret)
         vad = detector(turn.vad)
         expires_at = asyncio.get_running_loop().time() + LONGEST_SESSION_S
-        session = Session(config, timing, new_id, expires_at)
-        await Connection(socket, session, self._model, self._transcriber, vad).run()
+        session = Session(config, timing, new_id, expires_at, self._voices)
+        await Connection(socket, session, self._model.seat(), self._transcriber, vad).run()
 
     def _config(self, session_id: str, path: str, secret: Secret | None) -> SessionConfig:
         """The configuration that a session begins with."""
@@ -199,7 +204,7 @@ def _settings(arguments: argparse.Namespace) -> Settings:
     if arguments.port is not None:
         changes["listen"]["port"] = arguments.port
     if arguments.model_url is not None:
-        changes["model"]["url"] = arguments.model_url
+        changes["model"]["urls"] = [arguments.model_url]
     if arguments.transcription_url is not None:
         changes["transcription"]["url"] = arguments.transcription_url
     return configuration.checked(changes, "command line")

@@ -13,11 +13,12 @@ from websockets.exceptions import ConnectionClosed
 
 from agent import events, protocol
 from agent.audio import RATE, SAMPLE_BYTES, seconds
+from agent.commands import AbortModel, AskModel, Close, Command, Send, Transcribe, refuse
 from agent.errors import ModelError, ProtocolError
 from agent.events import ServerEvent
 from agent.mimo import Output
-from agent.session import AbortModel, AskModel, Close, Command, Send, Session, Transcribe, refuse
-from server.model import ModelServer
+from agent.session import Session
+from server.model import Seat
 from server.transcription import Transcriber
 from server.vad import VoiceActivityDetector
 
@@ -90,7 +91,7 @@ class Connection:
         self,
         socket: ServerConnection,
         session: Session,
-        model: ModelServer,
+        model: Seat,
         transcriber: Transcriber,
         vad: VoiceActivityDetector,
     ):
@@ -194,7 +195,7 @@ class Connection:
                     pass
 
     async def _respond(self, ask: AskModel) -> None:
-        outputs = self._model.reply(ask.messages, ask.modality, ask.max_tokens, ask.tools)
+        outputs = self._model.reply(ask)
         async with aclosing(outputs):
             async for output in outputs:
                 await self._inbox.put(_FromModel(ask.response_id, output))

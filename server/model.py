@@ -1,62 +1,135 @@
-"""Requests to the model server: a reply as it streams."""
+"""The model as sessions see it: replies from the replica that knows them."""
 
+import asyncio
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 
-import httpx2
-import openai
-
+from agent.budget import fit
+from agent.commands import AskModel
 from agent.errors import ModelError
-from agent.mimo import ChatMessage, Failed, Output, ReplyReader, chat_request
-from agent.objects import Json, Modality
-from server.settings import Settings
+from agent.mimo import ChatMessage, Failed, Output, chat_request
+from server.replicas import Replica
+from server.settings import Model, Settings
+
+ASKED_AGAIN = {"model_unreachable", "model_failed", "model_cut_off"}
+"""What another request may cure, if nothing was heard yet."""
+
+SUSPICIOUS = ASKED_AGAIN | {"model_bad_chunk", "model_bad_audio"}
 
 
 class ModelServer:
-    """The model server, for all sessions of the process; connections are reused."""
+    """All replicas of the model server, for all sessions of the process."""
 
     def __init__(self, settings: Settings):
         self._settings = settings.model
-        # The session's own deadlines decide how long to wait; nothing is sent twice behind them.
-        no_limit = httpx2.Timeout(None, connect=5.0)
-        self._chat = openai.AsyncOpenAI(
-            base_url=settings.model.url, api_key="none", max_retries=0, timeout=no_limit
-        )
+        self._replicas = [Replica(url, settings.model) for url in settings.model.urls]
 
-    async def reply(
-        self,
-        messages: list[ChatMessage],
-        modality: Modality,
-        max_tokens: int | None,
-        tools: Sequence[Json] = (),
-    ) -> AsyncGenerator[Output]:
-        """Stream a reply; the last output says how it ended. Closing the iterator aborts it."""
-        most = min(max_tokens or self._settings.max_tokens, self._settings.max_tokens)
-        body = chat_request(messages, modality, most, self._settings.name, tools)
-        reader = ReplyReader()
-        try:
-            async with self._chat.chat.completions.with_streaming_response.create(
-                model=self._settings.name, messages=[], stream=True, extra_body=body
-            ) as response:
-                async for data in response.iter_bytes():
-                    for output in reader.push(data):
-                        yield output
-        except openai.OpenAIError as error:
-            yield Failed(_explained(error))
-        except httpx2.HTTPError as error:
-            yield Failed(ModelError(f"the reply was cut off: {error}", code="model_cut_off"))
-        else:
-            for output in reader.finish():
-                yield output
+    def seat(self) -> "Seat":
+        """Return what one session talks to the model with."""
+        return Seat(self, self._settings)
+
+    def choose(self, dry_at: float, current: Replica | None) -> Replica:
+        """Return the replica for a reply: the current one as long as that can be expected to
+        answer, else the healthy one that would answer first."""
+        longest_s = self._settings.longest_wait_ms / 1000
+        if current and current.healthy and current.wait_s(dry_at) <= longest_s:
+            return current
+        # Equals take turns, so that sessions spread.
+        first, *others = self._replicas
+        self._replicas = [*others, first]
+        return min(self._replicas, key=lambda each: (not each.healthy, each.wait_s(dry_at)))
+
+    async def watch(self) -> None:
+        """Find out whether replicas that failed answer again; runs until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            for replica in self._replicas:
+                tasks.create_task(replica.watch(), name=f"watch {replica.url}")
 
     async def close(self) -> None:
-        await self._chat.close()
+        for replica in self._replicas:
+            await replica.close()
 
 
-def _explained(error: openai.OpenAIError) -> ModelError:
-    match error:
-        case openai.APIStatusError():
-            return ModelError(f"the model server refused: {error.message}", code="model_refused")
-        case openai.APIConnectionError():
-            return ModelError("the model server can't be reached", code="model_unreachable")
-        case _:
-            return ModelError(str(error))
+class Seat:
+    """One session's place: its replica, and the clips that this one has had from it."""
+
+    def __init__(self, server: ModelServer, settings: Model):
+        self._server = server
+        self._settings = settings
+        self._replica: Replica | None = None
+        self._known: frozenset[str] = frozenset()
+
+    async def reply(self, ask: AskModel) -> AsyncGenerator[Output]:
+        """Stream a reply; the last output says how it ended. Closing the iterator aborts it.
+
+        What fails before anything was heard is asked once more, of another replica if there is
+        one.
+        """
+        heard = False
+        async with aclosing(self._once(ask)) as outputs:
+            async for output in outputs:
+                if not heard and isinstance(output, Failed) and output.error.code in ASKED_AGAIN:
+                    break
+                heard = True
+                yield output
+            else:
+                return
+        async with aclosing(self._once(ask)) as outputs:
+            async for output in outputs:
+                yield output
+
+    async def _once(self, ask: AskModel) -> AsyncGenerator[Output]:
+        dry_at = max(ask.playing_until, _now())
+        replica = self._server.choose(dry_at, self._replica)
+        if replica is not self._replica:
+            self._replica, self._known = replica, frozenset()
+        try:
+            async with replica.turn(dry_at):
+                async with aclosing(self._request(replica, ask)) as outputs:
+                    async for output in outputs:
+                        if self._known and _is_cache_miss(output):
+                            break
+                        yield output
+                    else:
+                        return
+                self._known = frozenset()
+                async with aclosing(self._request(replica, ask)) as outputs:
+                    async for output in outputs:
+                        yield output
+        except ModelError as busy:
+            yield Failed(busy)
+
+    async def _request(self, replica: Replica, ask: AskModel) -> AsyncGenerator[Output]:
+        settings = self._settings
+        most = min(ask.max_tokens or settings.max_tokens, settings.max_tokens)
+        prompt, most = fit(ask.messages, most, settings.context_tokens)
+        body = chat_request(prompt, ask.modality, most, settings.name, ask.tools, known=self._known)
+        silent_since = _now()
+        try:
+            async with aclosing(replica.stream(body)) as outputs:
+                async for output in outputs:
+                    silent_since = _now()
+                    self._note(replica, prompt, output)
+                    yield output
+        except (asyncio.CancelledError, GeneratorExit):
+            if _now() - silent_since >= settings.between_outputs_timeout_ms / 1000:
+                replica.suspect()
+            raise
+
+    def _note(self, replica: Replica, prompt: Sequence[ChatMessage], output: Output) -> None:
+        """Learn from an output what the replica has, and how it is."""
+        match output:
+            case Failed(error):
+                if error.code in SUSPICIOUS:
+                    replica.suspect()
+            case _:
+                self._known = frozenset(message.key for message in prompt if message.key)
+                replica.trust()
+
+
+def _is_cache_miss(output: Output) -> bool:
+    return isinstance(output, Failed) and output.error.code == "model_cache_miss"
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

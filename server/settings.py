@@ -26,8 +26,12 @@ class Listen(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Model(Struct, frozen=True, forbid_unknown_fields=True):
-    url: Url = "http://127.0.0.1:18091/v1"
+    urls: Annotated[tuple[Url, ...], Meta(min_length=1)] = ("http://127.0.0.1:18091/v1",)
+    """The replicas; each makes one reply at a time."""
     name: str = "MiMo-Audio-7B-Instruct"
+    context_tokens: Annotated[int, Meta(ge=512, le=131_072)] = 8_192
+    longest_wait_ms: Milliseconds = 15_000
+    """A reply that would have to wait longer for its turn is refused."""
     first_output_timeout_ms: Milliseconds = 30_000
     between_outputs_timeout_ms: Milliseconds = 10_000
     max_tokens: Annotated[int, Meta(ge=16, le=8_192)] = 3_200
@@ -50,6 +54,10 @@ class Turn(Struct, frozen=True, forbid_unknown_fields=True):
 
 class Persona(Struct, frozen=True, forbid_unknown_fields=True):
     instructions: str = "You are a friendly voice assistant and your answers are concise."
+    voice: str = ""
+    """WAV file with a sample of the voice to speak with; empty for the model's own."""
+    voices: str = ""
+    """Folder of WAV files; a session may name one of them, without its ending, as its voice."""
 
 
 class Settings(Struct, frozen=True, forbid_unknown_fields=True):
@@ -96,7 +104,8 @@ def _explain(problem: str, tree: object) -> str:
         return f"{key}: no such key; allowed are {', '.join(_keys(path))}"
     found: object = tree
     for name in path.split(".") if path else ():
-        found = _items(found).get(name)
+        # Of a list, all is shown: `urls[0]` alone would leave out what stands beside it.
+        found = _items(found).get(name.partition("[")[0])
     if what.startswith("Invalid enum value"):
         what = f"Expected one of {', '.join(map(str, get_args(_type(path))))}"
     return f"{path or 'top level'}: {what}, found {found!r}"

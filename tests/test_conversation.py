@@ -150,7 +150,7 @@ def test_the_prompt_has_everything_in_order():
     each.add(Item("u2", "user", [Written("Look:"), Spoken(bytearray(SECOND)), Written("Well?")]))
     assert each.render("Be brief.", pending=b"\1\0") == [
         ChatMessage("system", "Be brief."),
-        ChatMessage("user", pcm=SECOND),
+        ChatMessage("user", pcm=SECOND, words="what it says"),
         ChatMessage("assistant", "Sunny.", SECOND),
         ChatMessage("system", "Be quick."),
         ChatMessage("user", "Look:", SECOND),

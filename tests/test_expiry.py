@@ -21,7 +21,7 @@ async def expire() -> tuple[list[str], int | None, str | None]:
     async def one_client(socket: ServerConnection) -> None:
         soon = asyncio.get_running_loop().time() + 0.05
         session = Session(config(), Scripted().timing, new_id, soon)
-        await Connection(socket, session, model, transcriber, WebRtc()).run()
+        await Connection(socket, session, model.seat(), transcriber, WebRtc()).run()
 
     async with serve(one_client, "127.0.0.1", 0) as server:
         port = next(iter(server.sockets)).getsockname()[1]

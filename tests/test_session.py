@@ -670,3 +670,25 @@ def test_a_buffer_that_is_full_refuses_more_and_keeps_what_it_has():
     assert each.error().code == "input_audio_buffer_full"
     each.client("input_audio_buffer.commit")
     assert each.told() == ["input_audio_buffer.committed", *ADDED]
+
+
+def test_speech_that_was_asked_about_in_a_pause_keeps_its_key():
+    line = call()
+    line.user(UTTERANCE)
+    line.model(*ANSWER)
+    line.user(UTTERANCE)
+    early, later = line.asks[0], line.asks[-1]
+    assert [message.role for message in later.messages] == ["system", "user", "assistant", "user"]
+    assert later.messages[1].key == early.messages[1].key
+    keys = [message.key for message in later.messages if message.pcm]
+    assert len(keys) == 3
+
+
+def test_a_request_says_how_long_the_listener_has_something_to_hear():
+    line = call(None)
+    line.client("response.create")
+    assert line.asks[-1].playing_until <= line.now
+    line.model(*ANSWER)
+    line.wait(0.5)
+    line.client("response.create")
+    assert line.asks[-1].playing_until == pytest.approx(line.now + 1.5)  # pyright: ignore[reportUnknownMemberType]

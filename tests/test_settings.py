@@ -57,7 +57,9 @@ REFUSED = [
     ("[turn]\nvad = 'best'", ["turn.vad", "one of silero, webrtc", "found 'best'"]),
     ("[listen]\nport = 65536", ["listen.port", "<= 65535", "found 65536"]),
     ("[listen]\nport = true", ["listen.port", "Expected `int`", "found True"]),
-    ("[model]\nurl = 'localhost:80'", ["model.url", "https?://", "found 'localhost:80'"]),
+    ("[model]\nurls = ['localhost:80']", ["model.urls[0]", "https?://", "found ['localhost:80']"]),
+    ("[model]\nurls = []", ["model.urls", ">= 1", "found []"]),
+    ("[model]\nurl = 'http://a/v1'", ["model.url: no such key", "allowed are urls"]),
     ("turn = 3", ["turn", "Expected `object`", "found 3"]),
     ("[model]\nmax_tokens = 1", ["model.max_tokens", ">= 16", "found 1"]),
 ]  # fmt: skip

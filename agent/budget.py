@@ -1,0 +1,99 @@
+"""The budget: what of a conversation fits into the model's context, and how long a reply may be.
+
+Counted in positions of the model. Text is counted generously, because no tokenizer is at hand:
+one position for three bytes of UTF-8, which is above what English takes and what Chinese takes.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+from agent.audio import seconds
+from agent.mimo import ChatMessage
+
+GROUPS_A_SECOND = 6.25
+"""Steps of sound a second; each is one position."""
+
+REPLY_RESERVE = 1_024
+"""Positions kept free for a reply: about 90 s of speech with its text."""
+
+SHORTEST_REPLY = 16
+
+_BYTES_A_TOKEN = 3
+_AROUND_A_MESSAGE = 8
+_AROUND_A_CLIP = 2
+_TOKENS_A_SLICE = 5
+"""Text goes into the history in slices of five tokens, each followed by five groups of sound."""
+
+
+def fit(
+    messages: Sequence[ChatMessage], max_tokens: int, context: int
+) -> tuple[list[ChatMessage], int]:
+    """Return the prompt that fits and the most tokens its reply may take.
+
+    The oldest speech becomes text first, then the oldest messages go. The system's messages with
+    the voice, and the turn to be answered, always stay.
+
+    Args:
+        max_tokens: What the reply may take if there is room.
+        context: Positions of the model, for prompt and reply together.
+    """
+    kept = [_consistent(message) for message in messages]
+    room = context - min(max_tokens, REPLY_RESERVE)
+    costs = [positions(message) for message in kept]
+    used = sum(costs)
+    spare = [index for index in range(_current_turn(kept)) if kept[index].role != "system"]
+    for index in (each for each in spare if kept[each].pcm):
+        if used <= room:
+            break
+        used -= costs[index]
+        kept[index] = _written(kept[index])
+        costs[index] = positions(kept[index]) if kept[index].text else 0
+        used += costs[index]
+    gone = {index for index in spare if not (kept[index].text or kept[index].pcm)}
+    for index in spare:
+        if used <= room:
+            break
+        used -= costs[index] if index not in gone else 0
+        gone.add(index)
+    fitting = [message for index, message in enumerate(kept) if index not in gone]
+    return fitting, max(SHORTEST_REPLY, min(max_tokens, context - used))
+
+
+def positions(message: ChatMessage) -> int:
+    """What a message takes of the context, at most."""
+    groups = math.ceil(GROUPS_A_SECOND * seconds(message.pcm)) + _AROUND_A_CLIP
+    return _tokens(message.text) + _AROUND_A_MESSAGE + (groups if message.pcm else 0)
+
+
+def _tokens(text: str) -> int:
+    return math.ceil(len(text.encode()) / _BYTES_A_TOKEN)
+
+
+def _current_turn(messages: Sequence[ChatMessage]) -> int:
+    """Index of the message that is to be answered."""
+    users = [index for index, message in enumerate(messages) if message.role == "user"]
+    return users[-1] if users else len(messages)
+
+
+def _written(message: ChatMessage) -> ChatMessage:
+    """The message with words in the place of its sound."""
+    words = [each for each in (message.text, message.words) if each]
+    return ChatMessage(message.role, "\n".join(words))
+
+
+def _consistent(message: ChatMessage) -> ChatMessage:
+    """Shorten the agent's words where its sound was cut shorter than they are.
+
+    With more text than `groups >= 5 * (ceil(tokens / 5) - 1)` allows, the model server takes the
+    missing sound from the user's next clip, without a word.
+    """
+    if message.role != "assistant" or not message.pcm:
+        return message
+    groups = math.floor(GROUPS_A_SECOND * seconds(message.pcm))
+    most = _TOKENS_A_SLICE * (groups // _TOKENS_A_SLICE + 1)
+    if _tokens(message.text) <= most:
+        return message
+    kept = message.text.encode()[: most * _BYTES_A_TOKEN].decode(errors="ignore")
+    whole_words = kept.rsplit(" ", 1)[0] if " " in kept else kept
+    return replace(message, text=whole_words)

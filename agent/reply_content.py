@@ -1,0 +1,107 @@
+"""What the chunks of a reply hold: text with noise in it, and sound in several wrappings.
+
+Servers of different versions put a WAV header into every audio chunk, into the first or into
+none, may send the very last chunk twice, and leave special tokens and filler dots in the text.
+"""
+
+import base64
+import binascii
+import re
+import struct
+
+from agent.audio import RATE, Resampler
+from agent.errors import ModelError
+
+_PCM, _PCM_EXTENSIBLE = 0x0001, 0xFFFE
+
+
+class TextFilter:
+    """Takes special tokens and filler dots out of text, wherever the chunks are cut.
+
+    Only what may yet turn out to be noise waits for the next chunk.
+    """
+
+    _NOISE = re.compile(r"<\|[^|<]{0,60}\|>|\.{5,}")
+    _UNDECIDED = re.compile(r"(<(\|[^|<]{0,60}\|?)?|\.+)$")
+
+    def __init__(self) -> None:
+        self._held = ""
+
+    def push(self, text: str) -> str:
+        raw = self._held + text
+        undecided = self._UNDECIDED.search(raw)
+        cut = undecided.start() if undecided else len(raw)
+        self._held = raw[cut:]
+        return self._NOISE.sub("", raw[:cut])
+
+    def finish(self) -> str:
+        rest, self._held = self._NOISE.sub("", self._held), ""
+        return rest
+
+
+class SoundReader:
+    """Turns the base64 of audio chunks into one stream of mono PCM16 at 24 kHz."""
+
+    def __init__(self) -> None:
+        self._rate: int = RATE
+        self._resampler = Resampler(RATE, RATE)
+        self._odd = b""
+        self._last = ""
+        self._repeated = b""
+
+    def push(self, content: str) -> bytes:
+        """Return the sound that is certain by now.
+
+        A chunk that equals the one before it waits: if none follows, it was the last one sent
+        twice. Any later chunk, even an empty one, proves that it is sound of its own.
+
+        Raises:
+            ModelError: If it isn't base64, or a WAV file of anything but mono PCM16.
+        """
+        certain, self._repeated = self._repeated, b""
+        if content and content == self._last:
+            self._repeated = self._decode(content)
+            return certain
+        self._last = content
+        return certain + self._decode(content)
+
+    def finish(self) -> bytes:
+        """Return what the change of rate still held back."""
+        return self._resampler.finish()
+
+    def _decode(self, content: str) -> bytes:
+        try:
+            sound = base64.b64decode(content, validate=True)
+        except (binascii.Error, ValueError) as error:
+            message = f"an audio chunk is not base64: {error}"
+            raise ModelError(message, code="model_bad_audio") from error
+        tail = b""
+        if sound[:4] == b"RIFF" and sound[8:12] == b"WAVE":
+            rate, sound = _strip_header(sound)
+            if rate != self._rate:
+                tail = self._resampler.finish()
+                self._rate, self._resampler = rate, Resampler(rate, RATE)
+        sound = self._odd + sound
+        whole = len(sound) // 2 * 2
+        self._odd = sound[whole:]
+        return tail + self._resampler.push(sound[:whole])
+
+
+def _strip_header(file: bytes) -> tuple[int, bytes]:
+    """Return rate and samples of a WAV file whose sizes may be wrong, as streams have them."""
+    position = 12
+    rate: int = 0
+    while position + 8 <= len(file):
+        name, size = struct.unpack_from("<4sI", file, position)
+        position += 8
+        if name == b"fmt " and position + 16 <= len(file):
+            kind, channels, rate, _, _, bits = struct.unpack_from("<HHIIHH", file, position)
+            right = kind in (_PCM, _PCM_EXTENSIBLE) and (channels, bits) == (1, 16)
+            if not right or not 1_000 <= rate <= 384_000:
+                found = f"format {kind}, {channels} channels, {bits} bits, {rate} Hz"
+                raise ModelError(f"audio is not mono PCM16: {found}", code="model_bad_audio")
+        if name == b"data":
+            rest = file[position:]
+            return rate or RATE, rest[:size] if 0 < size <= len(rest) else rest
+        position += size + size % 2
+    raise ModelError("a WAV chunk without samples", code="model_bad_audio")

@@ -1,0 +1,167 @@
+"""One replica of the model server: its connections, its queue, and whether it still answers."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager, suppress
+
+import httpx2
+import msgspec
+import openai
+
+from agent.admission import Admission, Ticket
+from agent.errors import ModelError
+from agent.mimo import ChatMessage, Ended, Failed, Output, ReplyReader, chat_request
+from agent.objects import Json
+from agent.whole_reply import read_refusal
+from server.settings import Model
+
+CONNECT_TIMEOUT_S = 5.0
+PROBE_TIMEOUT_S = 10.0
+FIRST_PAUSE_S = 0.5
+LONGEST_PAUSE_S = 30.0
+END_OF_BODY_S = 0.5
+"""How long the end of a body may take after the end of its reply; then its connection is closed."""
+
+
+class Replica:
+    """One model server, for all sessions of the process; connections are reused."""
+
+    def __init__(self, url: str, settings: Model):
+        self._settings = settings
+        # The session's own deadlines decide how long to wait; nothing is sent twice behind them.
+        patience = httpx2.Timeout(None, connect=CONNECT_TIMEOUT_S)
+        self._client = openai.AsyncOpenAI(
+            base_url=url, api_key="none", max_retries=0, timeout=patience
+        )
+        self._admission = Admission()
+        self._admitted: dict[Ticket, asyncio.Event] = {}
+        self._suspected = asyncio.Event()
+        self.url = url
+
+    @property
+    def healthy(self) -> bool:
+        """False from a failure until it answers again."""
+        return not self._suspected.is_set()
+
+    def suspect(self) -> None:
+        """It failed or fell silent: have it probed."""
+        self._suspected.set()
+
+    def trust(self) -> None:
+        """It answered."""
+        self._suspected.clear()
+
+    def wait_s(self, dry_at: float) -> float:
+        """Estimate how long a reply would wait for its turn."""
+        return self._admission.wait_s(dry_at, _now())
+
+    @asynccontextmanager
+    async def turn(self, dry_at: float) -> AsyncGenerator[None]:
+        """Occupy the replica, once those whose listeners run dry earlier are done.
+
+        Raises:
+            ModelError: If that takes too long, or will; its code is `"model_busy"`.
+        """
+        longest_s = self._settings.longest_wait_ms / 1000
+        expected_s = self.wait_s(dry_at)
+        if expected_s > longest_s:
+            raise _busy(expected_s)
+        ticket = self._admission.enter(dry_at)
+        admitted = self._admitted[ticket] = asyncio.Event()
+        self._advance()
+        try:
+            try:
+                async with asyncio.timeout(longest_s):
+                    await admitted.wait()
+            except TimeoutError:
+                raise _busy(self.wait_s(dry_at)) from None
+            yield
+        finally:
+            del self._admitted[ticket]
+            self._admission.leave(ticket, _now())
+            self._advance()
+
+    def _advance(self) -> None:
+        if (ticket := self._admission.advance(_now())) is not None:
+            self._admitted[ticket].set()
+
+    async def stream(self, body: Json) -> AsyncGenerator[Output]:
+        """Stream a reply; the last output says how it ended. Closing the iterator aborts it."""
+        reader = ReplyReader()
+        try:
+            # Encoded here, a request with speech in it holds up the other sessions half as long.
+            answer = await self._client.post(
+                "/chat/completions",
+                cast_to=object,
+                content=msgspec.json.encode(body),
+                stream=True,
+                stream_cls=openai.AsyncStream[object],
+                options={"headers": {"Content-Type": "application/json"}},
+            )
+            async with aclosing(answer.response) as response:
+                chunks = response.aiter_bytes()
+                async for data in chunks:
+                    outputs = reader.push(data)
+                    if outputs and isinstance(outputs[-1], Ended):
+                        await _exhaust(chunks)
+                    for output in outputs:
+                        yield output
+                    if outputs and isinstance(outputs[-1], Failed):
+                        return
+        except (openai.OpenAIError, httpx2.HTTPError) as error:
+            broken = explained(error)
+        else:
+            broken = None
+        for output in reader.finish(broken):
+            yield output
+
+    async def watch(self) -> None:
+        """Probe the replica when it is suspected, until it answers."""
+        while True:
+            await self._suspected.wait()
+            pause_s = FIRST_PAUSE_S
+            while not self.healthy and not await self._answers():
+                await asyncio.sleep(pause_s)
+                pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+            self.trust()
+
+    async def _answers(self) -> bool:
+        """Ask for a word: `/health` says nothing of an engine that hangs."""
+        hi = chat_request([ChatMessage("user", "hi")], "text", 4, self._settings.name)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(PROBE_TIMEOUT_S), aclosing(self.stream(hi)) as outputs:
+                return not any([isinstance(output, Failed) async for output in outputs])
+        return False
+
+    async def close(self) -> None:
+        await self._client.close()
+
+
+async def _exhaust(chunks: AsyncIterator[bytes]) -> None:
+    """Read the end of a body, so that its connection can be used again."""
+    with suppress(TimeoutError, httpx2.HTTPError):
+        async with asyncio.timeout(END_OF_BODY_S):
+            async for _ in chunks:
+                pass
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+def _busy(wait_s: float) -> ModelError:
+    message = f"The model is busy, try again in about {max(1, round(wait_s))} s."
+    return ModelError(message, code="model_busy")
+
+
+def explained(error: openai.OpenAIError | httpx2.HTTPError) -> ModelError:
+    """Say what went wrong with a request, in the model server's own words if it had any."""
+    match error:
+        case openai.APIStatusError():
+            return read_refusal(error.response.content, error.status_code)
+        case openai.APIConnectionError():
+            return ModelError("the model server can't be reached", code="model_unreachable")
+        case openai.OpenAIError():
+            return ModelError(str(error))
+        case _:
+            return ModelError(f"the reply was cut off: {error}", code="model_cut_off")

@@ -1,0 +1,80 @@
+"""Voices: read and checked at start, named by clients, never a path."""
+
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from agent import protocol
+from agent.audio import RATE, wav
+from agent.commands import AskModel
+from agent.errors import SettingsError
+from agent.session import Session, Timing
+from server.settings import Persona
+from server.voices import load_voices
+from tests.virtual_call import PATIENCE, config
+
+SECOND = bytes([1, 0]) * RATE
+
+
+def test_voices_are_known_by_the_names_of_their_files(tmp_path: Path):
+    (tmp_path / "anna.wav").write_bytes(wav(SECOND))
+    (tmp_path / "notes.txt").write_text("not a voice")
+    (tmp_path / "own.wav").write_bytes(wav(2 * SECOND))
+    voices = load_voices(Persona(voice=str(tmp_path / "own.wav"), voices=str(tmp_path)))
+    assert voices == {"anna": SECOND, "own": 2 * SECOND, "default": 2 * SECOND}
+
+
+def test_without_configuration_the_model_speaks_with_its_own():
+    assert load_voices(Persona()) == {}
+
+
+@pytest.mark.parametrize(
+    ("file", "words"),
+    [
+        (None, "No such file"),
+        (b"ID3", "not a PCM WAV file"),
+        (wav(SECOND[:4_000]), "0.1 s of sound; 0.5 to 60 s are taken"),
+    ],
+)
+def test_a_voice_that_is_unfit_is_named_at_start(tmp_path: Path, file: bytes | None, words: str):
+    path = tmp_path / "voice.wav"
+    if file is not None:
+        path.write_bytes(file)
+    with pytest.raises(SettingsError, match=r"persona\.voice: .*voice\.wav") as found:
+        load_voices(Persona(voice=str(path)))
+    assert words in str(found.value)
+
+
+def test_a_folder_of_voices_that_is_missing_is_named_at_start(tmp_path: Path):
+    with pytest.raises(SettingsError, match=r"persona\.voices: .* is no folder"):
+        load_voices(Persona(voices=str(tmp_path / "none")))
+
+
+@pytest.mark.parametrize(
+    ("wanted", "heard"),
+    [
+        ('"anna"', SECOND),
+        ('"default"', 2 * SECOND),
+        ('"marin"', 2 * SECOND),
+        ('"../anna"', 2 * SECOND),
+        ('{"id": "anna"}', 2 * SECOND),
+    ],
+)
+def test_a_session_speaks_with_the_voice_it_names_or_the_default(wanted: str, heard: bytes):
+    ids = count()
+    session = Session(
+        config(None),
+        Timing(PATIENCE, 200, 60_000),
+        lambda kind: f"{kind}_{next(ids)}",
+        voices={"anna": SECOND, "default": 2 * SECOND},
+    )
+    update = f'{{"type": "realtime", "audio": {{"output": {{"voice": {wanted}}}}}}}'
+    frames = [f'{{"type": "session.update", "session": {update}}}', '{"type": "response.create"}']
+    commands = [
+        command for frame in frames for command in session.receive(protocol.decode(frame), 0)
+    ]
+    [asked] = [command for command in commands if isinstance(command, AskModel)]
+    [system] = asked.messages
+    assert system.text == "Be brief.\nYour voice should be:"
+    assert system.pcm == heard
