@@ -153,7 +153,7 @@ class Conversation:
     """
 
     def __init__(self, secret: str = "") -> None:
-        self._secret = secret
+        self.secret = secret
         self._items: list[Entry] = []
 
     def find(self, item_id: str, code: str, param: str = "item_id") -> Entry:
@@ -241,10 +241,10 @@ class Conversation:
         messages: list[ChatMessage] = []
         if instructions or voice:
             text = "\n".join([*filter(None, [instructions]), *([VOICE] if voice else [])])
-            messages.append(ChatMessage("system", text, voice, clip_key(voice, self._secret)))
-        messages += rendered(self._items, self._secret)
+            messages.append(ChatMessage("system", text, voice, clip_key(voice, self.secret)))
+        messages += rendered(self._items, self.secret)
         if pending:
-            messages.append(ChatMessage("user", "", pending, clip_key(pending, self._secret)))
+            messages.append(ChatMessage("user", "", pending, clip_key(pending, self.secret)))
         return messages
 
     def _spare_sound(self) -> None:

@@ -73,7 +73,7 @@ def aside(
     Raises:
         ProtocolError: If an item is wrong, or refers to one that doesn't exist.
     """
-    read = Conversation()
+    read = Conversation(conversation.secret)
     for index, wire in enumerate(wires):
         path = f"response.input[{index}]"
         if isinstance(wire, ItemReference):

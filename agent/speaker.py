@@ -17,10 +17,11 @@ from agent.errors import ModelError
 from agent.events import ServerEvent
 from agent.floor import Reason
 from agent.items import ResponseOptions
-from agent.mimo import Ended, Failed, Output, Sound, Text, Usage
+from agent.mimo import Ended, Output, Sound, Text, Usage
 from agent.objects import SessionConfig
+from agent.reading import Reading
 from agent.response import Response
-from agent.tools import Call, CallReader
+from agent.tools import Call
 from agent.usage import Size, size_of, usage
 
 
@@ -45,8 +46,7 @@ class _Request:
 
     response_id: str
     read: Size
-    calls: CallReader | None = None
-    """Only where functions are offered may text be a call."""
+    reading: Reading
     counted: Usage | None = None
 
 
@@ -65,7 +65,7 @@ class Speaker:
         self._voices = voices
         self._new_id = new_id
         self._wish: tuple[str, Wish] = ("", AS_CONFIGURED)
-        self._request = _Request("", Size())
+        self._request = _Request("", Size(), Reading(frozenset(), 1.0))
         self._response: Response | None = None
         self.has_spoken = False
         """Whether the client has had sound: the voice is settled then."""
@@ -92,11 +92,11 @@ class Speaker:
         given = config.instructions if options.instructions is None else options.instructions
         instructions = tools.instructed(given, offered, choice, self._style) if offered else given
         messages = (wish.read or self._conversation).render(
-            instructions, pending, self._voice(config)
+            instructions, pending, self._voice(config, options)
         )
         most = options.max_output_tokens or config.max_output_tokens
-        calls = CallReader(tools.names(offered)) if offered else None
-        self._request = _Request(response_id, size_of(messages), calls)
+        reading = Reading(tools.names(offered), config.audio.output.speed)
+        self._request = _Request(response_id, size_of(messages), reading)
         return AskModel(
             response_id,
             messages,
@@ -106,36 +106,25 @@ class Speaker:
             playing_until,
         )
 
-    def _voice(self, config: SessionConfig) -> bytes:
-        wanted = config.audio.output.voice
+    def _voice(self, config: SessionConfig, options: ResponseOptions) -> bytes:
+        output = options.audio.output if options.audio else None
+        wanted = (output.voice if output else None) or config.audio.output.voice
         name = wanted if isinstance(wanted, str) else DEFAULT_VOICE
         return self._voices.get(name, self._voices.get(DEFAULT_VOICE, b""))
 
     def read(self, response_id: str, output: Output) -> list[Output | Call]:
-        """Take out of what the model said its function calls, and the sound that came with them."""
+        """Make of what the model said what the floor is to know of it."""
         request = self._request
         if request.response_id != response_id:
             return [output]
         if isinstance(output, Ended):
             request.counted = output.usage
-        if request.calls is None:
-            return [output]
-        match output:
-            case Text(text):
-                return [_said(part) for part in request.calls.push(text)]
-            case Sound():
-                return [] if request.calls.calling else [output]
-            case Ended():
-                rest = [_said(part) for part in request.calls.finish()]
-                broken = request.calls.problem
-                return [*rest, Failed(broken) if broken else output]
-            case Failed():
-                return [output]
+        return [*request.reading.push(output)]
 
     def open(self, response_id: str, config: SessionConfig) -> list[ServerEvent]:
         wish = self._wished(response_id)
         aside = wish.options.conversation == "none"
-        conversation = Conversation() if aside else self._conversation
+        conversation = Conversation(self._conversation.secret) if aside else self._conversation
         self._response = Response(response_id, config, wish.options, conversation, self._new_id)
         return self._response.created()
 
@@ -170,10 +159,6 @@ class Speaker:
     def _open_response(self) -> Response:
         assert self._response is not None, "the floor opens a response before it speaks of it"
         return self._response
-
-
-def _said(part: str | Call) -> Text | Call:
-    return Text(part) if isinstance(part, str) else part
 
 
 def _offered(

@@ -57,6 +57,7 @@ PROGRAMS = {
     "model": Program(
         "server.embedded.app", "the small speech model that needs no GPU; --gpu: MiMo-Audio itself"
     ),
+    "eval": Program("client.evaluation", "measure turn-taking with a simulated caller"),
 }
 ON_A_GPU = Program("server.launch", "MiMo-Audio itself, on vLLM-Omni")
 
@@ -66,6 +67,7 @@ examples:
   mimo-live talk --url ws://box:8080   talk with a server that runs elsewhere
   mimo-live talk --wav question.wav --save answer.wav
   mimo-live ask --tts "Good morning." --save answers
+  mimo-live eval --quick               measure latency, interruptions, patience
   mimo-live serve --config configs/local.toml
   mimo-live talk --help                the options of one command
 """
@@ -163,6 +165,9 @@ class Service(NamedTuple):
     url: str
     """Where it listens unless that port is taken."""
     health_path: str
+    module: str = "client.cli"
+    folder: Path | None = None
+    """Where it is run, if it has to be one."""
 
 
 @contextmanager
@@ -177,24 +182,38 @@ def _running(
             port = []
         case _:
             port = ["--port", "0"]
+    with started(service, [service.program, *options, *port], logs, progress) as url:
+        yield url
+
+
+@contextmanager
+def started(service: Service, words: list[str], logs: Path, progress: Progress) -> Generator[str]:
+    """Start a service of our own and yield its URL once it is healthy.
+
+    Raises:
+        StartError: If it ends, or isn't ready in time.
+    """
     log = logs / f"{service.program}.log"
-    child = start([service.program, *options, *port], log)
+    child = start(words, log, service.module, service.folder)
     try:
         yield _await_ready(child, service, log, progress)
     finally:
         stop(child)
 
 
-def start(words: list[str], log: Path) -> subprocess.Popen[bytes]:
+def start(
+    words: list[str], log: Path, module: str = "client.cli", folder: Path | None = None
+) -> subprocess.Popen[bytes]:
     """Start one of the programs in a session of its own; its output goes to `log`."""
     with log.open("wb") as output:
         return subprocess.Popen(
-            [sys.executable, "-m", "client.cli", *words],
+            [sys.executable, "-m", module, *words],
             stdin=subprocess.PIPE,
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
             env=os.environ | {ENDS_WITH_STDIN: "1", "PYTHONUNBUFFERED": "1"},
+            cwd=folder,
         )
 
 

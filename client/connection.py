@@ -178,20 +178,26 @@ def full_url(url: str) -> str:
 
 
 @asynccontextmanager
-async def open_connection(url: str) -> AsyncGenerator[Connection]:
+async def open_socket(url: str) -> AsyncGenerator[ClientConnection]:
     """Connect to a conversation server.
 
     Raises:
         UnreachableError: If nothing answers there, or what answers holds no conversations.
     """
+    where, size = full_url(url), MOST_FRAME_BYTES
     try:
-        socket = await connect(
-            full_url(url), max_size=MOST_FRAME_BYTES, compression=None, close_timeout=1
-        )
+        socket = await connect(where, max_size=size, compression=None, close_timeout=1)
     except (OSError, TimeoutError, InvalidHandshake, InvalidURI, ValueError) as error:
         reason = str(error) or "no answer in time"
         raise UnreachableError(f"can't reach a conversation server at {url}: {reason}") from error
     async with socket:
+        yield socket
+
+
+@asynccontextmanager
+async def open_connection(url: str) -> AsyncGenerator[Connection]:
+    """Connect to a conversation server, as `open_socket` does."""
+    async with open_socket(url) as socket:
         yield Connection(socket)
 
 

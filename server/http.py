@@ -18,7 +18,7 @@ from websockets.asyncio.server import ServerConnection
 from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
 
-from agent import protocol
+from agent import protocol, tools
 from agent.errors import ProtocolError
 from agent.events import ErrorDetail
 from agent.objects import SessionConfig, SessionPatch
@@ -123,7 +123,9 @@ def read_session(raw: bytes | msgspec.Raw) -> SessionPatch:
     """
     event = protocol.decode(b'{"type":"session.update","session":' + bytes(raw) + b"}")
     assert isinstance(event, protocol.SessionUpdate)
-    return event.session
+    patch = event.session
+    tools.checked(patch.tools or [], patch.tool_choice or "auto", "session")
+    return patch
 
 
 def _refusal(status: HTTPStatus, message: str, code: str, param: str | None = None) -> Response:

@@ -140,6 +140,11 @@ def test_a_secret_makes_no_other_secrets(locked: str):
 @pytest.mark.parametrize(
     ("body", "status", "param"),
     [
+        (
+            b'{"session": {"type": "realtime", "tools": [{"type": "mcp"}]}}',
+            400,
+            "session.tools[0].type",
+        ),
         (b"{", 400, None),
         (b'{"expires_after":{"anchor":"created_at","seconds":5}}', 400, None),
         (b'{"session":{"type":"realtime","voice":"x"}}', 400, "session.voice"),

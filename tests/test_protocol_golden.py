@@ -1,6 +1,5 @@
 """Whole sessions, event by event, as their scripts say; and what holds for every one of them."""
 
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,8 @@ from openai.types.realtime import RealtimeServerEvent
 from pydantic import BaseModel, TypeAdapter
 
 from tests import scripted
-from tests.scripted import Json, Scripted
+from tests.protocol_order import assert_in_order
+from tests.scripted import Scripted
 
 SCRIPTS = scripted.scripts()
 DEFAULTS = [script for script in SCRIPTS if script.stem.startswith("default_")]
@@ -63,40 +63,7 @@ def unofficial(value: object) -> list[str]:
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=name)
 def test_every_session_keeps_the_order_that_clients_rely_on(script: Path):
-    running, over, known = set[str](), set[str](), set[str]()
-    events = run(script).server
-    for event in events:
-        response = event.get("response", {}).get("id", event.get("response_id"))
-        match event["type"]:
-            case "response.created":
-                assert response not in running | over
-                running.add(response)
-            case "response.done":
-                assert response in running, "done once, after it was created"
-                running.remove(response)
-                over.add(response)
-            case "response.output_item.added":
-                assert response in running
-                known.add(event["item"]["id"])
-            case kind if kind.startswith("response."):
-                assert response in running, f"{kind} of a response that isn't open"
-                assert event.get("item_id", event.get("item", {}).get("id")) in known
-            case _:
-                pass
-    counted = Counter(event["event_id"] for event in events)
-    assert max(counted.values()) == 1
-    assert not [item for event in events for item in items(event) if None in fields(item)]
-
-
-def items(event: Json) -> list[Json]:
-    return [
-        *([event["item"]] if "item" in event else []),
-        *event.get("response", {}).get("output", []),
-    ]
-
-
-def fields(item: Json) -> list[object]:
-    return list(item.values())
+    assert_in_order(run(script).server)
 
 
 @pytest.mark.parametrize("script", DEFAULTS, ids=name)

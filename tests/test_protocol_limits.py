@@ -7,7 +7,7 @@ import pytest
 from agent import events, protocol
 from agent.audio import seconds
 from agent.errors import ProtocolError
-from agent.mimo import Ended
+from agent.mimo import Ended, Usage
 from agent.session import Send
 from tests.scripted import Json, Scripted, decoded, sound
 
@@ -177,3 +177,45 @@ def test_the_user_is_quoted_in_a_delta_and_at_the_end():
             usage={"type": "duration", "seconds": 1.5},
         ),
     ]
+
+
+def test_nothing_of_a_cancelled_response_is_sent_any_more():
+    scripted = Scripted()
+    formats(scripted, output="audio/pcmu")
+    scripted.client({"type": "response.create"})
+    scripted.model(sound(500))
+    answers = scripted.client({"type": "response.cancel"})
+    assert next(each["type"] for each in answers) == "response.output_audio.done"
+    assert len(spoken(scripted)) < 4_000, "what the resampler held back stays unsaid"
+
+
+def test_a_cleared_buffer_begins_anew_at_a_whole_sample():
+    scripted = Scripted()
+    append(scripted, b"\x01")
+    scripted.client({"type": "input_audio_buffer.clear"})
+    assert append(scripted, b"\x02\x00") == b"\x02\x00"
+
+
+def test_usage_adds_up_whatever_the_model_server_counted():
+    scripted = Scripted()
+    scripted.client({"type": "response.create"})
+    scripted.model(sound(2_000))
+    scripted.model(Ended(Usage(prompt_tokens=20, completion_tokens=5)))
+    usage = scripted.server[-1]["response"]["usage"]
+    assert (usage["input_tokens"], usage["output_tokens"], usage["total_tokens"]) == (20, 5, 25)
+    assert usage["output_token_details"] == {"text_tokens": 0, "audio_tokens": 5}
+
+
+def test_a_clip_keeps_its_key_when_it_is_read_beside_the_conversation():
+    scripted = Scripted()
+    clip: Json = {"type": "input_audio", "audio": base64.b64encode(bytes(9_600)).decode()}
+    said: Json = {"id": "said", "type": "message", "role": "user", "content": [clip]}
+    scripted.client({"type": "conversation.item.create", "item": said})
+    beside: Json = {"conversation": "none", "input": [{"type": "item_reference", "id": "said"}]}
+    scripted.client({"type": "response.create", "response": beside})
+    first = scripted.asked
+    scripted.client({"type": "response.cancel"})
+    scripted.client({"type": "response.create"})
+    assert first is not None
+    assert scripted.asked is not None
+    assert first.messages[-1].key == scripted.asked.messages[-1].key != ""

@@ -78,3 +78,17 @@ def test_a_session_speaks_with_the_voice_it_names_or_the_default(wanted: str, he
     [system] = asked.messages
     assert system.text == "Be brief.\nYour voice should be:"
     assert system.pcm == heard
+
+
+def test_a_response_may_name_another_voice_for_itself_alone():
+    ids = count()
+    session = Session(
+        config(None),
+        Timing(PATIENCE, 200, 60_000),
+        lambda kind: f"{kind}_{next(ids)}",
+        voices={"anna": SECOND, "default": 2 * SECOND},
+    )
+    frame = '{"type": "response.create", "response": {"audio": {"output": {"voice": "anna"}}}}'
+    commands = session.receive(protocol.decode(frame), 0)
+    [asked] = [command for command in commands if isinstance(command, AskModel)]
+    assert asked.messages[0].pcm == SECOND

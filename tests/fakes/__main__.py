@@ -2,6 +2,7 @@
 
 import argparse
 import signal
+from pathlib import Path
 
 from tests.fakes import Fault, stand_in
 from tests.fakes.wire import Reply
@@ -18,6 +19,7 @@ def main() -> None:
     parser.add_argument("--text", default=usual.text)
     parser.add_argument("--heard", default=usual.heard, help="what the recogniser understands")
     parser.add_argument("--at-once", type=int, default=1, help="replies made at the same time")
+    parser.add_argument("--speak", type=Path, help="WAV files for instructions `speak: NAME`")
     parser.add_argument("--fault", type=Fault, action="append", default=[], choices=list(Fault))
     options = vars(parser.parse_args())
     always = frozenset(options.pop("fault"))

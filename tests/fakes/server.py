@@ -5,15 +5,18 @@ It runs in a thread with an event loop of its own, so that a test may be plain o
 
 import asyncio
 import json
+import re
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
+from agent.audio import read_wav
 from tests.fakes.http import Connection, CutError, Request
-from tests.fakes.wire import MODEL, Fault, Json, Reply, error, sound, stream, whole
+from tests.fakes.wire import GROUP_SAMPLES, MODEL, Fault, Json, Reply, error, sound, stream, whole
 
 Answer = tuple[int, Json]
 
@@ -28,8 +31,16 @@ class StandIn:
         requests: Every request so far, with what became of it.
     """
 
-    def __init__(self, reply: Reply, always: frozenset[Fault], at_once: int, port: int):
+    def __init__(
+        self,
+        reply: Reply,
+        always: frozenset[Fault],
+        at_once: int,
+        port: int,
+        speak: Path | None,
+    ):
         self.reply = reply
+        self._speak = speak
         self.always = always
         self.faults: deque[Fault | None] = deque()
         self.healthy = True
@@ -120,7 +131,7 @@ class StandIn:
         if refusal is not None:
             await connection.send(*refusal)
             return
-        request.pcm = sound(self.chats.index(request), self.reply.groups)
+        request.pcm = self._voice(request)
         completion_id = "chatcmpl-" + request.headers.get("x-request-id", f"{id(request):016x}")
         if not request.body.get("stream"):
             await self._send_whole(request, faults, connection, completion_id)
@@ -142,6 +153,14 @@ class StandIn:
             if Fault.CUT_MIDWAY in faults:
                 raise CutError
         await connection.end_stream()
+
+    def _voice(self, request: Request) -> bytes:
+        """The sound of an answer: a tone, or the recording that the instructions name."""
+        named = re.search(r"speak: ([\w.+-]+)", str(request.body["messages"][0]["content"]))
+        if self._speak is None or named is None:
+            return sound(self.chats.index(request), self.reply.groups)
+        pcm = read_wav((self._speak / f"{named[1]}.wav").read_bytes())
+        return pcm[: len(pcm) // (GROUP_SAMPLES * 2) * GROUP_SAMPLES * 2]
 
     async def _send_whole(
         self,
@@ -209,6 +228,7 @@ def stand_in(
     always: frozenset[Fault] | set[Fault] = frozenset(),
     at_once: int = 1,
     port: int = 0,
+    speak: Path | None = None,
     **reply: Any,
 ) -> Generator[StandIn, None, None]:
     """Run a stand-in for the model server; it is ready when given.
@@ -217,9 +237,10 @@ def stand_in(
         always: Faults of every chat request.
         at_once: How many replies are made at the same time; the others queue.
         port: Where to listen; 0 is any free port.
+        speak: A folder of WAV files; instructions with `speak: NAME` are answered by one.
         reply: What is answered and how fast: the fields of `Reply`.
     """
-    model = StandIn(Reply(**reply), frozenset(always), at_once, port)
+    model = StandIn(Reply(**reply), frozenset(always), at_once, port, speak)
     listening = threading.Event()
     stops: list[Callable[[], object]] = []
 
