@@ -22,7 +22,7 @@ from agent.errors import ProtocolError
 from agent.events import ServerEvent
 from agent.input_audio import InputAudio
 from agent.interjection import NEAR_FRAMES, Interjection
-from agent.objects import AudioFormat, PcmFormat, TurnDetection
+from agent.objects import AudioFormat, PcmFormat, ServerVad, TurnDetection
 from agent.overlap import Frame
 from agent.utterance import Utterance
 from agent.voice import REACH_MS, Voice
@@ -153,6 +153,9 @@ class Microphone:
         if audible and detection.interrupt_response:
             self._start = self._interjection.begin(start)
             yield floor.SpeechStarted(self._item_id), None
+            if isinstance(detection, ServerVad):
+                # Asked for by its name: whatever sounds takes the floor, and at once.
+                yield floor.OverlapInterrupts(), None
         else:
             yield floor.SpeechStarted(self._item_id, detection.interrupt_response), self._started()
 
@@ -161,13 +164,9 @@ class Microphone:
         if isinstance(boundary, Pause | EndOfTurn):
             yield self._interjection.end(usual_db), None
             return
-        match self._interjection.judge(usual_db):
-            case floor.OverlapSustained() if not can_hold:
-                pass
-            case None:
-                pass
-            case judged:
-                yield judged, None
+        judged = self._interjection.judge(usual_db)
+        if judged and (can_hold or not isinstance(judged, floor.OverlapSustained)):
+            yield judged, None
 
     def _ignore(
         self,

@@ -44,7 +44,7 @@ class Transcription(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Turn(Struct, frozen=True, forbid_unknown_fields=True):
-    policy: Literal["semantic_vad", "server_vad"] = "semantic_vad"
+    policy: Literal["server_vad", "semantic_vad"] = "server_vad"
     eagerness: Literal["low", "medium", "high", "auto"] = "auto"
     vad: Literal["silero", "webrtc"] = "silero"
     threshold: Annotated[float, Meta(gt=0, lt=1)] = 0.5

@@ -21,7 +21,6 @@ from agent.objects import (
     AudioInput,
     Extensions,
     SemanticVad,
-    ServerVad,
     SessionConfig,
     TurnDetection,
 )
@@ -86,7 +85,7 @@ def _sum(one: bytes, other: bytes) -> bytes:
 class Scene:
     """One session; `first_s` after a request comes sound, faster than it plays, until `reply_s`."""
 
-    detection: TurnDetection = field(default_factory=ServerVad)
+    detection: TurnDetection = field(default_factory=SemanticVad)
     first_s: float = 0.3
     reply_s: float = 8.0
     early_start_ms: int = 160
@@ -183,12 +182,11 @@ class Scene:
         return len(self.times(events.SpeechStarted)) > 1
 
 
-def conversation(sound: Pcm, ducks: bool = True, reply_s: float = 8.0) -> Scene:
+def conversation(
+    sound: Pcm, ducks: bool = True, reply_s: float = 8.0, detection: TurnDetection | None = None
+) -> Scene:
     """The user asks something; 1.5 s into the answer a sound begins."""
-    scene = Scene(ducks=ducks, reply_s=reply_s)
+    scene = Scene(detection or SemanticVad(), ducks=ducks, reply_s=reply_s)
     scene.play(noisy(np.concatenate((silence(0.5), clip("weather_question.wav"), silence(2.5)))))
     assert scene.times(events.AudioDelta), "the agent doesn't speak"
     return scene.play(noisy(np.concatenate((sound, silence(1.5)))))
-
-
-__all__ = ["Scene", "SemanticVad", "ServerVad", "at_level", "clip", "conversation", "silence"]

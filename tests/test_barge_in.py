@@ -38,6 +38,14 @@ def test_a_backchannel_is_talked_through(name: str):
     assert len(scene.times(ducking.Ducked)) == len(scene.times(ducking.Restored)) >= 1
 
 
+@pytest.mark.parametrize("name", ["yes.wav", "weather_question.wav"])
+def test_server_vad_lets_every_voice_interrupt_at_once(name: str):
+    scene = conversation(clip(name), detection=ServerVad())
+    assert scene.interrupted
+    [_, announced, *_] = scene.times(events.SpeechStarted)
+    assert announced < OVER_IT_S + 0.2
+
+
 @pytest.mark.parametrize("name", NOISES)
 def test_a_noise_is_talked_through(name: str):
     assert not conversation(clip(name)).interrupted

@@ -7,6 +7,7 @@ from agent import ducking, events
 from agent.audio import RATE
 from agent.echo import EchoGuard
 from agent.endpointing import FRAME_SAMPLES
+from agent.objects import ServerVad
 from tests.scene import Scene, clip, noisy, pcm16, silence
 
 VOICE = np.concatenate([clip(f"LJ001-000{n}.wav") for n in (4, 6)])
@@ -57,7 +58,8 @@ def test_without_the_agents_voice_nothing_is_compared():
 
 
 def in_a_room(guard: bool, over_it: npt.NDArray[np.float64]) -> Scene:
-    scene = Scene(says=pcm16(VOICE), echo=pcm16(room(VOICE)), guard=guard, reply_s=9.6)
+    echo = pcm16(room(VOICE))
+    scene = Scene(ServerVad(), says=pcm16(VOICE), echo=echo, guard=guard, reply_s=9.6)
     return scene.play(QUESTION).play(noisy(np.concatenate((silence(2.0), over_it, silence(4.0)))))
 
 

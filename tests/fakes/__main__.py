@@ -2,6 +2,7 @@
 
 import argparse
 import signal
+import threading
 from pathlib import Path
 
 from tests.fakes import Fault, stand_in
@@ -23,12 +24,17 @@ def main() -> None:
     parser.add_argument("--fault", type=Fault, action="append", default=[], choices=list(Fault))
     options = vars(parser.parse_args())
     always = frozenset(options.pop("fault"))
-    ends = {signal.SIGINT, signal.SIGTERM}
-    signal.pthread_sigmask(signal.SIG_BLOCK, ends)
+    stop = threading.Event()
+
+    def end(_number: int, _frame: object) -> None:
+        stop.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, end)
     with stand_in(always=always, **options) as model:
         print(f"listening on {model.url}", flush=True)
         print("ready", flush=True)
-        signal.sigwait(ends)
+        stop.wait()
 
 
 main()
