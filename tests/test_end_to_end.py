@@ -18,7 +18,7 @@ import pytest
 
 from agent.audio import Samples, read_wav, samples_in, wav
 from tests.model_client import DATA, Client, sounds_of, user
-from tests.page import CHROMIUM, talk_page
+from tests.page import CHROMIUM, chromium
 from tests.processes import ROOT, command
 from tests.virtual_audio import is_installed, virtual_audio
 
@@ -155,10 +155,9 @@ def _wait_for(lines: Any, beginning: str) -> str:
 
 @pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
 def test_talking_through_the_page_in_a_browser(server_url: str, tmp_path: Path, recognise: Any):
-    microphone = tmp_path / "microphone.wav"
-    silence = bytes(2 * samples_in(2500, 48_000))
-    microphone.write_bytes(wav(silence + read_wav(QUESTION.read_bytes(), 48_000), rate=48_000))
-    with talk_page(server_url.replace("ws", "http"), microphone=microphone) as page:
+    said = bytes(2 * samples_in(2500, 48_000)) + read_wav(QUESTION.read_bytes(), 48_000)
+    url = server_url.replace("ws", "http")
+    with chromium(tmp_path) as browser, browser.page(url, said=said) as page:
         page.press_talk()
         page.wait_for_received("response.output_audio.done", timeout_s=60)
         page.wait_for_silence()

@@ -10,9 +10,17 @@ const SENTENCES = {
   "microphone-taken": "The microphone can't be opened. Another program may be using it.",
   "microphone-lost": "The microphone went away, so the call was ended.",
   unreachable: "The server can't be reached. Is it running?",
+  silenced: "The browser plays sound only after a click. Press the button to go on.",
+  "no-loudspeaker": "Sound can't be played there. Choose another loudspeaker.",
+  "held-briefly": "Hold the key down for as long as you speak.",
   busy: "The server is busy with other calls. Try again in a moment.",
+  key: "The server asks for its key.",
+  "key-refused": "The server does not know this key. Type another.",
   refused: "The server refused the call.",
   lost: "The connection to the server was lost. Press Talk to start again.",
+  dropped: "The connection to the server was lost. Trying to come back.",
+  replaced:
+    "The server no longer has the conversation above. This is a new one, which knows nothing of it.",
   expired: "The conversation reached its maximum length. Press Talk to start a new one.",
   unanswered: "The agent could not answer.",
   protocol: "The server reported an error.",
@@ -62,6 +70,7 @@ export function closeProblem({ code, reason }) {
   if (code === 1000) return undefined;
   if (code === 1013) return new Problem("busy");
   if (code === 1001 && reason.includes("maximum duration")) return new Problem("expired");
+  if (code === 3000) return new Problem("key");
   if (code === 1008 || code >= 3000) return new Problem("refused", reason);
   return new Problem("lost");
 }
