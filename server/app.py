@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
@@ -25,7 +26,7 @@ from agent.turn import Patience
 from server import settings as configuration
 from server.connection import Connection, new_id
 from server.model import ModelServer
-from server.settings import Settings
+from server.settings import Kiosk, Settings
 from server.vad import detector
 
 log = logging.getLogger(__name__)
@@ -33,6 +34,7 @@ log = logging.getLogger(__name__)
 LARGEST_FRAME = 21 * 2**20
 """Bytes: one append may carry 15 MiB of sound, which are 20 MiB of base64, and its JSON."""
 PAGE = Path(__file__).parent / "page"
+PAGES = {"/": "index.html", "/kiosk": "kiosk.html"}
 REALTIME = ("/v1/realtime", "/realtime")
 POLICY = (
     "default-src 'self'; connect-src 'self' ws: wss:; base-uri 'none'; frame-ancestors 'none'; "
@@ -57,7 +59,7 @@ class App:
             self._serve,
             listen.host,
             listen.port,
-            process_request=_answer_http,
+            process_request=partial(_answer_http, self._settings.kiosk),
             max_size=LARGEST_FRAME,
             compression=None,
             write_limit=2**16,
@@ -111,14 +113,16 @@ def _select_realtime(_: ServerConnection, offered: Sequence[Subprotocol]) -> Sub
     return Subprotocol("realtime") if "realtime" in offered else None
 
 
-def _answer_http(_: ServerConnection, request: Request) -> Response | None:
+def _answer_http(kiosk: Kiosk, _: ServerConnection, request: Request) -> Response | None:
     """Answer what is no WebSocket; `None` lets the handshake go on."""
     path = urlsplit(request.path).path
     if path in REALTIME:
         return None
     if path == "/healthz":
         return _response(HTTPStatus.OK, b'{"status":"healthy"}', "application/json")
-    name = "index.html" if path == "/" else path.removeprefix("/page/")
+    if path == "/page/kiosk.json":
+        return _response(HTTPStatus.OK, msgspec.json.encode(kiosk), "application/json")
+    name = PAGES.get(path, path.removeprefix("/page/"))
     known = {file.name: file for file in PAGE.iterdir()}
     if name not in known:
         return _response(HTTPStatus.NOT_FOUND, b"not found\n", "text/plain")

@@ -12,7 +12,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 from playwright.sync_api import Page, Playwright, WebSocket, expect, sync_playwright
 
@@ -34,6 +34,7 @@ _TAP = """
   const { connect } = AudioNode.prototype;
   const taps = new WeakMap();
   globalThis.playedSamples = [];
+  globalThis.soundContexts = [];
 
   AudioNode.prototype.connect = function (target, ...rest) {
     // The microphone's own context, where a browser needs one, plays nothing.
@@ -47,6 +48,7 @@ _TAP = """
     if (!taps.has(context)) {
       const tap = new MediaStreamAudioDestinationNode(context, { channelCount: 1 });
       taps.set(context, tap);
+      soundContexts.push(context);
       keep(tap.stream.getAudioTracks()[0]);
     }
     return taps.get(context);
@@ -94,7 +96,7 @@ _SEPARATE_RATES = """
 """
 
 Permission = Literal["granted", "denied"]
-Event = dict[str, object]
+Event = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +194,7 @@ class TalkPage:
 
     def _heard(self) -> bytes:
         appended = self.sent_of("input_audio_buffer.append")
-        return b"".join(base64.b64decode(cast(str, event["audio"])) for event in appended)
+        return b"".join(base64.b64decode(event["audio"]) for event in appended)
 
     def _watch(self, socket: WebSocket) -> None:
         self._socket = socket
@@ -220,11 +222,18 @@ class TalkPage:
 class Chromium:
     """A browser whose microphone plays what the test says; its pages know nothing of each other."""
 
-    def __init__(self, playwright: Playwright, microphone: Path):
+    def __init__(self, playwright: Playwright, microphone: Path, is_unattended: bool):
         self._microphone = microphone
         self._launch = partial(playwright.chromium.launch, executable_path=CHROMIUM)
         fake = f"--use-file-for-fake-audio-capture={microphone}%noloop"
-        self._browser = self._launch(args=[*_FLAGS, "--use-fake-device-for-media-stream", fake])
+        sound = ["--autoplay-policy=no-user-gesture-required"] if is_unattended else []
+        self._browser = self._launch(
+            args=[*_FLAGS, *sound, "--use-fake-device-for-media-stream", fake]
+        )
+
+    def say(self, pcm: bytes) -> None:
+        """Let the microphone play this, mono PCM16 at 48 kHz, when a page opens it next."""
+        self._microphone.write_bytes(wav(pcm or bytes(9600), rate=48_000))
 
     @contextmanager
     def deaf_page(self, url: str) -> Generator[TalkPage]:
@@ -266,7 +275,7 @@ class Chromium:
             height: See `width`.
             colors: The user's preferred colour scheme.
         """
-        self._microphone.write_bytes(wav(said or bytes(9600), rate=48_000))
+        self.say(said)
         context = self._browser.new_context(
             viewport={"width": width, "height": height}, color_scheme=colors
         )
@@ -284,11 +293,16 @@ class Chromium:
 
 
 @contextmanager
-def chromium(folder: Path) -> Generator[Chromium]:
-    """Start a browser; the folder is where what its microphone says is written down."""
+def chromium(folder: Path, *, is_unattended: bool = False) -> Generator[Chromium]:
+    """Start a browser.
+
+    Args:
+        folder: Where what its microphone says is written down.
+        is_unattended: Whether pages may make sound without a click.
+    """
     with (
         sync_playwright() as playwright,
-        closing(Chromium(playwright, folder / "microphone.wav")) as browser,
+        closing(Chromium(playwright, folder / "microphone.wav", is_unattended)) as browser,
     ):
         yield browser
 

@@ -4,6 +4,7 @@ import base64
 import json
 import queue
 import threading
+from contextlib import suppress
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, cast
@@ -27,6 +28,7 @@ TYPES = {
     ".css": "text/css",
     ".svg": "image/svg+xml",
 }
+GONE = "gone"
 AMPLITUDE, CYCLE_SAMPLES = 8000, 96
 LARGEST_STEP = AMPLITUDE * 2 * np.pi / CYCLE_SAMPLES
 """Between two samples of the agent's voice, which is a tone of 250 Hz."""
@@ -106,16 +108,21 @@ class Peer:
         """Lose the connection, without a word of goodbye."""
         self._socket.socket.shutdown(2)
 
+    def wait_for_goodbye(self) -> int | None:
+        """The code with which the client closed the connection."""
+        while self._received.get(timeout=15)["type"] != GONE:
+            pass
+        return self._socket.close_code
+
     def refuse(self, code: int, reason: str) -> None:
         self._socket.close(code, reason)
 
     def receive(self) -> None:
         """Take in what the client sends, until it goes."""
-        try:
+        with suppress(ConnectionClosed):
             for message in self._socket:
                 self._received.put(cast(Event, json.loads(message)))
-        except ConnectionClosed:
-            return
+        self._received.put({"type": GONE})
 
 
 class ScriptedServer:

@@ -14,6 +14,10 @@ const SENTENCES = {
   "no-loudspeaker": "Sound can't be played there. Choose another loudspeaker.",
   "held-briefly": "Hold the key down for as long as you speak.",
   busy: "The server is busy with other calls. Try again in a moment.",
+  unheard:
+    "The microphone does not hear the loudspeaker. Both have to be plugged in, switched on and not muted. The test is repeated by itself.",
+  "kiosk-key": "The server asks for a key. Open the page /kiosk#key=… once, with the key in it.",
+  dead: "Something stopped working. This page starts again as soon as the server answers.",
   key: "The server asks for its key.",
   "key-refused": "The server does not know this key. Type another.",
   refused: "The server refused the call.",
