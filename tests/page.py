@@ -137,6 +137,12 @@ class TalkPage:
         self.page.locator("#text").fill(text)
         self.page.locator("#text").press("Enter")
 
+    def choose_microphone(self, number: int) -> None:
+        """Take another one in the settings, which begins to play what the browser was told."""
+        self.page.get_by_text("Settings").click()
+        self.page.get_by_label("Microphone").select_option(index=number)
+        self.page.get_by_text("Settings").click()
+
     def wait_for_phase(self, phase: str, timeout_s: float = 30.0) -> None:
         """Wait until the page shows that phase of the call.
 
@@ -146,6 +152,16 @@ class TalkPage:
         """
         body = self.page.locator(f'body[data-phase="{phase}"]')
         body.wait_for(state="attached", timeout=timeout_s * 1000)
+
+    def wait_for_entry(self, number: int, timeout_s: float = 30.0) -> None:
+        """Wait until the log has so many entries."""
+        entry = self.page.locator("#log .entry").nth(number - 1)
+        entry.wait_for(state="attached", timeout=timeout_s * 1000)
+
+    def wait_for_interruption(self, timeout_s: float = 30.0) -> None:
+        """Wait until the agent was cut short."""
+        cut = self.page.locator("#log .interrupted")
+        cut.first.wait_for(state="attached", timeout=timeout_s * 1000)
 
     def wait_for_problem(self, words: str, timeout_s: float = 15.0) -> None:
         """Wait until the page says that something is wrong, in words that contain these."""

@@ -1,5 +1,6 @@
 """The page in a real browser, against a scripted server on a real socket."""
 
+import base64
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,6 +32,10 @@ def envelope(pcm: bytes) -> npt.NDArray[np.float64]:
     samples = np.frombuffer(pcm, "<i2").astype(float)
     frames = samples[: len(samples) // 480 * 480].reshape(-1, 480)
     return np.sqrt((frames**2).mean(axis=1))
+
+
+def loudest(pcm: bytes) -> int:
+    return int(np.abs(np.frombuffer(pcm, "<i2").astype(int)).max())
 
 
 def played(talk: TalkPage) -> Samples:
@@ -347,19 +352,30 @@ def test_escape_and_the_button_make_the_agent_fall_silent(
             talk.wait_for_phase("listening")
 
 
-def test_a_device_is_chosen_in_the_settings_during_a_call_and_remembered(
+def test_another_microphone_is_heard_at_once_and_remembered(
     server: ScriptedServer, browser: Chromium
 ):
     with call(server, browser) as (talk, peer):
-        talk.page.get_by_text("Settings").click()
-        choice = talk.page.get_by_label("Microphone")
-        choice.select_option(index=1)
-        chosen = choice.input_value()
+        browser.say(read_wav(QUESTION.read_bytes(), 48_000))
+        talk.choose_microphone(1)
+        chosen = talk.page.locator("#microphone").input_value()
         assert chosen
-        peer.expect("input_audio_buffer.append")
+        frames = (peer.expect("input_audio_buffer.append")["audio"] for _ in range(200))
+        assert any(loudest(base64.b64decode(frame)) > 1000 for frame in frames)
         talk.page.reload()
         talk.page.wait_for_function("() => document.querySelector('#microphone').value !== ''")
         assert talk.page.locator("#microphone").input_value() == chosen
+
+
+def test_a_remembered_microphone_that_is_gone_is_no_trouble(
+    server: ScriptedServer, browser: Chromium
+):
+    with browser.page(server.url) as talk:
+        choices = """localStorage.setItem("mimo-live.choices", '{"microphone": "unplugged"}')"""
+        talk.page.evaluate(choices)
+        talk.press_talk()
+        server.greet().expect("input_audio_buffer.append")
+        talk.wait_for_phase("listening")
 
 
 @pytest.mark.parametrize("separate_rates", [False, True])

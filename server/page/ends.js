@@ -1,5 +1,6 @@
 /** The two ends of a call, microphone and loudspeaker, which may serve several calls in turn. */
 
+import { Problem } from "./problem.js";
 import { Loudspeaker, Microphone } from "./sound.js";
 
 /**
@@ -30,7 +31,7 @@ export class Ends {
     try {
       // A device that was unplugged since it was chosen is no reason to stay silent.
       await ends.useLoudspeaker(devices.loudspeaker).catch(() => undefined);
-      if (hasMicrophone) await ends.useMicrophone(devices.microphone);
+      if (hasMicrophone) await ends.#useMicrophoneIfThere(devices.microphone);
     } catch (error) {
       ends.close();
       throw error;
@@ -54,10 +55,21 @@ export class Ends {
         frame: (frame) => this.listener?.heard(frame),
         lost: () => this.listener?.lost(),
       },
-      device ? { deviceId: device } : {},
+      device ? { deviceId: { exact: device } } : {},
     );
     this.#microphone?.close();
     this.#microphone = opened;
+  }
+
+  /** @param {string} device */
+  async #useMicrophoneIfThere(device) {
+    try {
+      await this.useMicrophone(device);
+    } catch (error) {
+      const isGone = error instanceof Problem && error.code === "no-microphone";
+      if (!device || !isGone) throw error;
+      await this.useMicrophone("");
+    }
   }
 
   /** @param {string} device */
