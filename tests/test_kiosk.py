@@ -99,7 +99,7 @@ def test_a_touch_stops_the_countdown_and_finish_ends_the_visit(browser: Chromium
 def test_the_kiosk_opens_only_when_its_microphone_hears_its_loudspeaker(browser: Chromium):
     with kiosk(browser, self_test=True) as (page, _):
         page.page.get_by_text("does not hear the loudspeaker").wait_for()
-        browser.say(bytes(2 * samples_in(700, 48_000)) + sweep_at_a_distance())
+        browser.say(bytes(2 * samples_in(400, 48_000)) + sweep_at_a_distance())
         page.page.get_by_role("button", name="Try again").click()
         wait_for_screen(page, "attract")
 

@@ -383,11 +383,11 @@ def test_what_is_said_into_the_microphone_is_sent_at_24_khz(
     server: ScriptedServer, browser: Chromium, separate_rates: bool
 ):
     # The microphone begins when it is opened, the call somewhat later.
-    said = bytes(96_000) + read_wav(QUESTION.read_bytes(), 48_000)
+    said = bytes(48_000) + read_wav(QUESTION.read_bytes(), 48_000)
     with browser.page(server.url, said=said, separate_rates=separate_rates) as talk:
         talk.press_talk()
         server.greet()
-        heard = envelope(talk.wait_for_heard(4))
+        heard = envelope(talk.wait_for_heard(3.5))
     said = envelope(read_wav(QUESTION.read_bytes()))
     windows = np.lib.stride_tricks.sliding_window_view(heard, len(said))
     # The browser evens out the level and removes noise: alike, not equal.
@@ -410,23 +410,19 @@ async ([from, to, frequency]) => {
 """
 
 
-@pytest.mark.parametrize("rate", [16_000, 44_100, 48_000])
-def test_resampling_keeps_a_tone(server: ScriptedServer, browser: Chromium, rate: int):
-    with browser.page(server.url) as talk:
-        output = np.array(talk.page.evaluate(RESAMPLE, [rate, RATE, 1000]))
-    expected = np.sin(2 * np.pi * 1000 * np.arange(len(output)) / RATE)
-    assert len(output) == pytest.approx(RATE, abs=60)
-    # The filter's first taps still see the silence before the tone.
-    np.testing.assert_allclose(output[200:], expected[200:], atol=0.001)
-
-
-@pytest.mark.parametrize("rate", [44_100, 48_000])
-def test_resampling_removes_what_24_khz_cannot_hold(
-    server: ScriptedServer, browser: Chromium, rate: int
+def test_resampling_keeps_a_tone_and_removes_what_24_khz_cannot_hold(
+    server: ScriptedServer, browser: Chromium
 ):
     with browser.page(server.url) as talk:
-        output = np.array(talk.page.evaluate(RESAMPLE, [rate, RATE, 14_000]))
-    assert np.abs(output[200:]).max() < 0.01
+        for rate in (16_000, 44_100, 48_000):
+            output = np.array(talk.page.evaluate(RESAMPLE, [rate, RATE, 1000]))
+            expected = np.sin(2 * np.pi * 1000 * np.arange(len(output)) / RATE)
+            assert len(output) == pytest.approx(RATE, abs=60)
+            # The filter's first taps still see the silence before the tone.
+            np.testing.assert_allclose(output[200:], expected[200:], atol=0.001)
+        for rate in (44_100, 48_000):
+            output = np.array(talk.page.evaluate(RESAMPLE, [rate, RATE, 14_000]))
+            assert np.abs(output[200:]).max() < 0.01
 
 
 def test_a_machine_without_microphone_is_told_so(server: ScriptedServer, browser: Chromium):

@@ -11,6 +11,7 @@ const SENTENCES = {
   "microphone-lost": "The microphone went away, so the call was ended.",
   unreachable: "The server can't be reached. Is it running?",
   silenced: "The browser plays sound only after a click. Press the button to go on.",
+  soundless: "The browser can't begin to play sound. Is there a loudspeaker?",
   "no-loudspeaker": "Sound can't be played there. Choose another loudspeaker.",
   "held-briefly": "Hold the key down for as long as you speak.",
   busy: "The server is busy with other calls. Try again in a moment.",

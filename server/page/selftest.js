@@ -8,7 +8,7 @@ const FROM_HZ = 400;
 const TO_HZ = 3000;
 const AMPLITUDE = 0.3;
 /** How long to listen: the sweep, and the way through buffers, room and echo. */
-const LISTEN_SAMPLES = 2 * RATE;
+const LISTEN_SAMPLES = 1.5 * RATE;
 const TIMEOUT_MS = 6000;
 /** Noise alone reaches 0.07; a sweep in an echoing hall 0.3. */
 const LEAST_LIKENESS = 0.15;

@@ -6,7 +6,7 @@ import { Problem, microphoneProblem } from "./problem.js";
 export const RATE = 24_000;
 /** How long a browser may take to begin sound, when it was clicked and when it was not. */
 const CLICKED_MS = 10_000;
-const UNCLICKED_MS = 2000;
+const UNCLICKED_MS = 1500;
 
 /**
  * @typedef {import("./playout.js").PlayoutOrder} PlayoutOrder
@@ -192,9 +192,10 @@ async function addWorklet(context, url) {
  * @param {AudioContext} context
  */
 async function begin(context) {
+  const wasClicked = navigator.userActivation?.hasBeenActive;
+  const problem = new Problem(wasClicked ? "soundless" : "silenced");
   const late = new Promise((_, reject) => {
-    const patienceMs = navigator.userActivation?.hasBeenActive ? CLICKED_MS : UNCLICKED_MS;
-    setTimeout(() => reject(new Problem("silenced")), patienceMs);
+    setTimeout(() => reject(problem), wasClicked ? CLICKED_MS : UNCLICKED_MS);
   });
   await Promise.race([context.resume(), late]);
 }
