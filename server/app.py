@@ -69,7 +69,7 @@ class App:
             listen.host,
             listen.port,
             ssl=self._tls,
-            process_request=lambda _, request: get(request.path),
+            process_request=lambda _, request: get(request.path, self._settings.kiosk),
             create_connection=posting_to(secrets),
             max_size=LARGEST_FRAME,
             compression=None,

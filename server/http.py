@@ -23,8 +23,10 @@ from agent.errors import ProtocolError
 from agent.events import ErrorDetail
 from agent.objects import SessionConfig, SessionPatch
 from server.auth import Doorkeeper, Secret
+from server.settings import Kiosk
 
 PAGE = Path(__file__).parent / "page"
+PAGES = {"/": "index.html", "/kiosk": "kiosk.html"}
 REALTIME = ("/v1/realtime", "/realtime")
 SECRETS = ("/v1/realtime/client_secrets", "/realtime/client_secrets")
 POLICY = (
@@ -37,14 +39,16 @@ POST_TIMEOUT_S = 10.0
 SECONDS_BY_DEFAULT = 600
 
 
-def get(path: str) -> Response | None:
+def get(path: str, kiosk: Kiosk) -> Response | None:
     """Answer a GET request; `None` lets the WebSocket handshake go on."""
     where = urlsplit(path).path
     if where in REALTIME:
         return None
     if where == "/healthz":
         return response(HTTPStatus.OK, b'{"status":"healthy"}', "application/json")
-    name = "index.html" if where == "/" else where.removeprefix("/page/")
+    if where == "/page/kiosk.json":
+        return response(HTTPStatus.OK, msgspec.json.encode(kiosk), "application/json")
+    name = PAGES.get(where, where.removeprefix("/page/"))
     known = {file.name: file for file in PAGE.iterdir()}
     if name not in known:
         return response(HTTPStatus.NOT_FOUND, b"not found\n", "text/plain")

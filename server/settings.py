@@ -63,6 +63,17 @@ class Persona(Struct, frozen=True, forbid_unknown_fields=True):
     """Folder of WAV files; a session may name one of them, without its ending, as its voice."""
 
 
+class Kiosk(Struct, frozen=True, forbid_unknown_fields=True):
+    """What the page at `/kiosk` is told, as JSON: nothing here is secret."""
+
+    greeting: str = "Talk to me"
+    starts_on_speech: bool = True
+    idle_s: Annotated[float, Meta(ge=1, le=3_600)] = 30.0
+    countdown_s: Annotated[float, Meta(ge=1, le=60)] = 10.0
+    dead_s: Annotated[float, Meta(ge=1, le=600)] = 10.0
+    self_test: bool = True
+
+
 class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     """Everything that can be configured."""
 
@@ -71,6 +82,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     transcription: Transcription = Transcription()
     turn: Turn = Turn()
     persona: Persona = Persona()
+    kiosk: Kiosk = Kiosk()
 
 
 def load(path: Path) -> Settings:

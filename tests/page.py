@@ -8,12 +8,15 @@ import base64
 import json
 import shutil
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
-from playwright.sync_api import Page, WebSocket, expect, sync_playwright
+from playwright.sync_api import Page, Playwright, WebSocket, expect, sync_playwright
+
+from agent.audio import wav
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 
@@ -31,6 +34,7 @@ _TAP = """
   const { connect } = AudioNode.prototype;
   const taps = new WeakMap();
   globalThis.playedSamples = [];
+  globalThis.soundContexts = [];
 
   AudioNode.prototype.connect = function (target, ...rest) {
     // The microphone's own context, where a browser needs one, plays nothing.
@@ -44,6 +48,7 @@ _TAP = """
     if (!taps.has(context)) {
       const tap = new MediaStreamAudioDestinationNode(context, { channelCount: 1 });
       taps.set(context, tap);
+      soundContexts.push(context);
       keep(tap.stream.getAudioTracks()[0]);
     }
     return taps.get(context);
@@ -91,7 +96,7 @@ _SEPARATE_RATES = """
 """
 
 Permission = Literal["granted", "denied"]
-Event = dict[str, object]
+Event = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +137,12 @@ class TalkPage:
         self.page.locator("#text").fill(text)
         self.page.locator("#text").press("Enter")
 
+    def choose_microphone(self, number: int) -> None:
+        """Take another one in the settings, which begins to play what the browser was told."""
+        self.page.get_by_text("Settings").click()
+        self.page.get_by_label("Microphone").select_option(index=number)
+        self.page.get_by_text("Settings").click()
+
     def wait_for_phase(self, phase: str, timeout_s: float = 30.0) -> None:
         """Wait until the page shows that phase of the call.
 
@@ -142,13 +153,23 @@ class TalkPage:
         body = self.page.locator(f'body[data-phase="{phase}"]')
         body.wait_for(state="attached", timeout=timeout_s * 1000)
 
+    def wait_for_entry(self, number: int, timeout_s: float = 30.0) -> None:
+        """Wait until the log has so many entries."""
+        entry = self.page.locator("#log .entry").nth(number - 1)
+        entry.wait_for(state="attached", timeout=timeout_s * 1000)
+
+    def wait_for_interruption(self, timeout_s: float = 30.0) -> None:
+        """Wait until the agent was cut short."""
+        cut = self.page.locator("#log .interrupted")
+        cut.first.wait_for(state="attached", timeout=timeout_s * 1000)
+
     def wait_for_problem(self, words: str, timeout_s: float = 15.0) -> None:
         """Wait until the page says that something is wrong, in words that contain these."""
         expect(self.page.locator("#problem")).to_contain_text(words, timeout=timeout_s * 1000)
 
-    def wait_for_sent(self, kind: str, timeout_s: float = 15.0) -> Event:
-        """The first event of that type that the page sent, waited for if there is none yet."""
-        return self._wait_for(kind, self.sent, "framesent", timeout_s)
+    def sent_of(self, kind: str) -> list[Event]:
+        """The events of that type that the page has sent."""
+        return [event for event in self.sent if event["type"] == kind]
 
     def wait_for_received(self, kind: str, timeout_s: float = 30.0) -> Event:
         """The first event of that type that the page received, waited for if there is none yet."""
@@ -188,8 +209,8 @@ class TalkPage:
         return self._socket or self.page.wait_for_event("websocket")
 
     def _heard(self) -> bytes:
-        appended = [e for e in self.sent if e["type"] == "input_audio_buffer.append"]
-        return b"".join(base64.b64decode(cast(str, event["audio"])) for event in appended)
+        appended = self.sent_of("input_audio_buffer.append")
+        return b"".join(base64.b64decode(event["audio"]) for event in appended)
 
     def _watch(self, socket: WebSocket) -> None:
         self._socket = socket
@@ -214,38 +235,69 @@ class TalkPage:
         return _event(socket.wait_for_event(frame, is_that, timeout=timeout_s * 1000))
 
 
-@contextmanager
-def talk_page(
-    url: str,
-    *,
-    microphone: Path | None = None,
-    permission: Permission = "granted",
-    separate_rates: bool = False,
-    width: int = 1280,
-    height: int = 800,
-    colors: Literal["light", "dark"] = "light",
-) -> Generator[TalkPage]:
-    """Open the page in a browser of its own.
+class Chromium:
+    """A browser whose microphone plays what the test says; its pages know nothing of each other."""
 
-    Args:
-        url: Of the conversation server, `http://127.0.0.1:PORT/`.
-        microphone: A WAV file of 48 kHz that the microphone plays once from the moment when the
-            page opens it; None for a machine without microphone.
-        permission: What the user answers when the page asks for the microphone.
-        separate_rates: Whether the browser refuses, as Firefox does, to capture at another
-            rate than the device's.
-        width: Of the window, in CSS pixels, as is `height`.
-        height: See `width`.
-        colors: The user's preferred colour scheme.
-    """
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=CHROMIUM, args=_FLAGS + _microphone_flags(microphone, permission)
+    def __init__(self, playwright: Playwright, microphone: Path, is_unattended: bool):
+        self._microphone = microphone
+        self._launch = partial(playwright.chromium.launch, executable_path=CHROMIUM)
+        fake = f"--use-file-for-fake-audio-capture={microphone}%noloop"
+        sound = ["--autoplay-policy=no-user-gesture-required"] if is_unattended else []
+        self._browser = self._launch(
+            args=[*_FLAGS, *sound, "--use-fake-device-for-media-stream", fake]
+        )
+
+    def say(self, pcm: bytes) -> None:
+        """Let the microphone play this, mono PCM16 at 48 kHz, when a page opens it next."""
+        self._microphone.write_bytes(wav(pcm or bytes(9600), rate=48_000))
+
+    @contextmanager
+    def deaf_page(self, url: str) -> Generator[TalkPage]:
+        """Open the page on a machine without microphone."""
+        browser = self._launch(args=_FLAGS)
+        try:
+            talk = TalkPage(browser.new_page())
+            talk.page.goto(url)
+            yield talk
+        finally:
+            browser.close()
+
+    def close(self) -> None:
+        """End the browser."""
+        self._browser.close()
+
+    @contextmanager
+    def page(
+        self,
+        url: str,
+        *,
+        said: bytes = b"",
+        permission: Permission = "granted",
+        separate_rates: bool = False,
+        width: int = 1280,
+        height: int = 800,
+        colors: Literal["light", "dark"] = "light",
+    ) -> Generator[TalkPage]:
+        """Open the page.
+
+        Args:
+            url: Of the conversation server, `http://127.0.0.1:PORT/`.
+            said: Mono PCM16 at 48 kHz that the microphone plays once from the moment when the
+                page opens it; then it is silent.
+            permission: What the user answers when the page asks for the microphone.
+            separate_rates: Whether the browser refuses, as Firefox does, to capture at another
+                rate than the device's.
+            width: Of the window, in CSS pixels, as is `height`.
+            height: See `width`.
+            colors: The user's preferred colour scheme.
+        """
+        self.say(said)
+        context = self._browser.new_context(
+            viewport={"width": width, "height": height}, color_scheme=colors
         )
         try:
-            context = browser.new_context(
-                viewport={"width": width, "height": height}, color_scheme=colors
-            )
+            if permission == "granted":
+                context.grant_permissions(["microphone"])
             context.add_init_script(_TAP)
             if separate_rates:
                 context.add_init_script(_SEPARATE_RATES)
@@ -253,18 +305,22 @@ def talk_page(
             talk.page.goto(url)
             yield talk
         finally:
-            browser.close()
+            context.close()
 
 
-def _microphone_flags(microphone: Path | None, permission: Permission) -> list[str]:
-    answer = "" if permission == "granted" else "=deny"
-    flags = [f"--use-fake-ui-for-media-stream{answer}"]
-    if microphone is not None:
-        flags += [
-            "--use-fake-device-for-media-stream",
-            f"--use-file-for-fake-audio-capture={microphone}%noloop",
-        ]
-    return flags
+@contextmanager
+def chromium(folder: Path, *, is_unattended: bool = False) -> Generator[Chromium]:
+    """Start a browser.
+
+    Args:
+        folder: Where what its microphone says is written down.
+        is_unattended: Whether pages may make sound without a click.
+    """
+    with (
+        sync_playwright() as playwright,
+        closing(Chromium(playwright, folder / "microphone.wav", is_unattended)) as browser,
+    ):
+        yield browser
 
 
 def _event(payload: str | bytes) -> Event:

@@ -18,7 +18,7 @@ import pytest
 
 from agent.audio import Samples, read_wav, samples_in, wav
 from tests.model_client import DATA, Client, sounds_of, user
-from tests.page import CHROMIUM, talk_page
+from tests.page import CHROMIUM, chromium
 from tests.processes import ROOT, command
 from tests.virtual_audio import is_installed, virtual_audio
 
@@ -155,15 +155,38 @@ def _wait_for(lines: Any, beginning: str) -> str:
 
 @pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
 def test_talking_through_the_page_in_a_browser(server_url: str, tmp_path: Path, recognise: Any):
-    microphone = tmp_path / "microphone.wav"
-    silence = bytes(2 * samples_in(2500, 48_000))
-    microphone.write_bytes(wav(silence + read_wav(QUESTION.read_bytes(), 48_000), rate=48_000))
-    with talk_page(server_url.replace("ws", "http"), microphone=microphone) as page:
+    question = read_wav(QUESTION.read_bytes(), 48_000)
+    greeting = read_wav(GREETING.read_bytes(), 48_000)
+    url = server_url.replace("ws", "http")
+    with (
+        chromium(tmp_path) as browser,
+        browser.page(url, said=bytes(2 * samples_in(2500, 48_000)) + question) as page,
+    ):
         page.press_talk()
         page.wait_for_received("response.output_audio.done", timeout_s=60)
+        page.wait_for_phase("listening")
         page.wait_for_silence()
+        first = page.played()
+        page.type(READ_ALOUD + ", ".join(["the longest story that was ever told"] * 4))
+        page.wait_for_phase("agent")
+        browser.say(greeting)
+        page.choose_microphone(1)
+        page.wait_for_interruption()
+        page.wait_for_entry(6)
+        page.wait_for_phase("listening")
+        page.wait_for_silence()
+        rest = page.played()[len(first) :]
         captions = page.captions()
-        heard = recognise(wav(page.played()))
-    assert [caption.speaker for caption in captions] == ["You", "Agent"]
-    assert all("weather" in caption.text.lower() for caption in captions)
-    assert "weather" in heard
+    assert "weather" in recognise(wav(first))
+    assert [caption.speaker for caption in captions] == ["You", "Agent"] * 3
+    assert all("weather" in caption.text.lower() for caption in captions[:2])
+    assert [caption.interrupted for caption in captions] == [False] * 3 + [True] + [False] * 2
+    # The story breaks off before its end, and what comes after it answers the greeting.
+    words = recognise(wav(rest))
+    assert "story" in words
+    assert words & set(re.findall("[a-z]+", captions[-1].text.lower()))
+    [cut] = page.sent_of("conversation.item.truncate")
+    story = samples_in(cut["audio_end_ms"])
+    sounding = np.flatnonzero(np.frombuffer(rest, np.int16))
+    pauses = np.flatnonzero(np.diff(sounding) > samples_in(400))
+    assert sounding[pauses[0]] - sounding[0] <= story + samples_in(20)

@@ -1,127 +1,21 @@
 """The page in a real browser, against a scripted server on a real socket."""
 
 import base64
-import json
-import queue
-import threading
 from collections.abc import Generator
 from contextlib import contextmanager
-from http import HTTPStatus
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pytest
-from websockets.datastructures import Headers
-from websockets.exceptions import ConnectionClosed
-from websockets.http11 import Request, Response
-from websockets.sync.server import Server, ServerConnection, serve
 
-from agent.audio import RATE, Samples, read_wav, samples_in, wav
-from tests.page import CHROMIUM, Caption, Event, TalkPage, talk_page
+from agent.audio import RATE, Samples, read_wav, samples_in
+from tests.page import CHROMIUM, Caption, Chromium, TalkPage, chromium
+from tests.scripted_server import AMPLITUDE, LARGEST_STEP, Peer, ScriptedServer
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt install chromium")
 
-PAGE = Path(__file__).parent.parent / "server" / "page"
 QUESTION = Path(__file__).parent / "data" / "weather_question.wav"
-TYPES = {
-    ".html": "text/html",
-    ".js": "text/javascript",
-    ".css": "text/css",
-    ".svg": "image/svg+xml",
-}
-AMPLITUDE, CYCLE_SAMPLES = 8000, 96
-LARGEST_STEP = AMPLITUDE * 2 * np.pi / CYCLE_SAMPLES
-"""Between two samples of the agent's voice, which is a tone of 250 Hz."""
-
-
-class Peer:
-    """The server's side of one call."""
-
-    def __init__(self, socket: ServerConnection):
-        self._socket = socket
-        self.greet()
-
-    def send(self, *events: Event) -> None:
-        for event in events:
-            self._socket.send(json.dumps(event))
-
-    def greet(self) -> None:
-        self.send(
-            {"type": "session.created", "session": {"model": "a tone"}},
-            {"type": "session.updated", "session": {"audio": {"input": {"turn_detection": None}}}},
-        )
-
-    def begin(self, response: str) -> None:
-        self.send({"type": "response.created", "response": {"id": response}})
-
-    def speak(self, response: str, duration_ms: int, words: str = "") -> None:
-        of: Event = {"response_id": response, "item_id": f"item_{response}"}
-        sound = base64.b64encode(tone(duration_ms).tobytes()).decode()
-        self.send(
-            of | {"type": "response.output_audio_transcript.delta", "delta": words},
-            of | {"type": "response.output_audio.delta", "delta": sound},
-        )
-
-    def end(self, response: str, status: str = "completed") -> None:
-        item = f"item_{response}"
-        done = {"id": response, "status": status, "output": [{"id": item}]}
-        self.send(
-            {"type": "response.output_audio.done", "response_id": response, "item_id": item},
-            {"type": "response.done", "response": done},
-        )
-
-    def hear_onset(self) -> None:
-        self.send({"type": "input_audio_buffer.speech_started", "item_id": "item_user"})
-
-
-class ScriptedServer:
-    """Serves the page's files; every call is answered by the test."""
-
-    def __init__(self):
-        self._peers: queue.Queue[Peer] = queue.Queue()
-        self._server: Server = serve(
-            self._converse, "127.0.0.1", 0, process_request=serve_file, compression=None
-        )
-        self._thread = threading.Thread(target=self._server.serve_forever)
-        self._thread.start()
-        port = self._server.socket.getsockname()[1]
-        self.url = f"http://127.0.0.1:{port}/"
-
-    def accept(self) -> Peer:
-        return self._peers.get(timeout=15)
-
-    def stop(self) -> None:
-        self._server.shutdown()
-        self._thread.join()
-
-    def _converse(self, socket: ServerConnection) -> None:
-        self._peers.put(Peer(socket))
-        try:
-            for _ in socket:
-                pass
-        except ConnectionClosed:
-            return
-
-
-def serve_file(_: ServerConnection, request: Request) -> Response | None:
-    if request.path == "/v1/realtime":
-        return None
-    file = PAGE / ("index.html" if request.path == "/" else request.path.removeprefix("/page/"))
-    headers = Headers(
-        {
-            "Content-Type": TYPES[file.suffix],
-            "Content-Security-Policy": "default-src 'self'",
-            "Connection": "close",
-        }
-    )
-    return Response(HTTPStatus.OK, "OK", headers, file.read_bytes())
-
-
-def tone(duration_ms: int) -> Samples:
-    """Begins and ends at zero, when it lasts whole cycles of 4 ms."""
-    samples = np.arange(samples_in(duration_ms))
-    return np.rint(AMPLITUDE * np.sin(2 * np.pi * samples / CYCLE_SAMPLES)).astype(np.int16)
 
 
 def spans_ms(sound: npt.NDArray[np.int16]) -> list[float]:
@@ -140,8 +34,18 @@ def envelope(pcm: bytes) -> npt.NDArray[np.float64]:
     return np.sqrt((frames**2).mean(axis=1))
 
 
+def loudest(pcm: bytes) -> int:
+    return int(np.abs(np.frombuffer(pcm, "<i2").astype(int)).max())
+
+
 def played(talk: TalkPage) -> Samples:
     return np.frombuffer(talk.played(), "<i2")
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Generator[Chromium]:
+    with chromium(tmp_path_factory.mktemp("browser")) as browser:
+        yield browser
 
 
 @pytest.fixture
@@ -153,28 +57,27 @@ def server() -> Generator[ScriptedServer]:
 
 @contextmanager
 def call(
-    server: ScriptedServer, folder: Path, *, separate_rates: bool = False
+    server: ScriptedServer, browser: Chromium, *, token: str = ""
 ) -> Generator[tuple[TalkPage, Peer]]:
     """Open the page and call, with a microphone that is silent."""
-    silence = folder / "silence.wav"
-    silence.write_bytes(wav(bytes(96_000), rate=48_000))
-    with talk_page(server.url, microphone=silence, separate_rates=separate_rates) as talk:
+    with browser.page(server.url) as talk:
         talk.press_talk()
-        peer = server.accept()
+        peer = server.greet(token=token)
         talk.wait_for_phase("listening")
         yield talk, peer
 
 
 def test_all_that_the_agent_says_is_played_once_and_captioned(
-    server: ScriptedServer, tmp_path: Path
+    server: ScriptedServer, browser: Chromium
 ):
-    with call(server, tmp_path) as (talk, peer):
+    with call(server, browser) as (talk, peer):
         peer.begin("one")
         peer.speak("one", 200, "Good ")
         peer.speak("one", 40, "morning")
         peer.end("one")
         talk.wait_for_phase("agent")
         talk.wait_for_phase("listening")
+        talk.wait_for_silence()
         assert spans_ms(played(talk)) == pytest.approx([240], abs=0.1)
         assert talk.captions() == [Caption("Agent", "Good morning", interrupted=False)]
         talk.press_talk()
@@ -182,26 +85,26 @@ def test_all_that_the_agent_says_is_played_once_and_captioned(
 
 
 def test_a_cut_ends_at_the_sample_that_the_server_is_told_and_late_sound_is_dropped(
-    server: ScriptedServer, tmp_path: Path
+    server: ScriptedServer, browser: Chromium
 ):
-    with call(server, tmp_path) as (talk, peer):
+    with call(server, browser) as (talk, peer):
         peer.begin("one")
         peer.speak("one", 8000)
         talk.wait_for_phase("agent")
         peer.hear_onset()
         peer.speak("one", 1000, "late")
         peer.end("one", "cancelled")
-        truncate = talk.wait_for_sent("conversation.item.truncate")
+        truncate = peer.expect("conversation.item.truncate")
+        talk.wait_for_silence()
         peer.send({"type": "input_audio_buffer.speech_stopped", "audio_end_ms": 100})
-        peer.begin("two")
-        peer.speak("two", 100)
-        peer.end("two")
+        peer.say("two", 400)
         talk.wait_for_phase("agent")
         talk.wait_for_phase("listening")
+        talk.wait_for_silence()
 
         sound = played(talk)
         assert truncate["item_id"] == "item_one"
-        assert spans_ms(sound) == pytest.approx([truncate["audio_end_ms"], 100], abs=1)
+        assert spans_ms(sound) == pytest.approx([truncate["audio_end_ms"], 400], abs=1)
         assert np.abs(np.diff(sound.astype(int))).max() <= LARGEST_STEP
         assert talk.captions() == [
             Caption("Agent", "", interrupted=True),
@@ -210,63 +113,281 @@ def test_a_cut_ends_at_the_sample_that_the_server_is_told_and_late_sound_is_drop
 
 
 def test_a_chunk_that_comes_too_late_makes_a_pause_without_a_click(
-    server: ScriptedServer, tmp_path: Path
+    server: ScriptedServer, browser: Chromium
 ):
-    with call(server, tmp_path) as (talk, peer):
+    with call(server, browser) as (talk, peer):
         peer.begin("one")
         peer.speak("one", 200)
         talk.wait_for_phase("agent")
         talk.wait_for_silence()
+        # Enough to begin with, but not once sound has run out.
         peer.speak("one", 100)
+        peer.speak("one", 60)
         peer.end("one")
         talk.wait_for_phase("listening")
+        talk.wait_for_silence()
 
         sound = played(talk)
-        assert spans_ms(sound) == pytest.approx([200, 100], abs=0.1)
+        assert spans_ms(sound) == pytest.approx([200, 160], abs=0.1)
         assert np.abs(np.diff(sound.astype(int))).max() <= LARGEST_STEP
 
 
-def test_a_blocked_microphone_is_said_and_one_can_type(server: ScriptedServer, tmp_path: Path):
-    with talk_page(server.url, microphone=tmp_path / "unheard.wav", permission="denied") as talk:
+def test_the_agent_lowers_its_voice_waits_and_goes_on_at_the_sample_where_it_stopped(
+    server: ScriptedServer, browser: Chromium
+):
+    with call(server, browser, token="one") as (talk, peer):
+        peer.begin("one")
+        peer.speak("one", 2000)
+        peer.end("one")
+        talk.wait_for_phase("agent")
+        reports = [peer.expect("x_mimo.playout")]
+        peer.send({"type": "x_mimo.duck", "response_id": "one"})
+        reports += [peer.expect("x_mimo.playout") for _ in range(3)]
+        peer.send({"type": "x_mimo.hold", "response_id": "one"})
+        talk.wait_for_silence()
+        peer.send({"type": "x_mimo.restore", "response_id": "one"})
+        talk.wait_for_phase("listening")
+        talk.wait_for_silence()
+        while reports[-1]["audio_end_samples"] != samples_in(2000):
+            reports.append(peer.expect("x_mimo.playout"))
+
+        sound = played(talk)
+        spans = spans_ms(sound)
+        assert len(spans) == 2
+        assert sum(spans) == pytest.approx(2000, abs=0.2)
+        assert np.abs(np.diff(sound.astype(int))).max() <= LARGEST_STEP
+        loudness = envelope(sound.tobytes()) * np.sqrt(2) / AMPLITUDE
+        assert np.count_nonzero(np.abs(loudness - 0.2) < 0.005) >= 8
+        assert np.count_nonzero(np.abs(loudness - 1) < 0.005) >= 30
+        assert {report["item_id"] for report in reports} == {"item_one"}
+
+
+def test_a_server_without_our_extensions_is_asked_again_without_them(
+    server: ScriptedServer, browser: Chromium
+):
+    with browser.page(server.url) as talk:
+        talk.press_talk()
+        peer = server.accept()
+        peer.send({"type": "session.created", "session": {"id": "sess_1", "model": "a tone"}})
+        update = peer.expect("session.update")["session"]
+        assert update["x_mimo"] == {"duck": True, "playout": True, "resume": True}
+        for param, left in (
+            ("session.x_mimo.resume", {"duck": True, "playout": True}),
+            ("session.x_mimo", None),
+        ):
+            error = {"code": "unknown_parameter", "param": param, "message": "No."}
+            peer.send({"type": "error", "error": error})
+            assert peer.expect("session.update")["session"].get("x_mimo") == left
+        peer.say("one", 400)
+        talk.wait_for_phase("agent")
+        assert talk.page.locator("#problem").is_hidden()
+
+
+def test_after_a_lost_connection_the_agent_goes_on_where_it_was(
+    server: ScriptedServer, browser: Chromium
+):
+    with call(server, browser, token="first") as (talk, peer):
+        peer.begin("one")
+        peer.speak("one", 600, "All of ")
+        talk.wait_for_phase("agent")
+        peer.cut_line()
+        again = server.accept()
+        assert again.query == {"resume": ["first"]}
+        again.greet(token="second")
+        start = {"item_id": "item_one", "audio_start_samples": samples_in(400)}
+        again.send({"type": "x_mimo.resumed", **start})
+        again.speak("one", 800, "it", from_ms=400)
+        again.end("one")
+        talk.wait_for_phase("listening")
+        talk.wait_for_silence()
+        sound = played(talk)
+        assert sum(spans_ms(sound)) == pytest.approx(1200, abs=0.2)
+        assert np.abs(np.diff(sound.astype(int))).max() <= LARGEST_STEP
+        assert talk.captions() == [Caption("Agent", "All of it", interrupted=False)]
+
+
+def test_a_reload_goes_on_with_the_captions_and_with_what_was_not_heard(
+    server: ScriptedServer, browser: Chromium
+):
+    with call(server, browser, token="first") as (talk, peer):
+        peer.say("zero", 40, "Well.")
+        peer.begin("one")
+        peer.speak("one", 8000, "A long answer")
+        talk.wait_for_phase("agent")
+        talk.page.reload()
+        # As after any page load, the browser lets nobody make a sound unasked.
+        talk.wait_for_problem("only after a click")
+        talk.press_talk()
+        again = server.accept()
+        assert again.query == {"resume": ["first"]}
+        again.greet(token="second")
+        start = {"item_id": "item_one", "audio_start_samples": samples_in(7000)}
+        again.send({"type": "x_mimo.resumed", **start})
+        again.speak("one", 1000, from_ms=7000)
+        again.end("one")
+        talk.wait_for_phase("listening")
+        talk.wait_for_silence()
+        assert spans_ms(played(talk)) == pytest.approx([1000], abs=0.1)
+        words = [caption.text for caption in talk.captions()]
+        assert words == ["Well.", "A long answer"]
+        while again.expect("x_mimo.playout")["audio_end_samples"] != samples_in(8000):
+            pass
+
+
+def test_a_session_that_is_gone_is_replaced_and_the_page_says_so(
+    server: ScriptedServer, browser: Chromium
+):
+    with call(server, browser, token="first") as (talk, peer):
+        peer.say("one", 400, "Before")
+        talk.wait_for_phase("agent")
+        peer.cut_line()
+        server.accept().refuse(4004, "no such session")
+        other = server.accept()
+        assert other.query == {}
+        other.greet("sess_2")
+        talk.wait_for_problem("no longer has the conversation above")
+        assert talk.page.locator("#log hr").count() == 1
+        other.say("two", 200, "After")
+        talk.wait_for_phase("agent")
+        assert [caption.text for caption in talk.captions()] == ["Before", "After"]
+
+
+def test_a_blocked_microphone_is_said_and_one_can_type(server: ScriptedServer, browser: Chromium):
+    with browser.page(server.url, permission="denied") as talk:
         talk.press_talk()
         talk.wait_for_problem("The microphone is blocked")
         talk.type("Hello?")
-        server.accept()
-        create = talk.wait_for_sent("conversation.item.create")
-        talk.wait_for_sent("response.create")
+        peer = server.greet()
+        create = peer.expect("conversation.item.create")
+        peer.expect("response.create")
         content = [{"type": "input_text", "text": "Hello?"}]
         assert create["item"] == {"type": "message", "role": "user", "content": content}
 
 
-def test_a_machine_without_microphone_is_told_so(server: ScriptedServer):
-    with talk_page(server.url) as talk:
-        talk.press_talk()
-        talk.wait_for_problem("No microphone was found")
-        talk.wait_for_phase("idle")
-
-
-def test_the_page_outlives_its_server(server: ScriptedServer, tmp_path: Path):
-    with call(server, tmp_path) as (talk, _):
+def test_the_page_outlives_its_server(server: ScriptedServer, browser: Chromium):
+    with call(server, browser) as (talk, _):
         server.stop()
         talk.wait_for_problem("The connection to the server was lost")
+        talk.wait_for_phase("reconnecting")
+        talk.press_talk()
         talk.wait_for_phase("idle")
         talk.press_talk()
         talk.wait_for_problem("The server can't be reached")
         talk.wait_for_phase("idle")
 
 
+def test_a_server_that_wants_a_key_gets_the_one_that_is_typed_and_it_is_kept(
+    server: ScriptedServer, browser: Chromium
+):
+    with browser.page(server.url) as talk:
+        talk.press_talk()
+        server.accept().refuse(3000, "invalid_request_error.invalid_api_key")
+        talk.wait_for_problem("asks for its key")
+        talk.page.keyboard.type("secret")
+        talk.page.keyboard.press("Enter")
+        peer = server.greet()
+        assert peer.subprotocols == "realtime, openai-insecure-api-key.secret"
+        talk.page.reload()
+        talk.press_talk()
+        assert "secret" in server.greet().subprotocols
+
+
+def test_a_key_in_the_address_is_used_and_taken_out_of_sight(
+    server: ScriptedServer, browser: Chromium
+):
+    with browser.page(f"{server.url}#key=secret") as talk:
+        assert talk.page.url == server.url
+        talk.press_talk()
+        assert "secret" in server.greet().subprotocols
+
+
+def test_while_the_space_bar_is_held_the_page_listens_and_the_agent_gives_way(
+    server: ScriptedServer, browser: Chromium
+):
+    with browser.page(server.url) as talk:
+        talk.page.get_by_text("Settings").click()
+        talk.page.get_by_label("Push to talk").check()
+        talk.press_talk()
+        peer = server.accept()
+        peer.send({"type": "session.created", "session": {"id": "sess_1", "model": "a tone"}})
+        update = peer.expect("session.update")["session"]
+        assert update["audio"]["input"]["turn_detection"] is None
+        peer.say("one", 8000)
+        talk.wait_for_phase("agent")
+        assert not talk.sent_of("input_audio_buffer.append")
+
+        talk.page.keyboard.down("Space")
+        peer.expect("conversation.item.truncate")
+        talk.wait_for_phase("user")
+        for _ in range(12):
+            peer.expect("input_audio_buffer.append")
+        talk.page.keyboard.up("Space")
+        peer.expect("input_audio_buffer.commit")
+        peer.expect("response.create")
+        talk.wait_for_phase("thinking")
+        peer.say("two", 200)
+        talk.wait_for_phase("waiting")
+
+        # A slip of the finger asks nothing.
+        talk.page.keyboard.press("Space")
+        peer.expect("input_audio_buffer.clear")
+        assert len(talk.sent_of("input_audio_buffer.commit")) == 1
+
+
+def test_escape_and_the_button_make_the_agent_fall_silent(
+    server: ScriptedServer, browser: Chromium
+):
+    with call(server, browser) as (talk, peer):
+        for response, interrupt in (
+            ("one", lambda: talk.page.keyboard.press("Escape")),
+            ("two", talk.page.get_by_role("button", name="Interrupt").click),
+        ):
+            peer.begin(response)
+            peer.speak(response, 8000)
+            talk.wait_for_phase("agent")
+            interrupt()
+            peer.expect("response.cancel")
+            assert peer.expect("conversation.item.truncate")["item_id"] == f"item_{response}"
+            peer.end(response, "cancelled")
+            talk.wait_for_phase("listening")
+
+
+def test_another_microphone_is_heard_at_once_and_remembered(
+    server: ScriptedServer, browser: Chromium
+):
+    with call(server, browser) as (talk, peer):
+        browser.say(read_wav(QUESTION.read_bytes(), 48_000))
+        talk.choose_microphone(1)
+        chosen = talk.page.locator("#microphone").input_value()
+        assert chosen
+        frames = (peer.expect("input_audio_buffer.append")["audio"] for _ in range(200))
+        assert any(loudest(base64.b64decode(frame)) > 1000 for frame in frames)
+        talk.page.reload()
+        talk.page.wait_for_function("() => document.querySelector('#microphone').value !== ''")
+        assert talk.page.locator("#microphone").input_value() == chosen
+
+
+def test_a_remembered_microphone_that_is_gone_is_no_trouble(
+    server: ScriptedServer, browser: Chromium
+):
+    with browser.page(server.url) as talk:
+        choices = """localStorage.setItem("mimo-live.choices", '{"microphone": "unplugged"}')"""
+        talk.page.evaluate(choices)
+        talk.press_talk()
+        server.greet().expect("input_audio_buffer.append")
+        talk.wait_for_phase("listening")
+
+
 @pytest.mark.parametrize("separate_rates", [False, True])
 def test_what_is_said_into_the_microphone_is_sent_at_24_khz(
-    server: ScriptedServer, tmp_path: Path, separate_rates: bool
+    server: ScriptedServer, browser: Chromium, separate_rates: bool
 ):
-    question = read_wav(QUESTION.read_bytes(), 48_000)
-    spoken = tmp_path / "question.wav"
-    # The file begins when the microphone opens, the call somewhat later.
-    spoken.write_bytes(wav(bytes(3 * 96_000) + question, rate=48_000))
-    with talk_page(server.url, microphone=spoken, separate_rates=separate_rates) as talk:
+    # The microphone begins when it is opened, the call somewhat later.
+    said = bytes(48_000) + read_wav(QUESTION.read_bytes(), 48_000)
+    with browser.page(server.url, said=said, separate_rates=separate_rates) as talk:
         talk.press_talk()
-        server.accept()
-        heard = envelope(talk.wait_for_heard(6))
+        server.greet()
+        heard = envelope(talk.wait_for_heard(3.5))
     said = envelope(read_wav(QUESTION.read_bytes()))
     windows = np.lib.stride_tricks.sliding_window_view(heard, len(said))
     # The browser evens out the level and removes noise: alike, not equal.
@@ -289,18 +410,23 @@ async ([from, to, frequency]) => {
 """
 
 
-@pytest.mark.parametrize("rate", [16_000, 44_100, 48_000])
-def test_resampling_keeps_a_tone(server: ScriptedServer, rate: int):
-    with talk_page(server.url) as talk:
-        output = np.array(talk.page.evaluate(RESAMPLE, [rate, RATE, 1000]))
-    expected = np.sin(2 * np.pi * 1000 * np.arange(len(output)) / RATE)
-    assert len(output) == pytest.approx(RATE, abs=60)
-    # The filter's first taps still see the silence before the tone.
-    np.testing.assert_allclose(output[200:], expected[200:], atol=0.001)
+def test_resampling_keeps_a_tone_and_removes_what_24_khz_cannot_hold(
+    server: ScriptedServer, browser: Chromium
+):
+    with browser.page(server.url) as talk:
+        for rate in (16_000, 44_100, 48_000):
+            output = np.array(talk.page.evaluate(RESAMPLE, [rate, RATE, 1000]))
+            expected = np.sin(2 * np.pi * 1000 * np.arange(len(output)) / RATE)
+            assert len(output) == pytest.approx(RATE, abs=60)
+            # The filter's first taps still see the silence before the tone.
+            np.testing.assert_allclose(output[200:], expected[200:], atol=0.001)
+        for rate in (44_100, 48_000):
+            output = np.array(talk.page.evaluate(RESAMPLE, [rate, RATE, 14_000]))
+            assert np.abs(output[200:]).max() < 0.01
 
 
-@pytest.mark.parametrize("rate", [44_100, 48_000])
-def test_resampling_removes_what_24_khz_cannot_hold(server: ScriptedServer, rate: int):
-    with talk_page(server.url) as talk:
-        output = np.array(talk.page.evaluate(RESAMPLE, [rate, RATE, 14_000]))
-    assert np.abs(output[200:]).max() < 0.01
+def test_a_machine_without_microphone_is_told_so(server: ScriptedServer, browser: Chromium):
+    with browser.deaf_page(server.url) as talk:
+        talk.press_talk()
+        talk.wait_for_problem("No microphone was found")
+        talk.wait_for_phase("idle")

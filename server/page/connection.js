@@ -1,4 +1,4 @@
-/** The WebSocket to the conversation server: events out, events in, and why it ended. */
+/** One WebSocket to the conversation server: events out, events in, and why it ended. */
 
 import { Problem, closeProblem } from "./problem.js";
 
@@ -9,14 +9,22 @@ const CONNECT_TIMEOUT_MS = 10_000;
 export class Connection {
   #socket;
   #timer;
+  #ended;
 
   /**
+   * @param {{key: string, token: string}} credentials Of the API, and of the session to go on
+   *   with; "" where there is none.
    * @param {{received: (event: ServerEvent) => void, ended: (problem?: Problem) => void}} listener
    *   `ended` is not told of a connection that the page closed.
    */
-  constructor({ received, ended }) {
+  constructor({ key, token }, { received, ended }) {
     const scheme = location.protocol === "https:" ? "wss:" : "ws:";
-    this.#socket = new WebSocket(`${scheme}//${location.host}/v1/realtime`);
+    const query = token ? `?resume=${encodeURIComponent(token)}` : "";
+    this.#ended = ended;
+    this.#socket = new WebSocket(
+      `${scheme}//${location.host}/v1/realtime${query}`,
+      key ? ["realtime", `openai-insecure-api-key.${key}`] : [],
+    );
     let wasOpen = false;
     this.#socket.onopen = () => {
       wasOpen = true;
@@ -29,10 +37,7 @@ export class Connection {
       clearTimeout(this.#timer);
       ended(wasOpen ? closeProblem(close) : await whyRefused());
     };
-    this.#timer = setTimeout(() => {
-      this.close();
-      ended(new Problem("unreachable"));
-    }, CONNECT_TIMEOUT_MS);
+    this.#timer = setTimeout(() => this.fail(new Problem("unreachable")), CONNECT_TIMEOUT_MS);
   }
 
   get isOpen() {
@@ -42,6 +47,16 @@ export class Connection {
   /** @param {object} event One client event; dropped when the connection is not open. */
   send(event) {
     if (this.isOpen) this.#socket.send(JSON.stringify(event));
+  }
+
+  /**
+   * Gives the connection up, as if it had ended by itself.
+   *
+   * @param {Problem} problem
+   */
+  fail(problem) {
+    this.close();
+    this.#ended(problem);
   }
 
   close() {

@@ -1,6 +1,9 @@
 /** The conversation as text: one entry for each thing said, in the order it was said. */
 
-/** @typedef {"user" | "agent"} Speaker */
+/**
+ * @typedef {"user" | "agent"} Speaker
+ * @typedef {{item: string, speaker: Speaker, text: string, isCut: boolean}} Caption
+ */
 
 const NAMES = { user: "You", agent: "Agent" };
 /** Pixels from the end within which the reader counts as reading along. */
@@ -26,6 +29,34 @@ export class Log {
     this.#entries.clear();
     if (this.#list.childElementCount > 0 && this.#list.lastElementChild?.tagName !== "HR") {
       this.#list.append(document.createElement("hr"));
+    }
+  }
+
+  /** Nothing that was said may be seen any more. */
+  wipe() {
+    this.#entries.clear();
+    this.#list.replaceChildren();
+  }
+
+  /**
+   * What another page needs to show the same.
+   *
+   * @returns {Caption[]}
+   */
+  keep() {
+    return Array.from(this.#entries, ([item, { entry, words }]) => ({
+      item,
+      speaker: entry.classList.contains("user") ? "user" : "agent",
+      text: words.textContent ?? "",
+      isCut: entry.classList.contains("interrupted"),
+    }));
+  }
+
+  /** @param {Caption[]} captions */
+  restore(captions) {
+    for (const { item, speaker, text, isCut } of captions) {
+      this.extend(item, speaker, text);
+      if (isCut) this.interrupt(item);
     }
   }
 

@@ -1,69 +1,72 @@
-/** The page itself: what the buttons do, and how a session is shown. */
+/** The page itself: what buttons and keys do, and how a session is shown. */
 
+import { element, showLevel } from "./dom.js";
+import { Ends } from "./ends.js";
 import { Log } from "./log.js";
+import * as memory from "./memory.js";
+import { Problem } from "./problem.js";
 import { Session } from "./session.js";
+import { Settings } from "./settings.js";
 
 const STATES = {
   idle: "",
   connecting: "Connecting",
-  waiting: "Ready for your message",
+  reconnecting: "Connecting again",
+  waiting: "Ready for you",
   listening: "Listening",
   user: "You speak",
   thinking: "Thinking",
   agent: "Agent speaks",
 };
-/** What a meter shows at its lowest; quieter is silence. */
-const FLOOR_DB = -54;
-
-/**
- * @template {HTMLElement} T
- * @param {string} id
- * @param {new () => T} kind
- */
-function element(id, kind) {
-  const found = document.getElementById(id);
-  if (!(found instanceof kind)) throw new TypeError(`no ${kind.name} named ${id}`);
-  return found;
-}
 
 const talk = element("talk", HTMLButtonElement);
+const hold = element("hold", HTMLButtonElement);
+const interrupt = element("interrupt", HTMLButtonElement);
 const state = element("state", HTMLElement);
 const latency = element("latency", HTMLElement);
 const model = element("model", HTMLElement);
 const problem = element("problem", HTMLElement);
 const text = element("text", HTMLInputElement);
+const keyForm = element("key-form", HTMLFormElement);
+const keyField = element("key", HTMLInputElement);
+const details = element("settings", HTMLDetailsElement);
+const log = new Log(element("log", HTMLElement), element("scroll", HTMLElement));
 
+let key = memory.key("sessionStorage");
 /** @type {Session | undefined} */
 let session;
 /** Whether the latest session began to converse. */
 let began = Promise.resolve(false);
+let hasMicrophone = true;
+/** The call that the page before this one was in. */
+let interruptedCall = memory.takeCall();
 
-/** @type {import("./session.js").View} */
+const settings = new Settings({
+  microphone: (device) => session?.ends?.useMicrophone(device).catch(showProblem),
+  loudspeaker: (device) =>
+    session?.ends
+      ?.useLoudspeaker(device)
+      .catch(() => showProblem(new Problem("no-loudspeaker"))),
+  pushToTalk: showPushToTalk,
+});
+
+/** @type {import("./session.js").Shown} */
 const view = {
-  log: new Log(element("log", HTMLElement), element("scroll", HTMLElement)),
+  log,
   phase: showPhase,
   connected(name) {
     model.textContent = name;
+    interruptedCall = undefined;
+    settings.list();
     // Whose turn it is can be heard; a screen reader that says so too would talk over it.
     state.ariaLive = "off";
   },
-  level(speaker, rms) {
-    const level = rms > 0 ? 1 - (20 * Math.log10(rms)) / FLOOR_DB : 0;
-    const shown = Math.max(0, Math.min(1, level)).toFixed(2);
-    document.body.style.setProperty(`--${speaker}-level`, shown);
-  },
+  level: showLevel,
   latency(ms) {
     latency.textContent = `answered in ${(ms / 1000).toFixed(2)} s`;
   },
   problem: showProblem,
-  ended(reason) {
-    session = undefined;
-    view.log.end();
-    showPhase("idle");
-    view.level("user", 0);
-    view.level("agent", 0);
-    if (reason) showProblem(reason);
-  },
+  ended,
 };
 
 /** @param {import("./session.js").Phase} phase */
@@ -71,7 +74,8 @@ function showPhase(phase) {
   if (document.body.dataset.phase === phase) return;
   document.body.dataset.phase = phase;
   state.textContent = STATES[phase];
-  talk.textContent = phase === "idle" ? "Talk" : "Hang up";
+  talk.textContent = phase !== "idle" ? "Hang up" : interruptedCall ? "Go on" : "Talk";
+  interrupt.disabled = phase !== "agent" && phase !== "thinking";
   // An answer is the end of whatever kept the last one away.
   if (phase === "agent") showProblem(undefined);
 }
@@ -82,27 +86,128 @@ function showProblem(reason) {
   problem.hidden = reason === undefined;
 }
 
-/** @param {{microphone: boolean}} options */
-function begin(options) {
+/** @param {boolean} isOn */
+function showPushToTalk(isOn) {
+  document.body.dataset.push = isOn ? "on" : "off";
+  if (session) session.pushToTalk = isOn;
+}
+
+/** @param {Problem} [reason] */
+function ended(reason) {
+  session = undefined;
+  // The page may yet go on with the call, once it was clicked.
+  if (reason?.code !== "silenced") log.end();
+  showPhase("idle");
+  showLevel("user", 0);
+  showLevel("agent", 0);
+  if (reason) showProblem(reason);
+  if (reason?.code === "key") askForKey();
+}
+
+function askForKey() {
+  if (key) showProblem(new Problem("key-refused"));
+  keyForm.hidden = false;
+  keyField.focus();
+}
+
+function begin() {
+  const resumption = interruptedCall?.resumption;
   showProblem(undefined);
+  keyForm.hidden = true;
   state.ariaLive = "polite";
   latency.textContent = "";
-  view.log.begin();
-  session = new Session(view);
-  began = session.start(options);
+  if (!resumption) log.begin();
+  const open = async () => {
+    const ends = await Ends.open(memory.choices(), { hasMicrophone });
+    return { ends, close: () => ends.close() };
+  };
+  session = new Session(view, { open, key, resumption });
+  session.pushToTalk = memory.choices().pushToTalk;
+  began = session.start();
 }
 
 talk.addEventListener("click", () => {
+  hasMicrophone = true;
   if (session) session.hangUp();
-  else begin({ microphone: true });
+  else begin();
 });
+
+interrupt.addEventListener("click", () => session?.interrupt());
 
 element("type", HTMLFormElement).addEventListener("submit", async (event) => {
   event.preventDefault();
   if (!text.value.trim()) return;
-  if (!session) begin({ microphone: false });
+  if (!session) {
+    hasMicrophone = false;
+    begin();
+  }
   if (!(await began)) return;
   const message = text.value.trim();
   text.value = "";
   if (message) session?.say(message);
 });
+
+keyForm.addEventListener("submit", (event) => {
+  event.preventDefault();
+  key = keyField.value.trim();
+  keyField.value = "";
+  if (!key) return;
+  memory.keepKey("sessionStorage", key);
+  begin();
+});
+
+/** @param {boolean} isDown */
+function holdKey(isDown) {
+  hold.ariaPressed = String(isDown);
+  if (isDown) session?.press();
+  else session?.release();
+}
+
+hold.addEventListener("pointerdown", (event) => {
+  hold.setPointerCapture(event.pointerId);
+  holdKey(true);
+});
+hold.addEventListener("pointerup", () => holdKey(false));
+hold.addEventListener("pointercancel", () => holdKey(false));
+// A long touch is no wish for a menu here.
+hold.addEventListener("contextmenu", (event) => event.preventDefault());
+addEventListener("blur", () => holdKey(false));
+
+/** @param {KeyboardEvent} event */
+function isHoldKey({ code, target }) {
+  const isElsewhere = target instanceof Element && target.matches("input, select, summary");
+  return code === "Space" && !isElsewhere && session && memory.choices().pushToTalk;
+}
+
+addEventListener("keydown", (event) => {
+  if (event.key === "Escape") {
+    if (details.open) details.open = false;
+    else session?.interrupt();
+  }
+  if (!isHoldKey(event)) return;
+  // Else it would scroll, or press the button that has the focus.
+  event.preventDefault();
+  if (!event.repeat) holdKey(true);
+});
+
+addEventListener("keyup", (event) => {
+  if (!isHoldKey(event)) return;
+  event.preventDefault();
+  holdKey(false);
+});
+
+document.addEventListener("click", ({ target }) => {
+  if (target instanceof Node && !details.contains(target)) details.open = false;
+});
+
+addEventListener("pagehide", () => {
+  const resumption = session?.resumption;
+  if (resumption) memory.keepCall({ resumption, captions: log.keep(), hasMicrophone });
+});
+
+showPushToTalk(memory.choices().pushToTalk);
+if (interruptedCall) {
+  log.restore(interruptedCall.captions);
+  hasMicrophone = interruptedCall.hasMicrophone;
+  begin();
+}

@@ -1,18 +1,29 @@
 /**
  * The loudspeaker's worklet: a jitter buffer that knows how much of each item was played.
  *
- * Playing starts when enough is there to ride out late chunks, or all there will be. Every
- * break, at an underrun or at a cut, is faded, because a step in the waveform clicks.
+ * Playing starts when enough is there to ride out late chunks, or all there will be. "Enough"
+ * begins at 80 ms, doubles with each underrun up to 320 ms, and halves with each item that plays
+ * without one. Every break, at an underrun, a hold or a cut, is faded, because a step in the
+ * waveform clicks; a break loses no sample but those that a cut drops.
  */
 
-const START_SAMPLES = Math.round(0.08 * sampleRate);
+const LEAST_START_SAMPLES = Math.round(0.08 * sampleRate);
+const MOST_START_SAMPLES = Math.round(0.32 * sampleRate);
 const FADE_SAMPLES = Math.round(0.008 * sampleRate);
 const REPORT_SAMPLES = Math.round(0.032 * sampleRate);
+/** How loud the agent goes on under a sound of the user: 14 dB less. */
+const DUCKED = 0.2;
+const DUCK_SAMPLES = Math.round(0.06 * sampleRate);
+const RESTORE_SAMPLES = Math.round(0.2 * sampleRate);
 
 /**
  * @typedef {{type: "chunk", item: string, pcm: Int16Array}
  *   | {type: "complete", item: string}
- *   | {type: "flush"}} PlayoutOrder
+ *   | {type: "flush"}
+ *   | {type: "volume", state: Volume}} PlayoutOrder
+ *
+ * @typedef {"full" | "ducked" | "held"} Volume
+ *   `held` stops at a sample, and `full` goes on from the next.
  *
  * @typedef {{item: string, samples: number}} Played How much of an item was played.
  *
@@ -23,7 +34,9 @@ const REPORT_SAMPLES = Math.round(0.032 * sampleRate);
  *   `flushed` names every item that had not ended; `position` comes every 32 ms with
  *   those being played.
  *
- * @typedef {{id: string, chunks: Int16Array[], offset: number, played: number, complete: boolean}} Item
+ * @typedef {{
+ *   id: string, chunks: Int16Array[], offset: number, played: number, complete: boolean,
+ * }} Item
  */
 
 class Playout extends AudioWorkletProcessor {
@@ -32,6 +45,12 @@ class Playout extends AudioWorkletProcessor {
   #queued = 0;
   #flowing = false;
   #gain = 0;
+  #startSamples = LEAST_START_SAMPLES;
+  /** The item that ran dry while it was open: an underrun, if it does go on. */
+  #starved = "";
+  /** @type {Volume} */
+  #volume = "full";
+  #loudness = 1;
   /** What is left of a flush: samples already faded and counted, played before all else. */
   #tail = new Float32Array(0);
   #squares = 0;
@@ -46,6 +65,7 @@ class Playout extends AudioWorkletProcessor {
   #take(order) {
     switch (order.type) {
       case "chunk":
+        this.#noteUnderrun(order.item);
         this.#itemNamed(order.item).chunks.push(order.pcm);
         this.#queued += order.pcm.length;
         break;
@@ -56,7 +76,18 @@ class Playout extends AudioWorkletProcessor {
       case "flush":
         this.#flush();
         break;
+      case "volume":
+        this.#volume = order.state;
+        break;
     }
+  }
+
+  /** @param {string} item */
+  #noteUnderrun(item) {
+    if (item === this.#starved) {
+      this.#startSamples = Math.min(MOST_START_SAMPLES, 2 * this.#startSamples);
+    }
+    this.#starved = "";
   }
 
   /** @param {string} id */
@@ -71,7 +102,7 @@ class Playout extends AudioWorkletProcessor {
   /** Takes the samples of the fade now, so that the count in the report is already exact. */
   #flush() {
     const length = this.#flowing ? Math.min(FADE_SAMPLES, this.#queued) : 0;
-    const from = this.#gain;
+    const from = this.#gain * this.#loudness;
     this.#tail = Float32Array.from(
       { length },
       (_, index) => this.#next() * from * (1 - (index + 1) / length),
@@ -81,6 +112,9 @@ class Playout extends AudioWorkletProcessor {
     this.#queued = 0;
     this.#flowing = false;
     this.#gain = 0;
+    this.#starved = "";
+    this.#volume = "full";
+    this.#loudness = 1;
   }
 
   /**
@@ -98,22 +132,36 @@ class Playout extends AudioWorkletProcessor {
   }
 
   #sample() {
-    if (!this.#flowing) this.#flowing = this.#isReady();
+    if (!this.#flowing) this.#flowing = this.#volume !== "held" && this.#isReady();
     if (!this.#flowing) return 0;
 
     const runsDry = this.#queued <= FADE_SAMPLES && !this.#isComplete();
-    const change = (runsDry ? -1 : 1) / FADE_SAMPLES;
-    this.#gain = Math.max(0, Math.min(1, this.#gain + change));
-    const sample = this.#next() * this.#gain;
-    if (this.#queued === 0) {
-      this.#flowing = false;
-      this.#gain = 0;
-    }
+    const fades = runsDry || this.#volume === "held";
+    this.#gain = clamp(this.#gain + (fades ? -1 : 1) / FADE_SAMPLES, 0, 1);
+    this.#follow(this.#volume === "full" ? 1 : DUCKED);
+    const sample = this.#next() * this.#gain * this.#loudness;
+    if (this.#queued === 0) this.#runDry();
+    if (this.#volume === "held" && this.#gain === 0) this.#flowing = false;
     return sample;
   }
 
+  /** @param {number} loudness Where the ramp leads. */
+  #follow(loudness) {
+    const fall = (1 - DUCKED) / DUCK_SAMPLES;
+    const rise = (1 - DUCKED) / RESTORE_SAMPLES;
+    this.#loudness = clamp(loudness, this.#loudness - fall, this.#loudness + rise);
+  }
+
+  #runDry() {
+    this.#flowing = false;
+    this.#gain = 0;
+    const open = this.#items.at(-1);
+    if (open) this.#starved = open.id;
+    else this.#startSamples = Math.max(LEAST_START_SAMPLES, this.#startSamples / 2);
+  }
+
   #isReady() {
-    return this.#queued >= START_SAMPLES || (this.#queued > 0 && this.#isComplete());
+    return this.#queued >= this.#startSamples || (this.#queued > 0 && this.#isComplete());
   }
 
   #isComplete() {
@@ -162,6 +210,15 @@ class Playout extends AudioWorkletProcessor {
   #report(report) {
     this.port.postMessage(report);
   }
+}
+
+/**
+ * @param {number} value
+ * @param {number} least
+ * @param {number} most
+ */
+function clamp(value, least, most) {
+  return Math.max(least, Math.min(most, value));
 }
 
 registerProcessor("playout", Playout);

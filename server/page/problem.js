@@ -10,9 +10,22 @@ const SENTENCES = {
   "microphone-taken": "The microphone can't be opened. Another program may be using it.",
   "microphone-lost": "The microphone went away, so the call was ended.",
   unreachable: "The server can't be reached. Is it running?",
+  silenced: "The browser plays sound only after a click. Press the button to go on.",
+  soundless: "The browser can't begin to play sound. Is there a loudspeaker?",
+  "no-loudspeaker": "Sound can't be played there. Choose another loudspeaker.",
+  "held-briefly": "Hold the key down for as long as you speak.",
   busy: "The server is busy with other calls. Try again in a moment.",
+  unheard:
+    "The microphone does not hear the loudspeaker. Both have to be plugged in, switched on and not muted. The test is repeated by itself.",
+  "kiosk-key": "The server asks for a key. Open the page /kiosk#key=… once, with the key in it.",
+  dead: "Something stopped working. This page starts again as soon as the server answers.",
+  key: "The server asks for its key.",
+  "key-refused": "The server does not know this key. Type another.",
   refused: "The server refused the call.",
   lost: "The connection to the server was lost. Press Talk to start again.",
+  dropped: "The connection to the server was lost. Trying to come back.",
+  replaced:
+    "The server no longer has the conversation above. This is a new one, which knows nothing of it.",
   expired: "The conversation reached its maximum length. Press Talk to start a new one.",
   unanswered: "The agent could not answer.",
   protocol: "The server reported an error.",
@@ -62,6 +75,7 @@ export function closeProblem({ code, reason }) {
   if (code === 1000) return undefined;
   if (code === 1013) return new Problem("busy");
   if (code === 1001 && reason.includes("maximum duration")) return new Problem("expired");
+  if (code === 3000) return new Problem("key");
   if (code === 1008 || code >= 3000) return new Problem("refused", reason);
   return new Problem("lost");
 }

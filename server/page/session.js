@@ -1,67 +1,93 @@
-/** One call: opens the ends of sound and the connection, and joins them with what is shown. */
+/** One call: joins the ends of sound, the link to the server, and what is shown. */
 
-import { caption } from "./captions.js";
-import { Connection } from "./connection.js";
+import { Dialogue } from "./dialogue.js";
+import { Extensions } from "./extensions.js";
+import { Link } from "./link.js";
 import { Problem } from "./problem.js";
-import { Loudspeaker, Microphone, RATE, base64Of } from "./sound.js";
-import { SpeechClock, Turn } from "./turn.js";
+import { PushToTalk } from "./push.js";
+import { base64Of } from "./sound.js";
 
 /**
- * @typedef {"idle" | "connecting" | "waiting" | import("./turn.js").Holder} Phase
- *   `waiting` is `listening` without a microphone.
+ * @typedef {"idle" | "connecting" | "reconnecting" | "waiting" | import("./turn.js").Holder} Phase
+ *   `waiting` is `listening` without a microphone, or with a key that is not held.
  *
- * @typedef {object} View What a session shows.
+ * @typedef {object} Shown What a session shows.
  * @property {import("./log.js").Log} log
  * @property {(phase: Phase) => void} phase
  * @property {(model: string) => void} connected
  * @property {(speaker: import("./log.js").Speaker, level: number) => void} level RMS, 0 to 1.
  * @property {(ms: number) => void} latency From the end of speech to the first sound.
- * @property {(problem: Problem) => void} problem Something failed and the call goes on.
+ * @property {(problem: Problem | undefined) => void} problem Something failed and the call goes
+ *   on; undefined when it is mended.
  * @property {(problem?: Problem) => void} ended The call is over; said once.
+ *
+ * @typedef {Shown & {changed: () => void}} View What is shown, and who has the floor was changed.
+ *
+ * @typedef {object} Options
+ * @property {() => Promise<{ends: import("./ends.js").Ends, close(): void}>} open
+ * @property {string} key Of the API; "" where the server wants none.
+ * @property {import("./link.js").Resumption} [resumption] The session to go on with.
+ * @property {import("./sound.js").CapturedFrame[]} [before] What was said before the call began.
  *
  * @typedef {import("./connection.js").ServerEvent} ServerEvent
  */
 
 export class Session {
   #view;
-  #turn = new Turn();
-  #clock = new SpeechClock();
-  /** @type {Connection | undefined} */
-  #connection;
-  /** @type {Loudspeaker | undefined} */
-  #loudspeaker;
-  #hasMicrophone = false;
+  #options;
+  #push = new PushToTalk();
+  #extensions = new Extensions();
+  /** @type {Dialogue | undefined} */
+  #dialogue;
+  /** @type {Link | undefined} */
+  #link;
+  /** @type {import("./ends.js").Ends | undefined} */
+  #ends;
   /** What has to be closed at the end, in the order it was opened. @type {{close(): void}[]} */
   #owned = [];
   #isOver = false;
+  #hasBegun = false;
+  #isDropped = false;
   /** Settled with whether the conversation began. @type {PromiseWithResolvers<boolean>} */
   #began = Promise.withResolvers();
-  #silenceMs = 0;
-  /** When the user's last words ended, until the answer is heard. @type {number | undefined} */
-  #speechEndMs;
+  /** How turns are told apart while no key is held. @type {object | null} */
+  #detection = { type: "server_vad" };
 
-  /** @param {View} view */
-  constructor(view) {
-    this.#view = view;
+  /**
+   * @param {Shown} view
+   * @param {Options} options
+   */
+  constructor(view, options) {
+    this.#view = { ...view, changed: () => this.#showPhase() };
+    this.#options = options;
   }
 
   /**
-   * Must be called while a click is being answered. Never rejects: trouble ends the session.
+   * Must be called while a click is being answered, where the browser makes sound wait for one.
+   * Never rejects: trouble ends the session.
    *
-   * @param {{microphone: boolean}} options Without a microphone the user can only type.
    * @returns Whether the conversation began.
    */
-  async start({ microphone }) {
+  async start() {
     this.#view.phase("connecting");
     try {
       if (!isSecureContext) throw new Problem("insecure");
-      this.#loudspeaker = this.#own(await Loudspeaker.open((report) => this.#played(report)));
-      if (microphone) await this.#listen(this.#loudspeaker.context);
-      if (!this.#isOver) this.#connect();
+      const { ends } = this.#own(await this.#options.open());
+      if (!this.#isOver) this.#connect(ends);
     } catch (error) {
       this.#end(error instanceof Problem ? error : new Problem("unexpected", String(error)));
     }
     return this.#began.promise;
+  }
+
+  /** What another page needs to go on with this session; undefined where the server can't. */
+  get resumption() {
+    return this.#link?.resumption;
+  }
+
+  /** The ends of sound, once they are open. */
+  get ends() {
+    return this.#ends;
   }
 
   /**
@@ -70,14 +96,40 @@ export class Session {
    * @param {string} text
    */
   async say(text) {
-    if (this.#turn.hasRunningResponse) this.#send({ type: "response.cancel" });
-    this.#turn.asked();
-    await this.#silenceAgent();
+    await this.#dialogue?.interrupt();
+    this.#dialogue?.asked();
     this.#send({
       type: "conversation.item.create",
       item: { type: "message", role: "user", content: [{ type: "input_text", text }] },
     });
     this.#send({ type: "response.create" });
+    this.#showPhase();
+  }
+
+  /** The agent falls silent, and nobody has the floor. */
+  interrupt() {
+    this.#dialogue?.interrupt();
+  }
+
+  /** @param {boolean} isOn Whether the user says by a key when a turn begins and ends. */
+  set pushToTalk(isOn) {
+    if (this.#push.isOn === isOn) return;
+    this.#push.isOn = isOn;
+    if (this.#hasBegun) this.#configure();
+    this.#showPhase();
+  }
+
+  /** The key goes down: the floor is the user's. */
+  press() {
+    if (!this.#push.isOn || this.#push.isHeld || !this.#hasBegun) return;
+    this.#push.press();
+    this.#dialogue?.pressed();
+    this.#showPhase();
+  }
+
+  /** The key comes up: what was said is complete. */
+  release() {
+    if (this.#push.release()) this.#dialogue?.released();
   }
 
   hangUp() {
@@ -105,166 +157,132 @@ export class Session {
     return resource;
   }
 
-  /** @param {AudioContext} context */
-  async #listen(context) {
-    if (this.#isOver) return;
-    this.#own(
-      await Microphone.open(context, {
-        frame: ({ pcm, level }) => this.#heard(pcm, level),
-        lost: () => this.#end(new Problem("microphone-lost")),
-      }),
-    );
-    this.#hasMicrophone = true;
+  /** @param {import("./ends.js").Ends} ends */
+  #connect(ends) {
+    this.#ends = ends;
+    this.#dialogue = new Dialogue(this.#view, ends.loudspeaker, (event) => this.#sendNow(event));
+    ends.listener = {
+      heard: (frame) => this.#heard(frame),
+      played: (report) => this.#played(report),
+      lost: () => this.#end(new Problem("microphone-lost")),
+    };
+    const listener = {
+      began: this.#linked.bind(this),
+      received: this.#received.bind(this),
+      dropped: this.#dropped.bind(this),
+      ended: this.#end.bind(this),
+    };
+    this.#link = this.#own(new Link(listener, this.#options));
+    for (const frame of this.#options.before ?? []) this.#heard(frame);
   }
 
-  #connect() {
-    const connection = new Connection({
-      received: (event) => this.#received(event),
-      ended: (problem) => this.#end(problem),
-    });
-    this.#connection = this.#own(connection);
-  }
-
-  /** @param {object} event */
+  /** @param {object} event Waits for the server, if it is not there. */
   #send(event) {
-    this.#connection?.send(event);
+    this.#link?.send(event);
+  }
+
+  /** @param {object} event Is of no use to a server that is not there. */
+  #sendNow(event) {
+    this.#link?.sendNow(event);
+  }
+
+  /**
+   * @param {import("./link.js").Beginning} beginning
+   * @param {ServerEvent} session
+   */
+  #linked(beginning, session) {
+    if (!this.#hasBegun) this.#detection = session.audio?.input?.turn_detection ?? this.#detection;
+    if (beginning === "replaced") this.#dialogue?.startOver();
+    else if (beginning === "resumed" && !this.#hasBegun) this.#dialogue?.takeOver();
+    this.#hasBegun = true;
+    this.#isDropped = false;
+    this.#dialogue?.resume();
+    this.#configure();
+    this.#view.connected(session.model);
+    this.#view.problem(beginning === "replaced" ? new Problem("replaced") : undefined);
+    this.#began.resolve(true);
+    this.#showPhase();
+  }
+
+  #configure() {
+    const input = {
+      transcription: { model: "embedded" },
+      turn_detection: this.#push.isOn ? null : this.#detection,
+    };
+    const session = { type: "realtime", audio: { input }, ...this.#extensions.wish };
+    this.#sendNow({ type: "session.update", session });
+  }
+
+  #dropped() {
+    this.#isDropped = true;
+    this.#view.problem(new Problem("dropped"));
+    this.#view.phase("reconnecting");
   }
 
   /**
    * The microphone gave a frame.
    *
-   * @param {Int16Array<ArrayBuffer>} pcm
-   * @param {number} level
+   * @param {import("./sound.js").CapturedFrame} frame
    */
-  #heard(pcm, level) {
+  #heard({ pcm, level }) {
     this.#view.level("user", level);
-    if (!this.#connection?.isOpen) return;
+    const fate = this.#push.frame();
+    if (fate === "drop") return;
     this.#send({ type: "input_audio_buffer.append", audio: base64Of(pcm) });
-    this.#clock.sent((1000 * pcm.length) / RATE, performance.now());
+    this.#dialogue?.sent(pcm.length);
+    if (fate === "commit") this.#commit();
+    else if (fate === "clear") this.#forget();
   }
 
-  /**
-   * The loudspeaker reports what was played.
-   *
-   * @param {import("./sound.js").PlayoutReport} report
-   */
+  #commit() {
+    this.#send({ type: "input_audio_buffer.commit" });
+    this.#send({ type: "response.create" });
+    this.#dialogue?.committed();
+    this.#showPhase();
+  }
+
+  #forget() {
+    this.#send({ type: "input_audio_buffer.clear" });
+    this.#dialogue?.dropped();
+    this.#view.problem(new Problem("held-briefly"));
+    this.#showPhase();
+  }
+
+  /** @param {import("./sound.js").PlayoutReport} report */
   #played(report) {
-    if (this.#isOver || !this.#loudspeaker) return;
-    switch (report.type) {
-      case "position":
-        this.#view.level("agent", report.level);
-        return;
-      case "started":
-        this.#turn.agentIsAudible(true);
-        this.#measureLatency(this.#loudspeaker.delayMs);
-        break;
-      case "ended":
-        this.#turn.agentIsAudible(this.#loudspeaker.isBusy);
-        break;
-    }
-    this.#showPhase();
-  }
-
-  /** @param {number} delayMs */
-  #measureLatency(delayMs) {
-    if (this.#speechEndMs === undefined) return;
-    this.#view.latency(performance.now() + delayMs - this.#speechEndMs);
-    this.#speechEndMs = undefined;
-  }
-
-  /** Stops the agent, and tells the server how much was heard, so that it forgets the rest. */
-  async #silenceAgent() {
-    this.#speechEndMs = undefined;
-    const cut = (await this.#loudspeaker?.flush()) ?? [];
-    this.#turn.agentIsAudible(false);
-    for (const { item, samples } of cut) {
-      this.#send({
-        type: "conversation.item.truncate",
-        item_id: item,
-        content_index: 0,
-        audio_end_ms: Math.floor((samples * 1000) / RATE),
-      });
-      this.#view.log.interrupt(item);
-    }
-    this.#showPhase();
+    if (this.#isOver) return;
+    this.#dialogue?.played(report);
+    if (report.type !== "position") this.#showPhase();
   }
 
   #showPhase() {
-    if (this.#isOver) return;
-    const holder = this.#turn.holder(this.#loudspeaker?.isBusy ?? false);
-    this.#view.phase(holder === "listening" && !this.#hasMicrophone ? "waiting" : holder);
+    if (this.#isOver || !this.#hasBegun || this.#isDropped || !this.#dialogue) return;
+    const { holder } = this.#dialogue;
+    const isDeaf = this.#push.isOn || !this.#ends?.hasMicrophone;
+    this.#view.phase(holder === "listening" && isDeaf ? "waiting" : holder);
   }
 
   /** @param {ServerEvent} event */
   #received(event) {
-    // Late: the user has cut in since.
-    if (event.response_id && !this.#turn.wants(event.response_id)) return;
-    caption(this.#view.log, event);
-    if (event.type.startsWith("response.")) this.#receivedOfResponse(event);
-    else this.#receivedOfSession(event);
+    if (event.type === "session.updated") this.#updated(event.session);
+    else if (event.type === "error") this.#receivedError(event.error);
+    else this.#dialogue?.received(event);
     this.#showPhase();
   }
 
-  /** @param {ServerEvent} event */
-  #receivedOfSession(event) {
-    switch (event.type) {
-      case "session.created":
-        this.#send({
-          type: "session.update",
-          session: { type: "realtime", audio: { input: { transcription: { model: "embedded" } } } },
-        });
-        this.#view.connected(event.session.model);
-        this.#began.resolve(true);
-        break;
-      case "session.updated":
-        this.#silenceMs = event.session.audio.input.turn_detection?.silence_duration_ms ?? 0;
-        break;
-      case "input_audio_buffer.speech_started":
-        this.#turn.speechStarted();
-        this.#silenceAgent();
-        break;
-      case "input_audio_buffer.speech_stopped":
-        this.#turn.speechStopped();
-        this.#speechEndMs = this.#clock.timeOf(event.audio_end_ms - this.#silenceMs);
-        break;
-      case "input_audio_buffer.cleared":
-        this.#turn.speechDropped();
-        break;
-      case "error":
-        this.#receivedError(event.error);
-        break;
-    }
+  /** @param {ServerEvent} session */
+  #updated(session) {
+    this.#extensions.grant(session.x_mimo);
+    this.#dialogue?.updated(session, this.#extensions.has("playout"));
+    const token = session.x_mimo?.resume_token;
+    if (token && this.#link) this.#link.token = token;
   }
 
-  /** @param {{code?: string, message: string}} error */
-  #receivedError({ code, message }) {
+  /** @param {{code?: string, param?: string, message: string}} error */
+  #receivedError(error) {
     // The response ended by itself while our wish to cancel it was on its way.
-    if (code === "response_cancel_not_active") return;
-    this.#view.problem(new Problem("protocol", message));
-  }
-
-  /** @param {ServerEvent} event */
-  #receivedOfResponse(event) {
-    switch (event.type) {
-      case "response.created":
-        this.#turn.responseCreated(event.response.id);
-        break;
-      case "response.output_audio.delta":
-        this.#loudspeaker?.play(event.item_id, event.delta);
-        break;
-      case "response.output_audio.done":
-        this.#loudspeaker?.complete(event.item_id);
-        break;
-      case "response.done":
-        this.#responseDone(event.response);
-        break;
-    }
-  }
-
-  /** @param {ServerEvent} response */
-  #responseDone(response) {
-    this.#turn.responseDone(response.id);
-    if (response.status !== "failed") return;
-    this.#view.problem(new Problem("unanswered", response.status_details?.error?.message));
+    if (error.code === "response_cancel_not_active") return;
+    if (this.#extensions.isRefusedBy(error)) this.#configure();
+    else this.#view.problem(new Problem("protocol", error.message));
   }
 }

@@ -4,11 +4,15 @@ import { Problem, microphoneProblem } from "./problem.js";
 
 /** Samples a second of the Realtime protocol. */
 export const RATE = 24_000;
+/** How long a browser may take to begin sound, when it was clicked and when it was not. */
+const CLICKED_MS = 10_000;
+const UNCLICKED_MS = 1500;
 
 /**
  * @typedef {import("./playout.js").PlayoutOrder} PlayoutOrder
  * @typedef {import("./playout.js").PlayoutReport} PlayoutReport
  * @typedef {import("./playout.js").Played} Played
+ * @typedef {import("./playout.js").Volume} Volume
  * @typedef {import("./capture.js").CapturedFrame} CapturedFrame
  */
 
@@ -20,7 +24,7 @@ export class Loudspeaker {
   #flushing = [];
 
   /**
-   * Must be called while a click is being answered: browsers let sound begin only then.
+   * Fails with the problem `silenced` where the browser lets sound begin only after a click.
    *
    * @param {(report: PlayoutReport) => void} reported
    */
@@ -28,7 +32,7 @@ export class Loudspeaker {
     const context = new AudioContext({ sampleRate: RATE, latencyHint: "interactive" });
     try {
       await addWorklet(context, "/page/playout.js");
-      await context.resume();
+      await begin(context);
       return new Loudspeaker(context, reported);
     } catch (error) {
       await context.close();
@@ -66,12 +70,10 @@ export class Loudspeaker {
 
   /**
    * @param {string} item
-   * @param {string} base64 Whole samples of PCM16 at 24 kHz.
+   * @param {Int16Array<ArrayBuffer>} pcm Mono at 24 kHz; the loudspeaker takes it away.
    */
-  play(item, base64) {
-    const bytes = Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
-    if (bytes.length === 0) return;
-    const pcm = new Int16Array(bytes.buffer);
+  play(item, pcm) {
+    if (pcm.length === 0) return;
     this.#pending.add(item);
     this.#order({ type: "chunk", item, pcm }, [pcm.buffer]);
   }
@@ -83,6 +85,20 @@ export class Loudspeaker {
    */
   complete(item) {
     if (this.#pending.has(item)) this.#order({ type: "complete", item });
+  }
+
+  /** @param {Volume} state Until the next flush at most. */
+  set volume(state) {
+    this.#order({ type: "volume", state });
+  }
+
+  /**
+   * Plays through another device, where the browser can; "" is the browser's own choice.
+   *
+   * @param {string} device
+   */
+  async useDevice(device) {
+    if ("setSinkId" in this.context) await this.context.setSinkId(device);
   }
 
   /**
@@ -117,9 +133,10 @@ export class Microphone {
   /**
    * @param {AudioContext} context Captures in this context where the browser can.
    * @param {{frame: (captured: CapturedFrame) => void, lost: () => void}} listener
+   * @param {MediaTrackConstraints} [wish] What differs from the usual: device, echo cancellation.
    */
-  static async open(context, listener) {
-    const stream = await requestStream();
+  static async open(context, listener, wish = {}) {
+    const stream = await requestStream(wish);
     try {
       const source = await sourceOf(stream, context);
       return new Microphone(stream, source, source.context !== context, listener);
@@ -169,7 +186,22 @@ async function addWorklet(context, url) {
   }
 }
 
-async function requestStream() {
+/**
+ * A browser that waits for a click leaves the promise of `resume` open for good.
+ *
+ * @param {AudioContext} context
+ */
+async function begin(context) {
+  const wasClicked = navigator.userActivation?.hasBeenActive;
+  const problem = new Problem(wasClicked ? "soundless" : "silenced");
+  const late = new Promise((_, reject) => {
+    setTimeout(() => reject(problem), wasClicked ? CLICKED_MS : UNCLICKED_MS);
+  });
+  await Promise.race([context.resume(), late]);
+}
+
+/** @param {MediaTrackConstraints} wish */
+async function requestStream(wish) {
   try {
     return await navigator.mediaDevices.getUserMedia({
       audio: {
@@ -177,6 +209,7 @@ async function requestStream() {
         echoCancellation: true,
         noiseSuppression: true,
         autoGainControl: true,
+        ...wish,
       },
     });
   } catch (error) {
@@ -205,4 +238,10 @@ async function sourceOf(stream, shared) {
 /** @param {Int16Array<ArrayBuffer>} pcm */
 export function base64Of(pcm) {
   return btoa(String.fromCharCode(...new Uint8Array(pcm.buffer)));
+}
+
+/** @param {string} base64 Whole samples of PCM16. */
+export function pcmOf(base64) {
+  const bytes = Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
+  return new Int16Array(bytes.buffer);
 }

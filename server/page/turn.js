@@ -10,7 +10,12 @@ export class Turn {
   #agentIsAudible = false;
   /** The response being made; "" when none is. */
   #running = "";
-  /** The response whose words and sound are still wanted; "" after the user cut in. */
+  /**
+   * The response whose words and sound are still wanted; "" after the user cut in, and undefined
+   * for the one that a resumed session is in the middle of.
+   *
+   * @type {string | undefined}
+   */
   #wanted = "";
 
   speechStarted() {
@@ -28,6 +33,12 @@ export class Turn {
   speechDropped() {
     this.#userSpeaks = false;
     this.#answerIsDue = false;
+  }
+
+  /** The user wants the agent silent. */
+  interrupted() {
+    this.#answerIsDue = false;
+    this.#wanted = "";
   }
 
   /** The user asked in writing. */
@@ -48,6 +59,11 @@ export class Turn {
     if (this.#running === response) this.#running = "";
   }
 
+  /** This page goes on where another one was. */
+  takenOver() {
+    this.#wanted = undefined;
+  }
+
   /** @param {boolean} isAudible */
   agentIsAudible(isAudible) {
     this.#agentIsAudible = isAudible;
@@ -59,6 +75,7 @@ export class Turn {
 
   /** @param {string} response */
   wants(response) {
+    this.#wanted ??= response;
     return response === this.#wanted;
   }
 

@@ -1,0 +1,190 @@
+/** The exchange of turns: what the server's events and the user's acts change in it. */
+
+import { caption } from "./captions.js";
+import { Playing } from "./playing.js";
+import { Problem } from "./problem.js";
+import { RATE } from "./sound.js";
+import { SpeechClock, Turn } from "./turn.js";
+
+/**
+ * @typedef {import("./connection.js").ServerEvent} ServerEvent
+ */
+
+export class Dialogue {
+  #view;
+  #send;
+  #loudspeaker;
+  #playing;
+  #turn = new Turn();
+  #clock = new SpeechClock();
+  /** How long the server waits in silence until it calls a turn ended. */
+  #silenceMs = 0;
+  /** When the user's last words ended, until the answer is heard. @type {number | undefined} */
+  #speechEndMs;
+
+  /**
+   * @param {import("./session.js").View} view
+   * @param {import("./sound.js").Loudspeaker} loudspeaker
+   * @param {(event: object) => void} send
+   */
+  constructor(view, loudspeaker, send) {
+    this.#view = view;
+    this.#send = send;
+    this.#loudspeaker = loudspeaker;
+    this.#playing = new Playing(loudspeaker, send);
+  }
+
+  get holder() {
+    return this.#turn.holder(this.#playing.isBusy);
+  }
+
+  /** The link is up again, and the session is the same. */
+  resume() {
+    this.#playing.volume = "full";
+  }
+
+  /** This page goes on with a session in which another one was. */
+  takeOver() {
+    this.#turn.takenOver();
+  }
+
+  /** The session is another one, which knows nothing of this. */
+  startOver() {
+    this.#turn = new Turn();
+    this.#clock = new SpeechClock();
+    this.#speechEndMs = undefined;
+    this.#loudspeaker.flush();
+    this.#view.log.end();
+    this.#view.log.begin();
+  }
+
+  /**
+   * @param {ServerEvent} session
+   * @param {boolean} wantsReports
+   */
+  updated(session, wantsReports) {
+    this.#silenceMs = session.audio.input.turn_detection?.silence_duration_ms ?? 0;
+    this.#playing.reports = wantsReports;
+  }
+
+  /** @param {number} samples Of the microphone, sent just now. */
+  sent(samples) {
+    this.#clock.sent((1000 * samples) / RATE, performance.now());
+  }
+
+  /** The agent falls silent, and nobody has the floor. */
+  async interrupt() {
+    if (this.#turn.hasRunningResponse) this.#send({ type: "response.cancel" });
+    this.#turn.interrupted();
+    await this.#silenceAgent();
+  }
+
+  /** The user asked in writing. */
+  asked() {
+    this.#turn.asked();
+  }
+
+  /** The user takes the floor by a key. */
+  pressed() {
+    this.interrupt();
+    this.#turn.speechStarted();
+  }
+
+  released() {
+    this.#speechEndMs = performance.now();
+  }
+
+  /** What was said while the key was held awaits its answer. */
+  committed() {
+    this.#turn.speechStopped();
+  }
+
+  /** What the user began to say is thrown away. */
+  dropped() {
+    this.#turn.speechDropped();
+    this.#speechEndMs = undefined;
+  }
+
+  /** @param {import("./sound.js").PlayoutReport} report */
+  played(report) {
+    this.#playing.reported(report);
+    switch (report.type) {
+      case "position":
+        this.#view.level("agent", report.level);
+        break;
+      case "started":
+        this.#turn.agentIsAudible(true);
+        this.#measureLatency();
+        break;
+      case "ended":
+        this.#turn.agentIsAudible(this.#playing.isBusy);
+        break;
+    }
+  }
+
+  /** @param {ServerEvent} event */
+  received(event) {
+    // Late: the user has cut in since.
+    if (event.response_id && !this.#turn.wants(event.response_id)) return;
+    caption(this.#view.log, event);
+    switch (event.type) {
+      case "input_audio_buffer.speech_started":
+        this.#turn.speechStarted();
+        this.#silenceAgent();
+        break;
+      case "input_audio_buffer.speech_stopped":
+        this.#turn.speechStopped();
+        this.#speechEndMs = this.#clock.timeOf(event.audio_end_ms - this.#silenceMs);
+        break;
+      case "input_audio_buffer.cleared":
+        this.#turn.speechDropped();
+        break;
+      case "response.created":
+        this.#playing.volume = "full";
+        this.#turn.responseCreated(event.response.id);
+        break;
+      case "response.output_audio.delta":
+        this.#playing.play(event.item_id, event.delta);
+        break;
+      case "response.output_audio.done":
+        this.#playing.complete(event.item_id);
+        break;
+      case "response.done":
+        this.#responseDone(event.response);
+        break;
+      case "x_mimo.duck":
+        this.#playing.volume = "ducked";
+        break;
+      case "x_mimo.hold":
+        this.#playing.volume = "held";
+        break;
+      case "x_mimo.restore":
+        this.#playing.volume = "full";
+        break;
+      case "x_mimo.resumed":
+        this.#playing.resume(event.item_id, event.audio_start_samples);
+        break;
+    }
+  }
+
+  #measureLatency() {
+    if (this.#speechEndMs === undefined) return;
+    this.#view.latency(performance.now() + this.#playing.delayMs - this.#speechEndMs);
+    this.#speechEndMs = undefined;
+  }
+
+  async #silenceAgent() {
+    this.#speechEndMs = undefined;
+    const cut = await this.#playing.cut();
+    this.#turn.agentIsAudible(false);
+    for (const item of cut) this.#view.log.interrupt(item);
+    this.#view.changed();
+  }
+
+  /** @param {ServerEvent} response */
+  #responseDone(response) {
+    this.#turn.responseDone(response.id);
+    if (response.status !== "failed") return;
+    this.#view.problem(new Problem("unanswered", response.status_details?.error?.message));
+  }
+}

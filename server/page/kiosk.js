@@ -1,0 +1,291 @@
+/** The kiosk: visitor after visitor, none of whom finds anything of the one before. */
+
+import { element, showLevel } from "./dom.js";
+import { Ends, lent } from "./ends.js";
+import { Idle } from "./idle.js";
+import { Log } from "./log.js";
+import * as memory from "./memory.js";
+import { Presence } from "./presence.js";
+import { Problem } from "./problem.js";
+import { selfTest } from "./selftest.js";
+import { Session } from "./session.js";
+import { Watchdog } from "./watchdog.js";
+
+const STATES = {
+  idle: "",
+  connecting: "One moment",
+  reconnecting: "One moment, the line is down",
+  waiting: "I listen",
+  listening: "I listen",
+  user: "I listen",
+  thinking: "I think",
+  agent: "Speak to cut in",
+};
+const TICK_MS = 250;
+const HEALTH_MS = 2000;
+const RETRY_MS = 15_000;
+const NOTICE_MS = 8000;
+/** How much of what was said before the start is sent: 1.5 s. */
+const FRAMES_BEFORE = 47;
+const BROWSERS_CHOICE = { microphone: "", loudspeaker: "" };
+
+/**
+ * @typedef {object} KioskSettings As the server has them, section `kiosk` of its configuration.
+ * @property {string} greeting
+ * @property {boolean} starts_on_speech
+ * @property {number} idle_s
+ * @property {number} countdown_s
+ * @property {number} dead_s
+ * @property {boolean} self_test
+ *
+ * @typedef {import("./sound.js").CapturedFrame} CapturedFrame
+ */
+
+const notice = element("notice", HTMLElement);
+const problem = element("problem", HTMLElement);
+const state = element("state", HTMLElement);
+const countdown = element("countdown", HTMLElement);
+const left = element("left", HTMLElement);
+const log = new Log(element("log", HTMLElement), element("scroll", HTMLElement));
+const key = memory.key("localStorage");
+
+class Kiosk {
+  #settings;
+  #ends;
+  #idle;
+  #watchdog;
+  #presence = new Presence();
+  /** @type {CapturedFrame[]} */
+  #before = [];
+  /** @type {Session | undefined} */
+  #session;
+  #noticeUntilMs = 0;
+  #healthAtMs = 0;
+  #isDead = false;
+
+  /**
+   * @param {KioskSettings} settings
+   * @param {Ends} ends
+   */
+  constructor(settings, ends) {
+    this.#settings = settings;
+    this.#ends = ends;
+    this.#idle = new Idle(1000 * settings.idle_s, 1000 * settings.countdown_s);
+    this.#watchdog = new Watchdog(1000 * settings.dead_s);
+    for (const part of ["microphone", "loudspeaker", "connection"]) this.#alive(part);
+    setInterval(() => this.#tick(), TICK_MS);
+  }
+
+  /** Nobody is there. */
+  attract() {
+    log.wipe();
+    showProblem(undefined);
+    this.#session = undefined;
+    this.#before = [];
+    this.#presence.forget();
+    this.#ends.listener = {
+      heard: (frame) => this.#overheard(frame),
+      played: () => this.#alive("loudspeaker"),
+      lost: () => this.#fail("microphone"),
+    };
+    document.body.dataset.phase = "idle";
+    show("attract");
+  }
+
+  /** Somebody is there. */
+  begin() {
+    if (this.#session || this.#isDead) return;
+    notice.textContent = "";
+    this.#idle.active(performance.now());
+    /** @type {import("./session.js").Shown} */
+    const view = {
+      log,
+      phase: (phase) => this.#showPhase(phase),
+      connected: () => undefined,
+      level: (speaker, level) => {
+        this.#alive(speaker === "user" ? "microphone" : "loudspeaker");
+        showLevel(speaker, level);
+      },
+      latency: () => undefined,
+      problem: showProblem,
+      ended: (reason) => this.#ended(reason),
+    };
+    show("talking");
+    const before = this.#settings.starts_on_speech ? this.#before : [];
+    this.#session = new Session(view, { open: async () => lent(this.#ends), key, before });
+    this.#session.start();
+  }
+
+  /** The visitor is done, or gone. */
+  finish() {
+    this.#session?.hangUp();
+  }
+
+  touched() {
+    this.#idle.active(performance.now());
+  }
+
+  /** @param {Problem} [reason] */
+  #ended(reason) {
+    if (this.#isDead) return;
+    this.attract();
+    if (reason?.code === "key") showTrouble(new Problem("kiosk-key"));
+    notice.textContent = reason?.message ?? "";
+    this.#noticeUntilMs = performance.now() + NOTICE_MS;
+  }
+
+  /**
+   * Heard while nobody is there: it stays in this room.
+   *
+   * @param {CapturedFrame} frame
+   */
+  #overheard(frame) {
+    this.#alive("microphone");
+    this.#before = [...this.#before, frame].slice(-FRAMES_BEFORE);
+    if (this.#presence.heard(frame.level) && this.#settings.starts_on_speech) this.begin();
+  }
+
+  /** @param {import("./session.js").Phase} phase */
+  #showPhase(phase) {
+    document.body.dataset.phase = phase;
+    state.textContent = STATES[phase];
+    if (phase === "agent") showProblem(undefined);
+  }
+
+  #tick() {
+    const nowMs = performance.now();
+    if (this.#session) this.#countDown(nowMs);
+    else if (nowMs > this.#noticeUntilMs) notice.textContent = "";
+    this.#checkServer(nowMs);
+    const dead = this.#watchdog.dead(nowMs);
+    if (dead) this.#fail(dead);
+  }
+
+  /** @param {number} nowMs */
+  #countDown(nowMs) {
+    const phase = document.body.dataset.phase ?? "";
+    if (["user", "thinking", "agent"].includes(phase)) this.#idle.active(nowMs);
+    const seconds = this.#idle.left(nowMs);
+    countdown.hidden = seconds === undefined;
+    left.textContent = `${seconds ?? ""}`;
+    if (seconds === 0) this.finish();
+  }
+
+  /** @param {number} nowMs */
+  async #checkServer(nowMs) {
+    const phase = document.body.dataset.phase;
+    if (this.#session && phase !== "reconnecting") this.#alive("connection");
+    if (this.#session || nowMs - this.#healthAtMs < HEALTH_MS) return;
+    this.#healthAtMs = nowMs;
+    if (await isServerThere()) this.#alive("connection");
+  }
+
+  /** @param {string} part */
+  #alive(part) {
+    this.#watchdog.alive(part, performance.now());
+  }
+
+  /**
+   * Something is dead that only a new page can mend, and that needs the server.
+   *
+   * @param {string} part
+   */
+  async #fail(part) {
+    if (this.#isDead) return;
+    this.#isDead = true;
+    this.#session?.hangUp();
+    log.wipe();
+    showTrouble(new Problem("dead", part));
+    while (!(await isServerThere())) await new Promise((resolve) => setTimeout(resolve, 1000));
+    location.reload();
+  }
+}
+
+async function isServerThere() {
+  try {
+    const options = { cache: "no-store", signal: AbortSignal.timeout(HEALTH_MS) };
+    return (await fetch("/healthz", /** @type {RequestInit} */ (options))).ok;
+  } catch {
+    return false;
+  }
+}
+
+/** @param {"starting" | "attract" | "talking" | "trouble"} screen */
+function show(screen) {
+  document.body.dataset.screen = screen;
+  countdown.hidden = true;
+}
+
+/** @param {Error | undefined} reason */
+function showProblem(reason) {
+  problem.textContent = reason?.message ?? "";
+  problem.hidden = reason === undefined;
+}
+
+/** @param {Error} reason */
+function showTrouble(reason) {
+  element("trouble", HTMLElement).textContent = reason.message;
+  show("trouble");
+}
+
+/** @returns {Promise<KioskSettings>} */
+async function readSettings() {
+  try {
+    return await (await fetch("/page/kiosk.json", { cache: "no-store" })).json();
+  } catch {
+    throw new Problem("unreachable");
+  }
+}
+
+/** @returns {Promise<Kiosk>} */
+async function start() {
+  if (!isSecureContext) throw new Problem("insecure");
+  const settings = await readSettings();
+  element("greeting", HTMLElement).textContent = settings.greeting;
+  element("hint", HTMLElement).textContent = settings.starts_on_speech
+    ? "Begin to speak, or touch the screen."
+    : "Touch the screen to begin.";
+  const ends = await Ends.open(BROWSERS_CHOICE, { hasMicrophone: false });
+  try {
+    if (settings.self_test) await selfTest(ends.loudspeaker);
+    await ends.useMicrophone("");
+  } catch (error) {
+    ends.close();
+    throw error;
+  }
+  return new Kiosk(settings, ends);
+}
+
+/** @type {Kiosk | undefined} */
+let kiosk;
+let retry = 0;
+
+async function tryToStart() {
+  clearTimeout(retry);
+  show("starting");
+  try {
+    kiosk = await start();
+    kiosk.attract();
+  } catch (error) {
+    showTrouble(error instanceof Error ? error : new Problem("unexpected", String(error)));
+    retry = setTimeout(tryToStart, RETRY_MS);
+  }
+}
+
+element("begin", HTMLButtonElement).addEventListener("click", () => kiosk?.begin());
+element("finish", HTMLButtonElement).addEventListener("click", () => kiosk?.finish());
+element("retry", HTMLButtonElement).addEventListener("click", () => {
+  if (kiosk) location.reload();
+  else tryToStart();
+});
+addEventListener("pointerdown", () => kiosk?.touched());
+addEventListener("keydown", () => {
+  kiosk?.touched();
+  kiosk?.begin();
+});
+// A visitor whom a new page cuts off is not coming back: the server need not wait.
+addEventListener("pagehide", () => kiosk?.finish());
+addEventListener("contextmenu", (event) => event.preventDefault());
+addEventListener("dragstart", (event) => event.preventDefault());
+
+tryToStart();

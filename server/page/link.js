@@ -1,0 +1,170 @@
+/** The way to the server that outlives its connections: comes back, and asks for the same session. */
+
+import { Connection } from "./connection.js";
+import { Problem } from "./problem.js";
+
+/** As long as the server keeps a session whose client has gone. */
+const GRACE_MS = 60_000;
+const FIRST_WAIT_MS = 250;
+const LONGEST_WAIT_MS = 10_000;
+/** A server that was silent for so long is asked for a sign, and after twice that given up. */
+const QUIET_MS = 15_000;
+/** Events that wait for a connection; ten seconds of sound are 313. */
+const MOST_WAITING = 400;
+
+/**
+ * @typedef {import("./connection.js").ServerEvent} ServerEvent
+ *
+ * @typedef {{token: string, session: string}} Resumption What it takes to go on with a session.
+ *
+ * @typedef {"first" | "resumed" | "replaced"} Beginning
+ *   `replaced`: the session that was asked for is gone, and this one knows nothing of it.
+ *
+ * @typedef {object} Listener
+ * @property {(beginning: Beginning, session: ServerEvent) => void} began
+ *   The server greets; what is sent now comes before all that waited.
+ * @property {(event: ServerEvent) => void} received
+ * @property {() => void} dropped The connection is lost, and the link tries to come back.
+ * @property {(problem?: Problem) => void} ended For good; not told when the page closed it.
+ */
+
+export class Link {
+  #listener;
+  #key;
+  #token;
+  #session;
+  /** @type {Connection | undefined} */
+  #connection;
+  #hasBegun = false;
+  /** @type {object[]} */
+  #waiting = [];
+  #tries = 0;
+  #droppedAtMs = 0;
+  #receivedAtMs = 0;
+  #timer = 0;
+  #watch;
+
+  /**
+   * @param {Listener} listener
+   * @param {{key: string, resumption?: Resumption}} options
+   */
+  constructor(listener, { key, resumption }) {
+    this.#listener = listener;
+    this.#key = key;
+    this.#token = resumption?.token ?? "";
+    this.#session = resumption?.session;
+    this.#watch = setInterval(() => this.#check(), 1000);
+    addEventListener("offline", this.#goneOffline);
+    this.#connect();
+  }
+
+  /** What another page needs to go on; undefined while the server has not offered it. */
+  get resumption() {
+    if (!this.#token || !this.#session) return undefined;
+    return { token: this.#token, session: this.#session };
+  }
+
+  /** @param {string} token For the next connection; the one before it is used up. */
+  set token(token) {
+    this.#token = token;
+  }
+
+  /** @param {object} event Waits for the connection, if there is none. */
+  send(event) {
+    if (this.#hasBegun) {
+      this.#connection?.send(event);
+      return;
+    }
+    this.#waiting.push(event);
+    if (this.#waiting.length > MOST_WAITING) this.#waiting.shift();
+  }
+
+  /** @param {object} event Is of no use later. */
+  sendNow(event) {
+    if (this.#hasBegun) this.#connection?.send(event);
+  }
+
+  close() {
+    clearInterval(this.#watch);
+    clearTimeout(this.#timer);
+    removeEventListener("offline", this.#goneOffline);
+    this.#connection?.close();
+  }
+
+  #connect() {
+    this.#receivedAtMs = performance.now();
+    this.#connection = new Connection(
+      { key: this.#key, token: this.#token },
+      {
+        received: (event) => this.#received(event),
+        ended: (problem) => this.#lost(problem),
+      },
+    );
+  }
+
+  /** @param {ServerEvent} event */
+  #received(event) {
+    this.#receivedAtMs = performance.now();
+    if (event.type === "session.created") this.#begin(event.session);
+    else if (this.#hasBegun || event.type !== "error") this.#listener.received(event);
+  }
+
+  /** @param {ServerEvent} session */
+  #begin(session) {
+    const before = this.#session;
+    const beginning = !before ? "first" : before === session.id ? "resumed" : "replaced";
+    this.#session = session.id;
+    this.#token = session.x_mimo?.resume_token ?? (beginning === "resumed" ? this.#token : "");
+    this.#tries = 0;
+    this.#hasBegun = true;
+    this.#listener.began(beginning, session);
+    const waiting = beginning === "replaced" ? [] : this.#waiting;
+    this.#waiting = [];
+    for (const event of waiting) this.#connection?.send(event);
+  }
+
+  /** @param {Problem} [problem] */
+  #lost(problem) {
+    const wasRefused = !this.#hasBegun;
+    if (this.#hasBegun || this.#tries === 0) this.#droppedAtMs = performance.now();
+    this.#hasBegun = false;
+    if (!this.#mayReturn(problem)) {
+      this.close();
+      this.#listener.ended(problem);
+      return;
+    }
+    // The server doesn't know the session any more: what it can still give is a new one.
+    const isForgotten = wasRefused && this.#token && problem?.code !== "unreachable";
+    if (isForgotten) this.#token = "";
+    this.#listener.dropped();
+    this.#timer = setTimeout(() => this.#connect(), isForgotten ? 0 : this.#waitMs());
+  }
+
+  /** @param {Problem} [problem] */
+  #mayReturn(problem) {
+    if (!problem || !this.#session) return false;
+    if (performance.now() - this.#droppedAtMs > GRACE_MS) return false;
+    if (problem.code === "refused") return !this.#hasBegun && this.#token !== "";
+    return ["lost", "busy", "unreachable"].includes(problem.code);
+  }
+
+  #waitMs() {
+    const wait = Math.min(LONGEST_WAIT_MS, FIRST_WAIT_MS * 2 ** this.#tries++);
+    return wait * (0.5 + Math.random());
+  }
+
+  /** A network that was cut says nothing: only silence tells. */
+  #check() {
+    if (!this.#hasBegun) return;
+    const quietMs = performance.now() - this.#receivedAtMs;
+    if (quietMs > 2 * QUIET_MS) this.#connection?.fail(new Problem("lost"));
+    else if (quietMs > QUIET_MS) this.send({ type: "session.update", session: SIGN });
+  }
+
+  #goneOffline = () => {
+    if (this.#hasBegun) this.#connection?.fail(new Problem("lost"));
+  };
+}
+
+/** Changes nothing, and is answered. */
+const SIGN = { type: "realtime" };

@@ -1,0 +1,134 @@
+/** The agent's sound in a call: what is played of which item, and what the server is told of it. */
+
+import { RATE, pcmOf } from "./sound.js";
+
+const REPORT_MS = 200;
+
+/**
+ * @typedef {import("./sound.js").PlayoutReport} PlayoutReport
+ * @typedef {import("./sound.js").Played} Played
+ *
+ * @typedef {object} Item Counted in samples of the whole item, wherever our own sound began.
+ * @property {number} start Where the sound that this page got begins.
+ * @property {number} received Where it ends.
+ * @property {number} skip How much of what comes next is there already.
+ */
+
+export class Playing {
+  #loudspeaker;
+  #send;
+  /** @type {Map<string, Item>} */
+  #items = new Map();
+  #reportedAtMs = 0;
+
+  /**
+   * @param {import("./sound.js").Loudspeaker} loudspeaker
+   * @param {(event: object) => void} send
+   */
+  constructor(loudspeaker, send) {
+    this.#loudspeaker = loudspeaker;
+    this.#send = send;
+  }
+
+  /** Whether reports are wanted. */
+  reports = false;
+
+  get isBusy() {
+    return this.#loudspeaker.isBusy;
+  }
+
+  /** How long a sample still takes to the ear after it was played. */
+  get delayMs() {
+    return this.#loudspeaker.delayMs;
+  }
+
+  /** @param {import("./sound.js").Volume} volume */
+  set volume(volume) {
+    this.#loudspeaker.volume = volume;
+  }
+
+  /**
+   * @param {string} id
+   * @param {string} base64
+   */
+  play(id, base64) {
+    const item = this.#item(id);
+    const pcm = pcmOf(base64);
+    const skipped = Math.min(item.skip, pcm.length);
+    item.skip -= skipped;
+    item.received += pcm.length - skipped;
+    this.#loudspeaker.play(id, pcm.slice(skipped));
+  }
+
+  /** @param {string} id */
+  complete(id) {
+    this.#loudspeaker.complete(id);
+  }
+
+  /**
+   * The server goes on with an item from that sample, which may have been received before.
+   *
+   * @param {string} id
+   * @param {number} start
+   */
+  resume(id, start) {
+    if (this.#items.has(id)) this.#item(id).skip = Math.max(0, this.#item(id).received - start);
+    else this.#items.set(id, { start, received: start, skip: 0 });
+  }
+
+  /** @param {PlayoutReport} report */
+  reported(report) {
+    if (report.type === "ended") {
+      this.#report(report);
+      this.#items.delete(report.item);
+    } else if (report.type === "position" && performance.now() - this.#reportedAtMs > REPORT_MS) {
+      const [current] = report.items;
+      if (current?.samples > 0) this.#report(current);
+    }
+  }
+
+  /**
+   * Falls silent, and tells the server how much was heard, so that it forgets the rest.
+   *
+   * @returns {Promise<string[]>} The items that were cut.
+   */
+  async cut() {
+    const cut = await this.#loudspeaker.flush();
+    for (const played of cut) {
+      this.#report(played);
+      this.#send({
+        type: "conversation.item.truncate",
+        item_id: played.item,
+        content_index: 0,
+        audio_end_ms: Math.floor((this.#end(played) * 1000) / RATE),
+      });
+      this.#items.delete(played.item);
+    }
+    return cut.map(({ item }) => item);
+  }
+
+  /** @param {Played} played */
+  #report(played) {
+    if (!this.reports) return;
+    this.#reportedAtMs = performance.now();
+    this.#send({
+      type: "x_mimo.playout",
+      item_id: played.item,
+      audio_end_samples: this.#end(played),
+    });
+  }
+
+  /** @param {Played} played */
+  #end({ item, samples }) {
+    return (this.#items.get(item)?.start ?? 0) + samples;
+  }
+
+  /** @param {string} id */
+  #item(id) {
+    const known = this.#items.get(id);
+    if (known) return known;
+    const item = { start: 0, received: 0, skip: 0 };
+    this.#items.set(id, item);
+    return item;
+  }
+}

@@ -1,0 +1,175 @@
+"""The kiosk page in a real browser, against a scripted server: visitors, self-test, watchdog."""
+
+import base64
+import json
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx2
+import msgspec
+import numpy as np
+import pytest
+
+from agent.audio import read_wav, samples_in
+from server import settings
+from tests.page import CHROMIUM, Chromium, TalkPage, chromium
+from tests.processes import ROOT, start_server
+from tests.scripted_server import Event, ScriptedServer
+
+QUESTION = Path(__file__).parent / "data" / "weather_question.wav"
+SETTINGS: Event = {
+    "greeting": "Talk to me",
+    "starts_on_speech": True,
+    "idle_s": 1.0,
+    "countdown_s": 1.0,
+    "dead_s": 30.0,
+    "self_test": False,
+}
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Generator[Chromium]:
+    if CHROMIUM is None:
+        pytest.skip("needs Chromium: apt install chromium")
+    with chromium(tmp_path_factory.mktemp("browser"), is_unattended=True) as browser:
+        yield browser
+
+
+@contextmanager
+def kiosk(
+    browser: Chromium, *, said: bytes = b"", fragment: str = "", **changes: object
+) -> Generator[tuple[TalkPage, ScriptedServer]]:
+    server = ScriptedServer(SETTINGS | changes)
+    try:
+        with browser.page(f"{server.url}kiosk{fragment}", said=said) as page:
+            yield page, server
+    finally:
+        server.stop()
+
+
+def wait_for_screen(page: TalkPage, screen: str) -> None:
+    page.page.locator(f'[data-screen="{screen}"]').wait_for(state="attached", timeout=15_000)
+
+
+def test_one_who_speaks_is_heard_from_the_first_word_and_the_next_visitor_starts_clean(
+    browser: Chromium,
+):
+    said = bytes(2 * samples_in(1500, 48_000)) + read_wav(QUESTION.read_bytes(), 48_000)
+    with kiosk(browser, said=said) as (page, server):
+        wait_for_screen(page, "attract")
+        first = server.greet("sess_1", token="secret token")
+        first.say("one", 400, "Only for you")
+        page.wait_for_phase("agent")
+        assert page.captions()[0].text == "Only for you"
+        page.page.locator("#countdown").wait_for(state="visible")
+        assert page.page.get_by_role("timer").inner_text().startswith("1")
+        wait_for_screen(page, "attract")
+        assert first.wait_for_goodbye() == 1000
+        assert page.captions() == []
+        assert "Only for you" not in page.page.content()
+        assert page.page.evaluate("JSON.stringify([sessionStorage, localStorage])") == "[{},{}]"
+        # The first word was spoken before anybody was there to hear it.
+        heard = [base64.b64decode(e["audio"]) for e in page.sent_of("input_audio_buffer.append")]
+        loudness = [np.abs(np.frombuffer(pcm, "<i2").astype(int)).max() for pcm in heard[:47]]
+        assert loudness[0] < 100
+        assert max(loudness) > 1000
+
+        page.page.locator("#begin").click()
+        second = server.accept()
+        assert second.query == {}
+        second.greet("sess_2")
+        second.say("two", 200, "Welcome")
+        page.wait_for_phase("agent")
+        assert [caption.text for caption in page.captions()] == ["Welcome"]
+
+
+def test_a_touch_stops_the_countdown_and_finish_ends_the_visit(browser: Chromium):
+    with kiosk(browser, countdown_s=20.0) as (page, server):
+        page.page.locator("#begin").click()
+        peer = server.greet()
+        page.page.locator("#countdown").wait_for(state="visible")
+        page.page.mouse.click(5, 5)
+        page.page.locator("#countdown").wait_for(state="hidden")
+        page.page.get_by_role("button", name="Finish").click()
+        wait_for_screen(page, "attract")
+        assert peer.wait_for_goodbye() == 1000
+
+
+def test_the_kiosk_opens_only_when_its_microphone_hears_its_loudspeaker(browser: Chromium):
+    with kiosk(browser, self_test=True) as (page, _):
+        page.page.get_by_text("does not hear the loudspeaker").wait_for()
+        browser.say(bytes(2 * samples_in(400, 48_000)) + sweep_at_a_distance())
+        page.page.get_by_role("button", name="Try again").click()
+        wait_for_screen(page, "attract")
+
+
+def sweep_at_a_distance() -> bytes:
+    """The self-test's sweep, from 400 to 3000 Hz in 0.6 s, 20 dB quieter and in noise."""
+    t = np.arange(int(0.6 * 48_000)) / 48_000
+    swept = np.sin(2 * np.pi * (400 * t + 2600 * t * t / 1.2))
+    noise = np.random.default_rng(1).normal(size=len(t))
+    return np.rint(1000 * swept + 500 * noise).astype("<i2").tobytes()
+
+
+def wait_for_new_page(page: TalkPage) -> None:
+    page.page.wait_for_function("() => !globalThis.isOldPage")
+    wait_for_screen(page, "attract")
+
+
+def test_a_page_whose_sound_is_dead_starts_again(browser: Chromium):
+    with kiosk(browser, dead_s=1.0) as (page, _):
+        wait_for_screen(page, "attract")
+        page.page.evaluate("globalThis.isOldPage = true")
+        page.page.evaluate("soundContexts.forEach((context) => context.suspend())")
+        wait_for_new_page(page)
+
+
+def test_a_page_whose_server_is_dead_says_so_and_starts_again_when_it_is_back(browser: Chromium):
+    with kiosk(browser, dead_s=1.0) as (page, server):
+        page.page.locator("#begin").click()
+        peer = server.greet()
+        peer.say("one", 8000, "Only for you")
+        page.wait_for_phase("agent")
+        page.page.evaluate("globalThis.isOldPage = true")
+        server.is_healthy = False
+        peer.cut_line()
+        page.page.get_by_text("Something stopped working").wait_for()
+        assert page.captions() == []
+        server.is_healthy = True
+        wait_for_new_page(page)
+
+
+def test_the_key_is_given_once_in_the_address(browser: Chromium):
+    with kiosk(browser, fragment="#key=device-token") as (page, server):
+        assert page.page.url == f"{server.url}kiosk"
+        page.page.reload()
+        page.page.locator("#begin").click()
+        peer = server.accept()
+        assert "device-token" in peer.subprotocols
+        peer.refuse(3000, "invalid_request_error.invalid_api_key")
+        page.page.get_by_text("The server asks for a key").wait_for()
+
+
+def test_the_server_of_the_example_serves_the_page_and_its_settings():
+    with start_server("http://127.0.0.1:9", "--config", str(ROOT / "configs/kiosk.toml")) as url:
+        address = url.replace("ws", "http", 1)
+        told = httpx2.get(f"{address}/page/kiosk.json")
+        page = httpx2.get(f"{address}/kiosk")
+    expected = settings.load(ROOT / "configs" / "kiosk.toml").kiosk
+    assert told.json() == msgspec.to_builtins(expected)
+    assert told.json().keys() == SETTINGS.keys()
+    assert "kiosk.js" in page.text
+
+
+def test_the_units_start_the_kiosk_with_its_configuration_and_with_sound():
+    units = ROOT / "configs" / "systemd"
+    starts = {
+        unit.stem: unit.read_text(encoding="utf-8").replace("\\\n", "")
+        for unit in units.glob("*.service")
+    }
+    assert "mimo-live serve --config configs/kiosk.toml" in starts["mimo-live"]
+    assert "--autoplay-policy=no-user-gesture-required" in starts["mimo-live-kiosk"]
+    policy = json.loads((units / "chromium-policy.json").read_text(encoding="utf-8"))
+    port = settings.load(ROOT / "configs" / "kiosk.toml").listen.port
+    assert policy["AudioCaptureAllowedUrls"] == [f"http://127.0.0.1:{port}"]
