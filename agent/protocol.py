@@ -76,7 +76,7 @@ class Playout(ClientEvent, frozen=True, tag="x_mimo.playout"):
     """How much of an item's sound the client has played: what the user can have heard."""
 
     item_id: str
-    samples: Annotated[int, Meta(ge=0)]
+    audio_end_samples: Annotated[int, Meta(ge=0)]
 
 
 AnyClientEvent = (

@@ -176,7 +176,7 @@ class Session:
                 return self._cancel(response_id, now)
             case protocol.OutputAudioClear():
                 return []
-            case protocol.Playout(item_id=item_id, samples=samples):
+            case protocol.Playout(item_id=item_id, audio_end_samples=samples):
                 played = self._speaker.speaks(item_id)
                 report = floor.PlayoutReported(played or "", samples / RATE)
                 return self._step(report, now)

@@ -92,7 +92,7 @@ def test_what_the_client_reports_as_played_is_what_was_heard():
     scene = Scene()
     scene.play(noisy(np.concatenate((silence(0.5), clip("weather_question.wav"), silence(2.5)))))
     [item_id, *_] = [e.item_id for _, e in scene.told if isinstance(e, events.AudioDelta)]
-    scene.session.receive(Playout(item_id=item_id, samples=RATE // 2), scene.now)
+    scene.session.receive(Playout(item_id=item_id, audio_end_samples=RATE // 2), scene.now)
     reported_at = scene.now
     scene.play(noisy(np.concatenate((clip("weather_question.wav"), silence(1.5)))))
     held = scene.times(ducking.Held)[0]
