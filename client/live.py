@@ -26,6 +26,9 @@ SCREEN_S = 0.1
 SILENT_DEVICE_S = 1.5
 """A device that has not called for so long went away."""
 
+STARTING_S = 5.0
+"""Devices may take as long until they call for the first time."""
+
 STALL_S = 0.5
 """A pause of this program that says nothing about devices."""
 
@@ -81,6 +84,7 @@ class Live:
             ended_at, duck_db = self._speech.ended_at, self._options.duck_db
             call = Call(connection, self._view, clock, ended_at, self._delay, duck_db=duck_db)
             self._call, self._connection = call, connection
+            self._view.connection("")
             try:
                 async with asyncio.TaskGroup() as tasks:
                     tasks.create_task(call.follow())
@@ -264,13 +268,15 @@ class Live:
 async def _first_gone(microphone: Microphone, loudspeaker: Loudspeaker) -> str:
     """Wait until a device stops calling; return which."""
     clock = asyncio.get_running_loop().time
-    calls, seen, looked = [0, 0], [clock(), clock()], clock()
-    async for _ in ticks(clock(), SCREEN_S):
+    began = looked = clock()
+    calls, seen = [0, 0], [began, began]
+    async for _ in ticks(began, SCREEN_S):
         now = clock()
+        patience_s = SILENT_DEVICE_S if now - began > STARTING_S else STARTING_S
         for which, device in enumerate((microphone, loudspeaker)):
             if device.calls != calls[which] or now - looked > STALL_S:
                 calls[which], seen[which] = device.calls, now
-            elif now - seen[which] > SILENT_DEVICE_S:
+            elif now - seen[which] > patience_s:
                 return ("microphone", "loudspeaker")[which]
         looked = now
     raise AssertionError("ticks never end")

@@ -2,9 +2,14 @@
 
 import argparse
 import asyncio
+import importlib
+import importlib.util
+import os
 import signal
 import sys
-from contextlib import AbstractContextManager, nullcontext
+import threading
+from collections.abc import Generator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -19,6 +24,7 @@ from client.selection import list_devices, select
 from client.terminal import Terminal
 
 COULD_NOT_RUN = 1
+SCREEN = "client.screen"
 
 EXAMPLES = """\
 examples:
@@ -41,6 +47,7 @@ class Options(argparse.Namespace):
     instructions: str | None
     voice: str | None
     json: bool
+    plain: bool
     devices: bool
     input: str | None
     output: str | None
@@ -83,6 +90,7 @@ def _parse(argv: list[str]) -> Options:
     add("--output", metavar="NAME", help="the loudspeaker, by a part of its name; remembered")
     add("--headphones", action="store_true", help="nothing echoes: leave the microphone as it is")
     add("--duck-db", type=float, default=-15.0, help="loudness while you may be interrupting")
+    add("--plain", action="store_true", help="lines instead of a live screen")
     add("--json", action="store_true", help="one JSON object a line, for scripts")
     files = parser.add_argument_group("from files")
     add = files.add_argument
@@ -123,10 +131,50 @@ def _live(options: Options, terminal: Terminal) -> int:
     wishes = LiveOptions(
         options.instructions, names, options.headphones, options.duck_db, options.voice
     )
+    with_screen = terminal.is_live and not options.plain and _has_screen()
+    if with_screen:
+        # It takes a moment to load: meanwhile the server starts.
+        threading.Thread(target=importlib.import_module, args=(SCREEN,), daemon=True).start()
     with _server(options, terminal) as url:
+        if with_screen:
+            terminal.close()
+            return _on_screen(url, portaudio, wishes, complaints)
         for complaint in complaints:
             terminal.problem(complaint)
         return _in_lines(url, portaudio, wishes, terminal)
+
+
+def _has_screen() -> bool:
+    return importlib.util.find_spec("textual") is not None
+
+
+def _on_screen(url: str, portaudio: PortAudio, wishes: LiveOptions, complaints: list[str]) -> int:
+    from client.screen import LiveScreen  # noqa: PLC0415 - an extra, and slow to load
+
+    screen = LiveScreen(url, lambda view: Live(portaudio, wishes, view), complaints)
+    with _terminal_of_its_own():
+        screen.run()
+    screen.background.end()
+    screen.background.join()
+    if screen.background.failure is not None:
+        raise screen.background.failure
+    return 0
+
+
+@contextmanager
+def _terminal_of_its_own() -> Generator[None]:
+    """Give the screen the terminal, and nothing to sound libraries, which write to descriptor 2."""
+    kept = os.dup(2)
+    before = sys.__stderr__
+    with open(os.devnull, "wb") as nothing, open(os.dup(1), "w", encoding="utf-8") as terminal:
+        os.dup2(nothing.fileno(), 2)
+        sys.__stderr__ = terminal  # textual draws here
+        try:
+            yield
+        finally:
+            sys.__stderr__ = before
+            os.dup2(kept, 2)
+            os.close(kept)
 
 
 def _in_lines(url: str, portaudio: PortAudio, wishes: LiveOptions, terminal: Terminal) -> int:
