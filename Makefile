@@ -20,7 +20,7 @@ lint: $(VENV)/test.done
 
 lock: $(UV)
 	@for part in "-o requirements.lock" "--group dev -o requirements-dev.lock"; do \
-		$(UV) pip compile pyproject.toml --extra embedded --universal --generate-hashes \
+		$(UV) pip compile pyproject.toml --extra embedded --extra echo --extra screen --universal --generate-hashes \
 			--no-annotate --no-header --quiet --upgrade $$part || exit 1; done
 
 clean:

@@ -1,180 +1,271 @@
-"""One connection to a conversation server: its events, and the call they make.
+"""A connection to a conversation server that comes back by itself.
 
-Speaks the OpenAI Realtime protocol (GA) over WebSocket. Only the events that a client with
-ears and a mouth needs are decoded; all others, known or not, are passed over.
+While it is away the newest speech is kept, and sent once it is back. Where the server can, the
+same session goes on; where it can't, whoever follows the events is told to bring the history.
 """
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
-from urllib.parse import urlsplit
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 import msgspec
-import numpy as np
-from msgspec import Struct, field
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
 
-from agent.audio import Samples, milliseconds
-from agent.errors import AgentError, ProtocolError
-from client.jitter import Heard, JitterBuffer
-from client.latency import Floor, Turn
-from client.terminal import Terminal
+from agent.audio import RATE, SAMPLE_BYTES, milliseconds
+from agent.errors import AgentError
+from client import wire
+from client.jitter import Heard
+from client.wire import Extension, Extensions, ServerEvent, SessionConfig, full_url
 
 MOST_FRAME_BYTES = 2**24
+KEPT_BYTES = 10 * RATE * SAMPLE_BYTES
+"""Speech kept while the connection is away: the newest 10 s."""
+
+SEMANTIC = {"type": "semantic_vad"}
+"""What this client can do well: it holds its sound while the server judges an interruption."""
+
+HELLO_TIMEOUT_S = 10.0
+PING_S = 5.0
+"""Between pings, and for each answer: how soon a cut cable is noticed."""
+
+ENDED = 1000
+"""WebSocket close code of a conversation that is meant to be over."""
+
+REFUSED = (401, 403)
 
 
 class UnreachableError(AgentError):
     """The server can't be reached, refused the session, or left in the middle of it."""
 
 
-class SpeechStarted(Struct, tag="input_audio_buffer.speech_started"):
-    pass
+class RefusedError(UnreachableError):
+    """The server wants no conversation with this client; trying again won't help."""
 
 
-class SpeechStopped(Struct, tag="input_audio_buffer.speech_stopped"):
-    pass
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """The connection is away; the next attempt to come back is made in so many seconds."""
+
+    reason: str
+    retry_in_s: float
 
 
-class Committed(Struct, tag="input_audio_buffer.committed"):
-    item_id: str
+@dataclass(frozen=True, slots=True)
+class Regained:
+    """The connection is back."""
+
+    resumed: bool
+    """The session goes on; else it is a new one that knows nothing of what was said."""
 
 
-class UserTranscript(Struct, tag="conversation.item.input_audio_transcription.completed"):
-    item_id: str
-    transcript: str
-
-
-class AudioDelta(Struct, tag="response.output_audio.delta"):
-    response_id: str
-    item_id: str
-    delta: bytes
-
-
-class AudioDone(Struct, tag="response.output_audio.done"):
-    item_id: str
-
-
-class TranscriptDelta(Struct, tag="response.output_audio_transcript.delta"):
-    response_id: str
-    delta: str
-
-
-class TranscriptDone(Struct, tag="response.output_audio_transcript.done"):
-    response_id: str
-    transcript: str
-
-
-class Problem(Struct):
-    message: str = "no reason given"
-
-
-class StatusDetails(Struct):
-    error: Problem = field(default_factory=Problem)
-
-
-class Response(Struct):
-    id: str
-    status: str
-    status_details: StatusDetails | None = None
-
-
-class ResponseDone(Struct, tag="response.done"):
-    response: Response
-
-
-class ErrorEvent(Struct, tag="error"):
-    error: Problem = field(default_factory=Problem)
-
-
-ServerEvent = (
-    SpeechStarted
-    | SpeechStopped
-    | Committed
-    | UserTranscript
-    | AudioDelta
-    | AudioDone
-    | TranscriptDelta
-    | TranscriptDone
-    | ResponseDone
-    | ErrorEvent
-)
-
-_KNOWN = frozenset(str(kind.__struct_config__.tag) for kind in ServerEvent.__args__)
-_decoder = msgspec.json.Decoder(ServerEvent)
-
-
-class _Envelope(Struct):
-    type: str
-
-
-def decode(frame: str | bytes) -> ServerEvent | None:
-    """Decode one event; `None` for a kind that this client has no use for.
-
-    Raises:
-        ProtocolError: If it is no event, or lacks what its kind must have.
-    """
-    try:
-        kind = msgspec.json.decode(frame, type=_Envelope).type
-        return _decoder.decode(frame) if kind in _KNOWN else None
-    except msgspec.DecodeError as error:
-        raise ProtocolError(
-            f"an event that can't be read: {error}", code="invalid_event"
-        ) from error
+Received = tuple[str, int]
+"""An item and how many samples of its sound have arrived."""
 
 
 class Connection:
-    """What a client says to the server, and what it hears from it."""
+    """What a client says to the server, and what it hears from it.
 
-    def __init__(self, socket: ClientConnection):
+    Args:
+        waits_s: Asked at each loss: how long to wait before each attempt to come back. Without
+            it, a loss is the end.
+    """
+
+    def __init__(
+        self, url: str, socket: ClientConnection, waits_s: Callable[[], Iterator[float]] | None
+    ):
+        self._url = url
         self._socket = socket
+        self._waits_s = waits_s
+        self._away = False
+        self._kept = bytearray()
+        self._session = SessionConfig()
+        self._token: str | None = None
+        self._wishes: dict[str, object] = {}
+        self._extensions: list[Extension] = []
+        self.received: Received | None = None
+        """The latest sound, told to the server when the connection is back."""
 
-    async def start_session(self, instructions: str | None) -> None:
-        """Ask for captions of the user; all else is left to the server's defaults."""
-        session: dict[str, object] = {
-            "type": "realtime",
-            "audio": {"input": {"transcription": {"model": "embedded"}}},
-        }
+    @property
+    def agreed(self) -> Extensions:
+        """What goes beyond the protocol here."""
+        return self._session.x_mimo or Extensions()
+
+    @property
+    def turn_detection(self) -> dict[str, object] | None:
+        """How the server finds the ends of turns."""
+        return self._session.audio.input.turn_detection
+
+    async def start_session(
+        self,
+        instructions: str | None,
+        extensions: Iterable[Extension] = ("playout", "duck", "resume"),
+    ) -> None:
+        """Ask for captions, judged interruptions and extensions; else the server's defaults."""
+        self._extensions = list(extensions)
+        listens = {"transcription": {"model": "embedded"}, "turn_detection": SEMANTIC}
+        self._wishes = {"audio": {"input": listens}}
         if instructions is not None:
-            session["instructions"] = instructions
-        await self._send({"type": "session.update", "session": session})
+            self._wishes["instructions"] = instructions
+        await self._ask()
+
+    async def update(self, **session: object) -> None:
+        """Change the session's configuration."""
+        await self.send("session.update", session={"type": "realtime", **session})
 
     async def append(self, pcm: bytes) -> None:
-        await self._send({"type": "input_audio_buffer.append", "audio": pcm})
+        if self._away or not await self.send("input_audio_buffer.append", audio=pcm):
+            self._kept += pcm
+            del self._kept[:-KEPT_BYTES]
 
     async def truncate(self, heard: Heard) -> None:
         """Tell how much of an item was heard, so that the server remembers no more of it."""
-        await self._send(
-            {
-                "type": "conversation.item.truncate",
-                "item_id": heard.item_id,
-                "content_index": 0,
-                "audio_end_ms": milliseconds(heard.samples),
-            }
-        )
+        await self.report(heard)
+        end_ms = milliseconds(heard.samples)
+        words = {"item_id": heard.item_id, "content_index": 0, "audio_end_ms": end_ms}
+        await self.send("conversation.item.truncate", **words)
 
-    async def events(self) -> AsyncIterator[ServerEvent]:
-        """Yield events until the connection ends, which raises `UnreachableError`."""
-        try:
-            async for frame in self._socket:
-                event = decode(frame)
-                if event is not None:
-                    yield event
-        except ConnectionClosed as error:
-            reason = error.rcvd.reason if error.rcvd is not None else ""
-            lost = f"the connection to the server was lost: {reason or error}"
-            raise UnreachableError(lost) from error
-        raise UnreachableError("the server ended the conversation")
+    async def report(self, heard: Heard) -> None:
+        """Tell how much of an item was heard so far, if the server wants to know."""
+        if self.agreed.playout:
+            words = {"item_id": heard.item_id, "audio_end_samples": heard.samples}
+            await self.send("x_mimo.playout", **words)
 
-    async def _send(self, event: dict[str, object]) -> None:
+    async def write(self, role: str, text: str) -> None:
+        """Add a message to the conversation; `role` is `"user"` or `"assistant"`."""
+        kind = "input_text" if role == "user" else "output_text"
+        item = {"type": "message", "role": role, "content": [{"type": kind, "text": text}]}
+        await self.send("conversation.item.create", item=item)
+
+    async def send(self, kind: str, **fields: object) -> bool:
+        """Send an event; return whether there was a connection to send it over."""
         # What the server said before it left counts: `events` tells of it, then of the end.
-        with suppress(ConnectionClosed):
-            await self._socket.send(msgspec.json.encode(event).decode())
+        try:
+            await self._socket.send(msgspec.json.encode({"type": kind, **fields}).decode())
+        except ConnectionClosed:
+            return False
+        return True
+
+    async def close(self) -> None:
+        await self._socket.close()
+
+    async def events(self) -> AsyncIterator[ServerEvent | Lost | Regained]:
+        """Yield events until the connection ends for good.
+
+        Raises:
+            UnreachableError: When it has ended.
+        """
+        while True:
+            try:
+                async for frame in self._socket:
+                    event = wire.decode(frame)
+                    if event is not None and not await self._settle(event):
+                        yield event
+                reason = "the server ended the conversation"
+            except ConnectionClosed as error:
+                told = error.rcvd.reason if error.rcvd is not None else ""
+                reason = f"the connection to the server was lost: {told or error}"
+            if self._waits_s is None or self._socket.close_code == ENDED:
+                raise UnreachableError(reason)
+            self._away = True
+            async for word in self._come_back(reason, self._waits_s()):
+                yield word
+            await self._send_kept()
+
+    async def _settle(self, event: ServerEvent) -> bool:
+        """Note what the server says of the session; return whether that was all it meant."""
+        match event:
+            case wire.SessionCreated(session) | wire.SessionUpdated(session):
+                self._note(session)
+            case wire.ErrorEvent(wire.Problem(_, "unknown_parameter", str(where))) if (
+                self._extensions and where.startswith("session.x_mimo")
+            ):
+                unknown = where.rpartition(".")[2]
+                known: list[Extension] = [each for each in self._extensions if each != unknown]
+                self._extensions = known if len(known) < len(self._extensions) else []
+                await self._ask()
+                return True
+            case _:
+                pass
+        return False
+
+    def _note(self, session: SessionConfig) -> None:
+        self._session = session
+        if session.x_mimo is not None and session.x_mimo.resume_token is not None:
+            self._token = session.x_mimo.resume_token
+
+    async def _ask(self) -> None:
+        asked = dict.fromkeys(self._extensions, True)
+        await self.update(**self._wishes, **({"x_mimo": asked} if asked else {}))
+
+    async def _come_back(
+        self, reason: str, waits_s: Iterator[float]
+    ) -> AsyncIterator[Lost | Regained]:
+        before = self._session.id
+        for wait_s in waits_s:
+            yield Lost(reason, wait_s)
+            await asyncio.sleep(wait_s)
+            try:
+                self._socket = await _connect(self._url, **self._resume())
+                self._note(await _greeted(self._socket))
+            except RefusedError:
+                raise
+            except UnreachableError as error:
+                reason = str(error)
+                continue
+            await self._ask()
+            yield Regained(bool(before) and self._session.id == before)
+            return
+
+    def _resume(self) -> dict[str, str | int]:
+        token, self._token = self._token, None
+        if token is None:
+            return {}
+        item_id, samples = self.received or ("", 0)
+        where = {"item_id": item_id, "received_samples": samples} if samples else {}
+        return {"resume": token, **where}
+
+    async def _send_kept(self) -> None:
+        while self._kept:
+            kept, self._kept = bytes(self._kept), bytearray()
+            if not await self.send("input_audio_buffer.append", audio=kept):
+                self._kept = bytearray(kept) + self._kept
+                return
+        self._away = False
 
 
-def full_url(url: str) -> str:
-    """Complete `ws://host:port` with the path where conversations are held."""
-    bare = urlsplit(url).path in ("", "/")
-    return url.rstrip("/") + "/v1/realtime" if bare else url
+async def _connect(url: str, **query: str | int) -> ClientConnection:
+    try:
+        return await connect(
+            full_url(url, **query),
+            max_size=MOST_FRAME_BYTES,
+            compression=None,
+            close_timeout=1,
+            ping_interval=PING_S,
+            ping_timeout=PING_S,
+        )
+    except (OSError, TimeoutError, InvalidHandshake, InvalidURI, ValueError) as error:
+        reason = str(error) or "no answer in time"
+        refused = isinstance(error, InvalidStatus) and error.response.status_code in REFUSED
+        kind = RefusedError if refused else UnreachableError
+        raise kind(f"can't reach a conversation server at {url}: {reason}") from error
+
+
+async def _greeted(socket: ClientConnection) -> SessionConfig:
+    """Wait for the server's first word."""
+    try:
+        async with asyncio.timeout(HELLO_TIMEOUT_S):
+            event = wire.decode(await socket.recv())
+    except (TimeoutError, ConnectionClosed) as error:
+        raise UnreachableError("the server took the connection, but no session began") from error
+    match event:
+        case wire.SessionCreated(session):
+            return session
+        case wire.ErrorEvent(error):
+            raise UnreachableError(error.message)
+        case _:
+            raise UnreachableError("the server did not begin with a session")
 
 
 @asynccontextmanager
@@ -184,117 +275,27 @@ async def open_socket(url: str) -> AsyncGenerator[ClientConnection]:
     Raises:
         UnreachableError: If nothing answers there, or what answers holds no conversations.
     """
-    where, size = full_url(url), MOST_FRAME_BYTES
+    socket = await _connect(url)
     try:
-        socket = await connect(where, max_size=size, compression=None, close_timeout=1)
-    except (OSError, TimeoutError, InvalidHandshake, InvalidURI, ValueError) as error:
-        reason = str(error) or "no answer in time"
-        raise UnreachableError(f"can't reach a conversation server at {url}: {reason}") from error
-    async with socket:
         yield socket
+    finally:
+        await socket.close()
 
 
 @asynccontextmanager
-async def open_connection(url: str) -> AsyncGenerator[Connection]:
-    """Connect to a conversation server, as `open_socket` does."""
-    async with open_socket(url) as socket:
-        yield Connection(socket)
-
-
-class Call:
-    """The client's side of a conversation: follows the events, feeds what is to be played.
+async def open_connection(
+    url: str, waits_s: Callable[[], Iterator[float]] | None = None
+) -> AsyncGenerator[Connection]:
+    """Connect to a conversation server.
 
     Args:
-        clock: Seconds, on the clock that all times of a `Turn` are on.
-        speech_ended_at: Asked at each end of a turn: when the user stopped speaking.
-        delay_samples: Asked at each interruption: how much of what was pulled for playing
-            has not reached the ear yet.
+        waits_s: See `Connection`.
+
+    Raises:
+        UnreachableError: If nothing answers there, or what answers holds no conversations.
     """
-
-    def __init__(
-        self,
-        connection: Connection,
-        terminal: Terminal,
-        clock: Callable[[], float],
-        speech_ended_at: Callable[[], float],
-        delay_samples: Callable[[], int],
-    ):
-        self._connection = connection
-        self._terminal = terminal
-        self._clock = clock
-        self._speech_ended_at = speech_ended_at
-        self._delay_samples = delay_samples
-        self.jitter = JitterBuffer()
-        self.floor = Floor()
-
-    async def follow(self) -> None:
-        """Follow the events until the connection ends, which raises `UnreachableError`."""
-        async for event in self._connection.events():
-            await self.take(event)
-
-    async def take(self, event: ServerEvent) -> None:
-        floor = self.floor
-        floor.changed_at = self._clock()
-        match event:
-            case SpeechStarted():
-                floor.user_speaks = floor.answer_due = True
-                await self._interrupt()
-            case SpeechStopped():
-                floor.user_speaks = False
-            case Committed(item_id):
-                floor.user_speaks, floor.answer_due = False, True
-                floor.uncaptioned.add(item_id)
-                floor.turn = Turn(self._speech_ended_at(), self._clock())
-            case UserTranscript(item_id, transcript):
-                floor.uncaptioned.discard(item_id)
-                self._terminal.caption("user", transcript.strip())
-            case AudioDelta(response_id, item_id, delta):
-                if response_id not in floor.cancelled and item_id not in floor.cancelled:
-                    self._buffer(item_id, delta)
-            case AudioDone(item_id):
-                self.jitter.complete(item_id)
-            case TranscriptDelta(response_id, delta):
-                if response_id not in floor.cancelled:
-                    self._terminal.partial(delta)
-            case TranscriptDone(_, transcript):
-                self._terminal.caption("agent", transcript.strip())
-            case ResponseDone(response):
-                self._response_done(response)
-            case ErrorEvent(error):
-                floor.failure = error.message
-                self._terminal.problem(error.message)
-
-    def pull(self, out: Samples) -> int:
-        """Fill `out` with what is to be played next, as `JitterBuffer.pull` does."""
-        filled = self.jitter.pull(out)
-        turn = self.floor.turn
-        if filled and turn is not None and turn.item_id is not None and turn.heard_at is None:
-            # The tail of an earlier answer may still be playing.
-            turn.heard_at = self._clock() if self.jitter.played(turn.item_id) else None
-        return filled
-
-    def _buffer(self, item_id: str, delta: bytes) -> None:
-        if len(delta) % 2:
-            raise ProtocolError("audio that ends within a sample", code="invalid_value")
-        turn = self.floor.turn
-        if turn is not None and turn.first_audio_at is None:
-            turn.first_audio_at, turn.item_id = self._clock(), item_id
-        self.jitter.push(item_id, np.frombuffer(delta, "<i2"))
-
-    async def _interrupt(self) -> None:
-        for heard in self.jitter.flush(self._delay_samples()):
-            self.floor.cancelled.add(heard.item_id)
-            self._terminal.interrupted(heard)
-            await self._connection.truncate(heard)
-
-    def _response_done(self, response: Response) -> None:
-        match response.status:
-            case "cancelled":
-                self.floor.cancelled.add(response.id)
-            case "failed":
-                details = response.status_details or StatusDetails()
-                self.floor.failure = details.error.message
-                self.floor.answer_due = False
-                self._terminal.problem(self.floor.failure)
-            case _:
-                self.floor.answer_due = False
+    connection = Connection(url, await _connect(url), waits_s)
+    try:
+        yield connection
+    finally:
+        await connection.close()

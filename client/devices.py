@@ -5,19 +5,17 @@ between PortAudio's buffer and a ring that was allocated before; no lock, no res
 Python object that outlives it. All else happens where `read` and `write` are called.
 """
 
-import asyncio
 import importlib
-import itertools
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator
-from contextlib import contextmanager
-from typing import Protocol, cast
+from collections.abc import Callable, Generator
+from contextlib import ExitStack, contextmanager
+from typing import NamedTuple, Protocol, cast
 
 import numpy as np
 
-from agent.audio import RATE, SAMPLE_BYTES, Resampler, Samples, samples_in
+from agent.audio import RATE, Resampler, Samples, samples_in
 from agent.errors import AgentError
-from client.latency import FRAME_S, FRAME_SAMPLES, Clip
+from client.ring import Ring
 
 BLOCK_MS = 20
 AHEAD_SAMPLES = samples_in(40)
@@ -32,39 +30,11 @@ class DeviceError(AgentError):
     """There is no microphone or loudspeaker, or it can't be opened."""
 
 
-class Ring:
-    """A ring of samples for one writer and one reader on two threads.
+class Names(NamedTuple):
+    """Which devices to use: parts of their names; `None` for the system's default."""
 
-    Each side moves only its own counter, after it has copied; so neither needs a lock.
-    """
-
-    def __init__(self, capacity: int):
-        self._samples = np.zeros(capacity, np.int16)
-        self._written = 0
-        self._read = 0
-
-    def __len__(self) -> int:
-        return self._written - self._read
-
-    def write(self, samples: Samples) -> int:
-        """Append as many as there is room for; return how many."""
-        count = min(len(samples), len(self._samples) - len(self))
-        start = self._written % len(self._samples)
-        first = min(count, len(self._samples) - start)
-        self._samples[start : start + first] = samples[:first]
-        self._samples[: count - first] = samples[first:count]
-        self._written += count
-        return count
-
-    def read_into(self, out: Samples) -> int:
-        """Move the oldest samples into `out`, as many as there are; return how many."""
-        count = min(len(out), len(self))
-        start = self._read % len(self._samples)
-        first = min(count, len(self._samples) - start)
-        out[:first] = self._samples[start : start + first]
-        out[first:count] = self._samples[: count - first]
-        self._read += count
-        return count
+    input: str | None = None
+    output: str | None = None
 
 
 class _Status(Protocol):
@@ -88,20 +58,53 @@ class PortAudio(Protocol):
 
     PortAudioError: type[Exception]
 
-    def query_devices(self, device: int | None, kind: str) -> object: ...
+    def query_devices(self, device: int | str | None = None, kind: str | None = None) -> object: ...
+    def _terminate(self) -> None: ...
+    def _initialize(self) -> None: ...
     def RawInputStream(self, **options: object) -> _Stream: ...  # noqa: N802
     def RawOutputStream(self, **options: object) -> _Stream: ...  # noqa: N802
+
+
+class Edges:
+    """Keeps a ring that runs dry, and comes back, from clicking."""
+
+    def __init__(self, fade_samples: int):
+        self._rising = np.linspace(0, 1, fade_samples, dtype=np.float32)
+        self._dry = False
+        self._last = 0
+
+    def shape(self, out: Samples, filled: int) -> None:
+        """Fade in what comes after a gap, and glide to silence where `filled` samples end."""
+        size = len(self._rising)
+        if self._dry and filled:
+            count = min(size, filled)
+            out[:count] = out[:count] * self._rising[:count]
+        out[filled:] = 0
+        if filled:
+            self._last = int(out[filled - 1])
+        if filled < len(out) and self._last:
+            count = min(size, len(out) - filled)
+            out[filled : filled + count] = self._last * self._rising[::-1][:count]
+            self._last = int(out[-1])
+        self._dry = filled < len(out)
 
 
 class Microphone:
     """What the user says, in chunks of any length."""
 
-    def __init__(self, portaudio: PortAudio):
+    def __init__(self, portaudio: PortAudio, name: str | None = None):
         self._ring = Ring(OTHER_RATE * 2)
-        self._stream, rate = _open(portaudio, portaudio.RawInputStream, self._arrived)
+        self._stream, rate = _open(portaudio, portaudio.RawInputStream, self._arrived, name)
         self._resampler = Resampler(rate, RATE)
         self._chunk = np.zeros(OTHER_RATE * 2, np.int16)
         self.overflows = 0
+        self.calls = 0
+        """Of PortAudio, so far; a device that went away stops calling."""
+
+    @property
+    def delay_samples(self) -> int:
+        """From the ear of the microphone to `read`."""
+        return round(self._stream.latency * RATE)
 
     def start(self) -> None:
         self._stream.start()
@@ -115,6 +118,7 @@ class Microphone:
         return self._resampler.push(self._chunk[:count].tobytes())
 
     def _arrived(self, buffer: memoryview, frames: int, _time: object, status: _Status) -> None:
+        self.calls += 1
         written = self._ring.write(np.frombuffer(buffer, np.int16))
         if status.input_overflow or written < frames:
             self.overflows += 1
@@ -123,12 +127,18 @@ class Microphone:
 class Loudspeaker:
     """What the user hears; holds at most 40 ms that were not handed to the system yet."""
 
-    def __init__(self, portaudio: PortAudio):
+    def __init__(self, portaudio: PortAudio, name: str | None = None):
         self._ring = Ring(OTHER_RATE)
-        self._stream, rate = _open(portaudio, portaudio.RawOutputStream, self._wanted)
+        self._played = Ring(OTHER_RATE * 2)
+        self._stream, rate = _open(portaudio, portaudio.RawOutputStream, self._wanted, name)
         self._factor = rate // RATE
         self._resampler = Resampler(RATE, rate)
+        self._back = Resampler(rate, RATE)
+        self._chunk = np.zeros(OTHER_RATE * 2, np.int16)
+        self._edges = Edges(samples_in(5, rate))
         self.underflows = 0
+        self.calls = 0
+        """Of PortAudio, so far; a device that went away stops calling."""
 
     @property
     def room(self) -> int:
@@ -138,7 +148,12 @@ class Loudspeaker:
     @property
     def delay_samples(self) -> int:
         """Samples that were written and have not reached the ear."""
-        return len(self._ring) // self._factor + round(self._stream.latency * RATE)
+        return len(self._ring) // self._factor + self.latency_samples
+
+    @property
+    def latency_samples(self) -> int:
+        """From PortAudio's call to the ear."""
+        return round(self._stream.latency * RATE)
 
     def start(self) -> None:
         self._stream.start()
@@ -153,10 +168,17 @@ class Loudspeaker:
         else:
             self._ring.write(np.frombuffer(self._resampler.push(sound.tobytes()), np.int16))
 
+    def played(self) -> Samples:
+        """What PortAudio took since the last call, silence included: the echo's source."""
+        count = self._played.read_into(self._chunk)
+        return np.frombuffer(self._back.push(self._chunk[:count].tobytes()), np.int16)
+
     def _wanted(self, buffer: memoryview, frames: int, _time: object, status: _Status) -> None:
+        self.calls += 1
         out = np.frombuffer(buffer, np.int16)
         filled = self._ring.read_into(out)
-        out[filled:] = 0
+        self._edges.shape(out, filled)
+        self._played.write(out)
         if status.output_underflow or filled < frames:
             self.underflows += 1
 
@@ -165,12 +187,14 @@ def _open(
     portaudio: PortAudio,
     kind: Callable[..., _Stream],
     callback: Callable[[memoryview, int, object, _Status], None],
+    name: str | None,
 ) -> tuple[_Stream, int]:
     """Open a stream of 20 ms blocks at 24 kHz, else at 48 kHz."""
     refused = ""
     for rate in (RATE, OTHER_RATE):
         try:
             stream = kind(
+                device=name,
                 samplerate=rate,
                 blocksize=samples_in(BLOCK_MS, rate),
                 channels=1,
@@ -178,11 +202,12 @@ def _open(
                 latency="low",
                 callback=callback,
             )
-        except portaudio.PortAudioError as error:
+        except (portaudio.PortAudioError, ValueError) as error:
             refused = str(error)
         else:
             return stream, rate
-    raise DeviceError(f"the sound device refuses mono at 24 and at 48 kHz: {refused}")
+    what = repr(name) if name else "the sound device"
+    raise DeviceError(f"{what} refuses mono at 24 and at 48 kHz: {refused}")
 
 
 def find_portaudio(*kinds: str) -> PortAudio:
@@ -199,83 +224,45 @@ def find_portaudio(*kinds: str) -> PortAudio:
             portaudio = cast(PortAudio, importlib.import_module("sounddevice"))
     except OSError as error:
         raise DeviceError("the PortAudio library is missing (Debian: libportaudio2)") from error
-    for kind, name in (("input", "microphone"), ("output", "loudspeaker")):
+    for kind, title in (("input", "microphone"), ("output", "loudspeaker")):
         if kinds and kind not in kinds:
             continue
         try:
             portaudio.query_devices(None, kind)
         except (portaudio.PortAudioError, ValueError) as error:
-            raise DeviceError(f"no {name} was found") from error
+            raise DeviceError(f"no {title} was found") from error
     return portaudio
 
 
+def look_again(portaudio: PortAudio) -> None:
+    """Have PortAudio notice what was plugged in or out; no stream may be open."""
+    with no_native_messages():
+        portaudio._terminate()  # pyright: ignore[reportPrivateUsage]
+        portaudio._initialize()  # pyright: ignore[reportPrivateUsage]
+
+
 @contextmanager
-def open_devices(portaudio: PortAudio) -> Generator[tuple[Microphone, Loudspeaker]]:
-    """The default microphone and loudspeaker, running.
+def open_devices(
+    portaudio: PortAudio, names: Names | None = None
+) -> Generator[tuple[Microphone, Loudspeaker]]:
+    """A microphone and a loudspeaker, running.
 
     Raises:
         DeviceError: If one of them can't be opened.
     """
-    with no_native_messages():
-        microphone = Microphone(portaudio)
+    input_name, output_name = names or Names()
+    with ExitStack() as opened:
         try:
-            loudspeaker = Loudspeaker(portaudio)
-        except DeviceError:
-            microphone.close()
-            raise
-    try:
-        microphone.start()
-        loudspeaker.start()
+            with no_native_messages():
+                microphone = Microphone(portaudio, input_name)
+                opened.callback(microphone.close)
+                loudspeaker = Loudspeaker(portaudio, output_name)
+                opened.callback(loudspeaker.close)
+                microphone.start()
+                loudspeaker.start()
+        except portaudio.PortAudioError as error:
+            raise DeviceError(f"the sound device does not start: {error}") from error
         yield microphone, loudspeaker
-    except portaudio.PortAudioError as error:
-        raise DeviceError(f"the sound device stopped: {error}") from error
-    finally:
-        loudspeaker.close()
-        microphone.close()
-
-
-async def ticks(began: float, period_s: float = FRAME_S) -> AsyncIterator[int]:
-    """Count periods since `began`, on the running loop's clock; catches up when late."""
-    clock = asyncio.get_running_loop().time
-    for tick in itertools.count():
-        await asyncio.sleep(max(0.0, began + tick * period_s - clock()))
-        yield tick
-
-
-class Voice:
-    """Takes the microphone's place: speaks recordings in real time, and silence otherwise."""
-
-    def __init__(self, append: Callable[[bytes], Awaitable[None]], began: float):
-        self._append = append
-        self._waiting = np.zeros(0, np.int16)
-        self._speech_s: float | None = None
-        self.began = began
-        self.speech_ended_at = began
-        """When the latest recording's speech ends, which may be yet to come."""
-        self.said = bytearray()
-        """All that was sent, silence included, from `began` on."""
-
-    @property
-    def silent(self) -> bool:
-        return not len(self._waiting)
-
-    def say(self, clip: Clip) -> None:
-        self._waiting = clip.sound
-        self._speech_s = clip.speech_s
-
-    async def speak(self) -> None:
-        """Send a frame whenever one has been spoken, as a microphone does: at its end."""
-        async for tick in ticks(self.began):
-            if tick == 0:
-                continue
-            if self._speech_s is not None:
-                self.speech_ended_at = self.began + (tick - 1) * FRAME_S + self._speech_s
-                self._speech_s = None
-            spoken = self._waiting[:FRAME_SAMPLES]
-            self._waiting = self._waiting[FRAME_SAMPLES:]
-            frame = spoken.tobytes().ljust(FRAME_SAMPLES * SAMPLE_BYTES, b"\0")
-            self.said += frame
-            await self._append(frame)
 
 
 @contextmanager

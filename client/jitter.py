@@ -7,6 +7,7 @@ after an interruption each item can be cut to what was heard of it.
 
 from collections import deque
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -14,8 +15,11 @@ import numpy as np
 from agent.audio import Samples, samples_in
 
 FADE_SAMPLES = samples_in(5)
-LEAST_START_SAMPLES = samples_in(80)
-MOST_START_SAMPLES = samples_in(320)
+LEAST_WAIT_SAMPLES = samples_in(100)
+MOST_WAIT_SAMPLES = samples_in(320)
+CALMER_SAMPLES = samples_in(3)
+"""How much less is waited after each answer that played without a gap."""
+
 MOST_RUNS = 64
 """How many stretches of sound or silence are remembered; a loudspeaker lags by a few at most."""
 
@@ -38,11 +42,13 @@ class _Chunk:
 
 
 class JitterBuffer:
-    """Holds back the first sound of an answer until there is enough to play without a gap.
+    """Holds back the first sound of an answer for a moment, so that later sound may be late.
 
-    "Enough" begins at 80 ms, doubles with each underrun up to 320 ms, and halves with each
-    item that plays without one. Where sound stops, the last value glides to zero in 5 ms;
-    where it starts, it fades in over 5 ms. So neither gaps nor interruptions click.
+    It waits for twice the wait's worth of sound, as answers come faster than they play, but not
+    longer than the wait. That begins at 100 ms, grows with each underrun by half of it, up to
+    320 ms, and shrinks by 3 ms with each item that plays without one. Where sound stops, the
+    last value glides to zero in 5 ms; where it starts, it fades in over 5 ms. So neither gaps
+    nor interruptions click.
     """
 
     def __init__(self) -> None:
@@ -50,7 +56,10 @@ class JitterBuffer:
         self._buffered = 0
         self._open_item: str | None = None
         self._playing = False
-        self._start_samples = LEAST_START_SAMPLES
+        self._wait_samples = LEAST_WAIT_SAMPLES
+        self._silence = _Silence()
+        self.held = False
+        """Nothing plays until `go_on`, and nothing is lost."""
         self._fades = _Fades()
         self._past = _Past()
         self.underruns = 0
@@ -69,7 +78,9 @@ class JitterBuffer:
         """Append sound of an item, which stays open until `complete`."""
         if item_id == self._open_item and self._starved:
             self.underruns += 1
-            self._start_samples = min(MOST_START_SAMPLES, self._start_samples * 2)
+            grown = self._wait_samples + self._silence.dry // 2
+            self._wait_samples = min(MOST_WAIT_SAMPLES, grown)
+            self._silence.calm = False
         self._open_item = item_id
         if len(sound):
             self._chunks.append(_Chunk(item_id, sound))
@@ -77,8 +88,20 @@ class JitterBuffer:
 
     def complete(self, item_id: str) -> None:
         """Say that the item's sound has all been pushed: what there is may play at once."""
-        if item_id == self._open_item:
-            self._open_item = None
+        if item_id != self._open_item:
+            return
+        self._open_item = None
+        if self._silence.calm:
+            calmer = self._wait_samples - CALMER_SAMPLES
+            self._wait_samples = max(LEAST_WAIT_SAMPLES, calmer)
+        self._silence.calm = True
+
+    def hold(self) -> None:
+        """Glide to silence and wait for `go_on`, which continues with the very next sample."""
+        self.held = True
+
+    def go_on(self) -> None:
+        self.held = False
 
     def pull(self, out: Samples) -> int:
         """Fill `out` with what is to be played next; silence where there is nothing.
@@ -87,14 +110,14 @@ class JitterBuffer:
             How many samples of items, not silence, it holds. They come first.
         """
         if not self._playing:
-            self._start_if_enough()
-        filled = self._take(out) if self._playing else 0
+            self._start_if_enough(len(out))
+        filled = self._take(out) if self._playing and not self.held else 0
         out[filled:] = 0
         ended = self._playing and filled < len(out)
         self._fades.shape(out, filled, ended)
         self._past.add(None, len(out) - filled)
         if ended:
-            self._stop()
+            self._playing = False
         return filled
 
     def played(self, item_id: str, delay_samples: int = 0) -> int:
@@ -118,16 +141,31 @@ class JitterBuffer:
         self._chunks.clear()
         self._buffered = 0
         self._open_item = None
+        self.held = False
+        self._silence = _Silence()
         if self._playing:
             self._playing = False
             self._fades.stop()
         return heard
 
-    def _start_if_enough(self) -> None:
-        ended = self._open_item is None
-        if self._buffered and (ended or self._buffered >= self._start_samples):
+    def _start_if_enough(self, due: int) -> None:
+        if self.held:
+            return
+        wait, waited = self._wait_samples, self._silence.waited
+        if self._open_item is not None and self.played(self._open_item):
+            # In the middle of an answer the gap is heard already: end it soon.
+            least = wait // 2
+        else:
+            least = wait if waited >= wait else 2 * wait
+        enough = self._buffered >= least
+        if self._buffered and (self._open_item is None or enough):
             self._playing = True
             self._fades.start()
+            self._silence = _Silence(calm=self._silence.calm)
+        elif self._buffered:
+            self._silence.waited += due
+        elif self._starved:
+            self._silence.dry += due
 
     def _take(self, out: Samples) -> int:
         filled = 0
@@ -143,16 +181,23 @@ class JitterBuffer:
         self._buffered -= filled
         return filled
 
-    def _stop(self) -> None:
-        self._playing = False
-        if self._open_item is None:
-            self._start_samples = max(LEAST_START_SAMPLES, self._start_samples // 2)
-
     @property
     def _starved(self) -> bool:
         """The open item ran dry while it played; an underrun only if it does go on."""
         began = self._open_item is not None and self.played(self._open_item) > 0
         return began and not self._playing and self._buffered == 0
+
+
+@dataclass
+class _Silence:
+    """Why nothing plays, counted in samples that were pulled meanwhile."""
+
+    waited: int = 0
+    """Since there has been sound to play, but not enough."""
+    dry: int = 0
+    """Since there has been none, though the item goes on."""
+    calm: bool = True
+    """No underrun so far in this item."""
 
 
 class _Fades:

@@ -1,11 +1,10 @@
-"""What the person at the terminal sees: captions, latencies, and one live line below them.
+"""A conversation in lines of text: captions, latencies, and one live line below them.
 
 Three forms of the same: lines for pipes and logs, one JSON object a line for scripts, and
-on a terminal a last line that is redrawn in place.
+on a terminal a last line that is redrawn in place, where there is no live screen.
 """
 
 import json
-import math
 import os
 import shutil
 from dataclasses import asdict
@@ -14,11 +13,12 @@ from typing import TextIO
 from agent.audio import milliseconds
 from client.jitter import Heard
 from client.latency import Latency
+from client.meter import meter
+from client.view import Speaker, Status
 
 NAMES = {"user": "you", "agent": "agent"}
 COLOURS = {"user": "36", "agent": "32", "quiet": "2", "problem": "31", "meter": "34"}
-BARS = " ▁▂▃▄▅▆▇█"
-FLOOR_DB = -60.0
+METER_CELLS = 6
 
 
 class Terminal:
@@ -33,9 +33,11 @@ class Terminal:
         self._partial = ""
         self._last_latency = ""
         self._progress = ""
+        self._connection = ""
+        self._state = ""
 
-    def caption(self, who: str, text: str) -> None:
-        """Print what one side said; `who` is `"user"` or `"agent"`."""
+    def caption(self, who: Speaker, text: str) -> None:
+        """Print what one side said."""
         if who == "agent":
             self._partial = ""
         if self._as_json:
@@ -43,9 +45,10 @@ class Terminal:
         else:
             self._line(f"{self._in_colour(who, f'{NAMES[who]:>5}')}  {text or '…'}")
 
-    def partial(self, text: str) -> None:
-        """Take the next words of the agent's caption; they show in the live line only."""
-        self._partial += text
+    def partial(self, who: Speaker, text: str) -> None:
+        """Take the next words of a caption; the agent's show in the live line only."""
+        if who == "agent":
+            self._partial += text
 
     def interrupted(self, heard: Heard) -> None:
         heard_ms = milliseconds(heard.samples)
@@ -74,6 +77,13 @@ class Terminal:
         else:
             self.problem(f"turn {number} ({name}) was not answered: {reason}")
 
+    def connection(self, state: str) -> None:
+        if self._as_json:
+            self._json(event="connection", state=state or "connected")
+        elif state != self._connection:
+            self.note(self._quiet(state or "connected again"))
+        self._connection = state
+
     def problem(self, text: str) -> None:
         if self._as_json:
             self._json(event="error", message=text)
@@ -90,15 +100,22 @@ class Terminal:
             self._progress = waiting_for
             self.note(f"{waiting_for} …")
 
-    def status(self, state: str, microphone: float, loudspeaker: float) -> None:
-        """Redraw the live line; the levels are root mean squares from 0.0 to 1.0."""
+    def status(self, status: Status) -> None:
+        """Redraw the live line; for scripts, print each change of the state."""
+        if self._as_json and status.state != self._state:
+            self._state = status.state
+            self._json(event="state", state=status.state)
         if not self.is_live:
             return
-        meters = f"mic {self._meter(microphone)}  ear {self._meter(loudspeaker)}"
-        left = f" {state:<9}  "
+        microphone, loudspeaker = (
+            self._in_colour("meter", meter(loudness, METER_CELLS))
+            for loudness in (status.microphone, status.loudspeaker)
+        )
+        left = f" {status.state:<9}  "
         room = shutil.get_terminal_size().columns - len(left) - 20 - 10
         latency = self._last_latency and f"  {self._last_latency}"
         words = self._partial[-max(room, 0) :] if room > 0 else ""
+        meters = f"mic {microphone}  ear {loudspeaker}"
         self._redraw(f"{left}{meters}{self._quiet(latency)}  {self._quiet(words)}")
 
     def close(self) -> None:
@@ -118,13 +135,6 @@ class Terminal:
 
     def _json(self, **fields: object) -> None:
         print(json.dumps(fields, ensure_ascii=False), file=self._out, flush=True)
-
-    def _meter(self, loudness: float) -> str:
-        """Six cells, each 10 dB; the last lit one rises in eighths."""
-        decibels = 20 * math.log10(loudness) if loudness > 0 else FLOOR_DB
-        eighths = round(max(0.0, min(1.0, 1 - decibels / FLOOR_DB)) * 6 * 8)
-        cells = [BARS[max(0, min(8, eighths - 8 * cell))] for cell in range(6)]
-        return self._in_colour("meter", "".join(cells))
 
     def _quiet(self, text: str) -> str:
         return self._in_colour("quiet", text) if text else ""

@@ -186,8 +186,14 @@ def test_one_turn_is_spoken_heard_and_timed(talk_to: Talk):
         "type": "session.update",
         "session": {
             "type": "realtime",
-            "audio": {"input": {"transcription": {"model": "embedded"}}},
+            "audio": {
+                "input": {
+                    "transcription": {"model": "embedded"},
+                    "turn_detection": {"type": "semantic_vad"},
+                }
+            },
             "instructions": "Be brief.",
+            "x_mimo": {"playout": True, "duck": True},
         },
     }
     assert np.count_nonzero(talked.user == USER) == samples_in(300)
@@ -255,6 +261,94 @@ def test_a_barge_in_stops_the_sound_and_reports_exactly_what_was_heard(talk_to: 
     assert not (talked.agent == 3000).any()
     edges = np.abs(np.diff(talked.agent.astype(int)))
     assert edges.max() <= SECOND / FADE_SAMPLES + 2
+
+
+def refused(*keys: str) -> Event:
+    param = ".".join(("session", *keys))
+    error = {"message": "unknown field", "code": "unknown_parameter", "param": param}
+    return {"type": "error", "error": error}
+
+
+def agreed(**extensions: bool) -> Event:
+    return {"type": "session.updated", "session": {"id": "sess_1", "x_mimo": extensions}}
+
+
+def test_a_server_that_knows_no_extensions_is_asked_again_without_them(talk_to: Talk):
+    def script(peer: Peer) -> None:
+        while (asked := peer.receive()) and asked["type"] == "session.update":
+            session = cast(Event, asked["session"])
+            if "x_mimo" not in session:
+                break
+            peer.send(refused("x_mimo", "duck") if len(peer.received) == 1 else refused("x_mimo"))
+        peer.hear("said_1")
+        peer.send(begun(1), audio(1, FIRST, 9600), *ended(1, "Hello."))
+        peer.listen_on()
+
+    with server(script) as (url, peers):
+        talked = talk_to(url)
+    assert talked.status == 0
+    asked = [cast(Event, event["session"]) for event in peers[0].sent("session.update")]
+    assert [session.get("x_mimo") for session in asked] == [
+        {"playout": True, "duck": True},
+        {"playout": True},
+        None,
+    ]
+    assert talked.of("error") == []
+    assert peers[0].sent("x_mimo.playout") == []
+
+
+def test_how_much_was_heard_is_reported_to_a_server_that_wants_to_know(talk_to: Talk):
+    def script(peer: Peer) -> None:
+        peer.send(agreed(playout=True))
+        peer.hear("said_1")
+        peer.send(begun(1), audio(1, FIRST, 10 * RATE))
+        peer.hear("said_2")
+        peer.send(*ended(1, "A long", status="cancelled"))
+        peer.send(begun(2), audio(2, SECOND, 12000), *ended(2, "Short."))
+        peer.listen_on()
+
+    with server(script) as (url, peers):
+        assert talk_to(url, "--barge-in", "0.5", files=2).status == 0
+    heard: dict[object, list[int]] = {"answer_1": [], "answer_2": []}
+    for report in peers[0].sent("x_mimo.playout"):
+        heard[report["item_id"]].append(cast(int, report["audio_end_samples"]))
+    steps = np.diff(heard["answer_1"][:-1]) * 1000 // RATE
+    assert ((steps >= 200) & (steps <= 260)).all()
+    assert heard["answer_2"][-1] == 12000
+    # At a cut it is told exactly, and before the item is truncated.
+    [truncated] = peers[0].sent("conversation.item.truncate")
+    before = peers[0].received[peers[0].received.index(truncated) - 1]
+    assert (before["type"], before["item_id"]) == ("x_mimo.playout", "answer_1")
+    assert heard["answer_1"][-1] * 1000 // RATE == truncated["audio_end_ms"]
+
+
+def test_ducked_and_held_sound_goes_on_with_nothing_lost(talk_to: Talk):
+    def script(peer: Peer) -> None:
+        peer.send(agreed(duck=True))
+        peer.hear("said_1")
+        peer.send(begun(1), audio(1, 10000, RATE))
+        wait_until_spoken(peer, 10)
+        peer.send({"type": "x_mimo.duck", "response_id": "resp_1"})
+        wait_until_spoken(peer, 10)
+        peer.send({"type": "x_mimo.hold", "response_id": "resp_1"})
+        wait_until_spoken(peer, 10)
+        peer.send({"type": "x_mimo.restore", "response_id": "resp_1"}, *ended(1, "Still here."))
+        peer.listen_on()
+
+    def wait_until_spoken(peer: Peer, frames: int) -> None:
+        for _ in range(frames):
+            peer.receive()
+
+    with server(script) as (url, peers):
+        talked = talk_to(url, "--duck-db", "-20")
+    assert talked.status == 0
+    assert peers[0].sent("conversation.item.truncate") == []
+    assert (talked.agent == 1000).sum() > samples_in(100)
+    sounding = np.flatnonzero(talked.agent)
+    gap = np.flatnonzero(np.diff(sounding) > samples_in(100))
+    assert gap.size == 1
+    # All of the answer, and the two glides to silence: where it was held, and at its end.
+    assert 0 <= RATE + 2 * FADE_SAMPLES - len(sounding) <= 2
 
 
 def test_a_turn_that_is_not_answered_is_named_with_its_reason(talk_to: Talk):

@@ -12,8 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.audio import RATE, Samples, read_wav, samples_in, wav
-from client.devices import Ring, Voice
+from client.devices import Edges
 from client.latency import FRAME_SAMPLES, Clip
+from client.ring import Ring
+from client.voice import Voice
 from tests.virtual_audio import VirtualAudio, is_installed, virtual_audio
 
 ROOT = Path(__file__).parent.parent
@@ -60,6 +62,18 @@ def test_a_ring_returns_what_went_in_in_order(steps: list[int]):
             read += out[: ring.read_into(out)].tolist()
         assert len(ring) == len(written) - len(read)
     assert read == written[: len(read)]
+
+
+@given(st.lists(st.tuples(st.integers(480, 960), st.floats(0, 1)), max_size=20))
+def test_a_ring_that_runs_dry_does_not_click(calls: list[tuple[int, float]]):
+    edges, pieces = Edges(240), [np.zeros(1, np.int16)]
+    # Playing begins after silence, which the jitter buffer fades in.
+    edges.shape(np.zeros(480, np.int16), 0)
+    for size, share in calls:
+        out = np.full(size, 12000, np.int16)
+        edges.shape(out, round(size * share) if share < 0.5 else size)
+        pieces.append(out)
+    assert np.abs(np.diff(np.concatenate(pieces).astype(int))).max(initial=0) <= 12000 / 200 + 60
 
 
 def test_a_voice_sends_silence_then_the_clip_then_silence_again():

@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.audio import Samples, samples_in
-from client.jitter import FADE_SAMPLES, LEAST_START_SAMPLES, Heard, JitterBuffer
+from client.jitter import FADE_SAMPLES, LEAST_WAIT_SAMPLES, Heard, JitterBuffer
 
 FRAME = samples_in(20)
-ENOUGH = LEAST_START_SAMPLES
+ENOUGH = 2 * LEAST_WAIT_SAMPLES
 
 
 def tone(samples: int, value: int = 1000) -> Samples:
@@ -75,14 +75,68 @@ def test_running_dry_glides_to_silence_and_resumes_with_nothing_lost():
     assert jitter.underruns == 1
 
 
-def test_an_underrun_makes_the_next_start_wait_for_more():
+def test_a_little_sound_waits_no_longer_than_the_wait():
+    jitter = JitterBuffer()
+    jitter.push("item", tone(ENOUGH - 1))
+    for _ in range(LEAST_WAIT_SAMPLES // FRAME):
+        assert not pull(jitter).any()
+    assert pull(jitter).all()
+
+
+def test_in_the_middle_of_an_answer_a_gap_ends_soon():
     jitter = JitterBuffer()
     jitter.push("item", tone(ENOUGH))
-    pull(jitter, ENOUGH + 1)
-    jitter.push("item", tone(2 * ENOUGH - 1))
-    assert not pull(jitter)[FADE_SAMPLES:].any()
+    pull(jitter, ENOUGH)
+    pull(jitter)
+    jitter.push("item", tone(LEAST_WAIT_SAMPLES // 2))
+    assert pull(jitter).any()
+
+
+def test_an_underrun_makes_the_next_answer_wait_for_more():
+    jitter = JitterBuffer()
+    jitter.push("item", tone(ENOUGH))
+    pull(jitter, ENOUGH)
+    for _ in range(6):
+        pull(jitter)
+    jitter.push("item", tone(ENOUGH))
+    jitter.complete("item")
+    pull(jitter, 2 * ENOUGH)
+    # Half of what it ran dry for is waited for in addition, so twice as much must have come.
+    jitter.push("next", tone(ENOUGH + 5 * FRAME - 1))
+    assert not pull(jitter).any()
+    jitter.push("next", tone(1))
+    assert pull(jitter).any()
+
+
+def test_each_calm_answer_shortens_the_wait_again():
+    jitter = JitterBuffer()
+    jitter.push("item", tone(ENOUGH))
+    pull(jitter, ENOUGH)
+    pull(jitter, 10 * FRAME)
     jitter.push("item", tone(1))
-    assert pull(jitter)[FADE_SAMPLES:].all()
+    jitter.complete("item")
+    pull(jitter)
+    for number in range(40):
+        jitter.push(f"calm_{number}", tone(ENOUGH))
+        jitter.complete(f"calm_{number}")
+        pull(jitter, 2 * ENOUGH)
+    jitter.push("last", tone(ENOUGH))
+    assert pull(jitter).any()
+
+
+def test_held_sound_glides_to_silence_and_goes_on_with_the_very_next_sample():
+    jitter = JitterBuffer()
+    jitter.push("item", ramp(2 * ENOUGH))
+    pull(jitter, 500)
+    jitter.hold()
+    held = pull(jitter, 2000)
+    assert not held[FADE_SAMPLES:].any()
+    assert not jitter.idle
+    assert jitter.played("item") == 500
+    jitter.go_on()
+    heard = pull(jitter, ENOUGH)
+    assert heard[FADE_SAMPLES:].tolist() == ramp(ENOUGH, 501)[FADE_SAMPLES:].tolist()
+    assert jitter.underruns == 0
 
 
 def test_the_end_of_an_item_is_no_underrun_even_if_its_completion_comes_late():

@@ -53,6 +53,13 @@ class VirtualAudio(NamedTuple):
             finally:
                 recorder.terminate()
 
+    def plug_in(self, name: str, other: "VirtualAudio") -> None:
+        """Make another sound card a device of this one; it is unplugged by its end."""
+        address = other.environment["PULSE_SERVER"]
+        described = f'hint {{ show on description "{name}" }}'
+        with Path(self.environment["ALSA_CONFIG_PATH"]).open("a") as alsa:
+            alsa.write(f'pcm.{name} {{ type pulse server "{address}" {described} }}\n')
+
     def _run(self, *words: str) -> "subprocess.Popen[bytes]":
         return subprocess.Popen(words, env=self.environment)
 

@@ -51,7 +51,6 @@ export class Session {
   /** Settled with whether the conversation began. @type {PromiseWithResolvers<boolean>} */
   #began = Promise.withResolvers();
   /** How turns are told apart while no key is held. @type {object | null} */
-  #detection = { type: "server_vad" };
 
   /**
    * @param {Shown} view
@@ -191,7 +190,6 @@ export class Session {
    * @param {ServerEvent} session
    */
   #linked(beginning, session) {
-    if (!this.#hasBegun) this.#detection = session.audio?.input?.turn_detection ?? this.#detection;
     if (beginning === "replaced") this.#dialogue?.startOver();
     else if (beginning === "resumed" && !this.#hasBegun) this.#dialogue?.takeOver();
     this.#hasBegun = true;
@@ -207,7 +205,7 @@ export class Session {
   #configure() {
     const input = {
       transcription: { model: "embedded" },
-      turn_detection: this.#push.isOn ? null : this.#detection,
+      turn_detection: this.#push.isOn ? null : { type: "semantic_vad" },
     };
     const session = { type: "realtime", audio: { input }, ...this.#extensions.wish };
     this.#sendNow({ type: "session.update", session });

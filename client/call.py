@@ -1,0 +1,201 @@
+"""A call: follows what the server says, feeds what is to be played, and tells what was heard."""
+
+from collections import deque
+from collections.abc import Callable
+
+import numpy as np
+
+from agent.audio import Samples, samples_in
+from agent.errors import ProtocolError
+from client import wire
+from client.connection import Connection, Lost, Regained
+from client.jitter import Heard, JitterBuffer
+from client.latency import Floor, Turn
+from client.loudness import Loudness
+from client.view import Speaker, View
+from client.wire import ServerEvent
+
+REPORT_SAMPLES = samples_in(200)
+"""How much more must have been heard until the server is told so."""
+
+REMEMBERED = 100
+"""Captions that are brought to a server that has forgotten them."""
+
+ROLES = {"user": "user", "agent": "assistant"}
+
+
+class Call:
+    """The client's side of a conversation.
+
+    Args:
+        clock: Seconds, on the clock that all times of a `Turn` are on.
+        speech_ended_at: Asked at each end of a turn: when the user stopped speaking.
+        delay_samples: Asked at each interruption: how much of what was pulled for playing
+            has not reached the ear yet.
+        duck_db: How much quieter the agent gets while the user may be interrupting it.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        view: View,
+        clock: Callable[[], float],
+        speech_ended_at: Callable[[], float],
+        delay_samples: Callable[[], int],
+        *,
+        duck_db: float,
+    ):
+        self._connection = connection
+        self._view = view
+        self._clock = clock
+        self._speech_ended_at = speech_ended_at
+        self._delay_samples = delay_samples
+        self._loudness = Loudness(duck_db)
+        self._reported = Heard("", 0)
+        self._captions: deque[tuple[Speaker, str]] = deque(maxlen=REMEMBERED)
+        self.jitter = JitterBuffer()
+        self.floor = Floor()
+
+    @property
+    def ducked(self) -> bool:
+        """The user may be interrupting: the agent is quieter, or waits."""
+        return self._loudness.ducked or self.jitter.held
+
+    @property
+    def spoken(self) -> float:
+        """The share of the latest answer's sound so far that was heard."""
+        item_id, received = self._connection.received or ("", 0)
+        return self.jitter.played(item_id, self._delay_samples()) / received if received else 1.0
+
+    async def follow(self) -> None:
+        """Follow the events until the connection ends, which raises `UnreachableError`."""
+        async for event in self._connection.events():
+            match event:
+                case Lost(reason, retry_in_s):
+                    self._view.connection(f"{reason}; trying again in {retry_in_s:.1f} s")
+                case Regained(resumed):
+                    await self._regain(resumed)
+                case _:
+                    await self.take(event)
+
+    async def take(self, event: ServerEvent) -> None:
+        floor = self.floor
+        floor.changed_at = self._clock()
+        match event:
+            case wire.SpeechStarted():
+                floor.user_speaks = floor.answer_due = True
+                await self.interrupt()
+            case wire.SpeechStopped():
+                floor.user_speaks = False
+            case wire.Committed(item_id):
+                floor.user_speaks, floor.answer_due = False, True
+                floor.uncaptioned.add(item_id)
+                floor.turn = Turn(self._speech_ended_at(), self._clock())
+            case wire.UserTranscriptDelta(_, delta):
+                self._view.partial("user", delta)
+            case wire.UserTranscript(item_id, transcript):
+                floor.uncaptioned.discard(item_id)
+                self.caption("user", transcript.strip())
+            case wire.AudioDelta(response_id, item_id, delta):
+                if response_id not in floor.cancelled and item_id not in floor.cancelled:
+                    self._buffer(item_id, delta)
+            case wire.AudioDone(item_id):
+                self.jitter.complete(item_id)
+            case wire.TranscriptDelta(response_id, delta):
+                if response_id not in floor.cancelled:
+                    self._view.partial("agent", delta)
+            case wire.TranscriptDone(_, transcript):
+                self.caption("agent", transcript.strip())
+            case wire.Duck():
+                self._loudness.duck()
+            case wire.Hold():
+                self.jitter.hold()
+            case wire.Restore():
+                self._restore()
+            case wire.ResponseDone(response):
+                self._response_done(response)
+            case wire.ErrorEvent(error):
+                floor.failure = error.message
+                self._view.problem(error.message)
+            case wire.SessionCreated() | wire.SessionUpdated():
+                pass
+
+    def caption(self, who: Speaker, text: str) -> None:
+        """Note what one side said, and show it."""
+        self._captions.append((who, text))
+        self._view.caption(who, text)
+
+    def wrote(self, text: str) -> None:
+        """The user wrote instead of speaking: an answer is due from now on."""
+        now = self._clock()
+        self.caption("user", text)
+        self.floor.answer_due, self.floor.changed_at = True, now
+        self.floor.turn = Turn(now, now)
+
+    def pull(self, out: Samples) -> int:
+        """Fill `out` with what is to be played next, as `JitterBuffer.pull` does."""
+        filled = self.jitter.pull(out)
+        self._loudness.shape(out)
+        turn = self.floor.turn
+        if filled and turn is not None and turn.item_id is not None and turn.heard_at is None:
+            # The tail of an earlier answer may still be playing.
+            turn.heard_at = self._clock() if self.jitter.played(turn.item_id) else None
+        return filled
+
+    async def interrupt(self) -> None:
+        """Stop the agent's voice, and tell the server how much of it was heard."""
+        for heard in self.jitter.flush(self._delay_samples()):
+            self.floor.cancelled.add(heard.item_id)
+            self._view.interrupted(heard)
+            await self._connection.truncate(heard)
+        self._loudness.restore()
+
+    async def report(self) -> None:
+        """Tell the server what was heard, about five times for each second that was."""
+        item_id, received = self._connection.received or ("", 0)
+        heard = Heard(item_id, self.jitter.played(item_id, self._delay_samples()))
+        before = self._reported.samples if self._reported.item_id == item_id else 0
+        ended = heard.samples == received and self.jitter.idle
+        if heard.samples >= before + (1 if ended else REPORT_SAMPLES):
+            self._reported = heard
+            await self._connection.report(heard)
+
+    def _buffer(self, item_id: str, delta: bytes) -> None:
+        if len(delta) % 2:
+            raise ProtocolError("audio that ends within a sample", code="invalid_value")
+        turn = self.floor.turn
+        if turn is not None and turn.first_audio_at is None:
+            turn.first_audio_at, turn.item_id = self._clock(), item_id
+        before_id, before = self._connection.received or ("", 0)
+        count = len(delta) // 2
+        self._connection.received = (item_id, count + (before if item_id == before_id else 0))
+        self.jitter.push(item_id, np.frombuffer(delta, "<i2"))
+
+    def _restore(self) -> None:
+        self._loudness.restore()
+        self.jitter.go_on()
+
+    async def _regain(self, resumed: bool) -> None:
+        self._restore()
+        self._view.connection("")
+        if resumed:
+            return
+        self.floor.answer_due = self.floor.user_speaks = False
+        self.floor.uncaptioned.clear()
+        if self._connection.received is not None:
+            self.jitter.complete(self._connection.received[0])
+        for who, text in self._captions:
+            if text:
+                await self._connection.write(ROLES[who], text)
+
+    def _response_done(self, response: wire.Response) -> None:
+        match response.status:
+            case "cancelled":
+                self.floor.cancelled.add(response.id)
+            case "failed":
+                details = response.status_details or wire.StatusDetails()
+                self.floor.failure = details.error.message
+                self.floor.answer_due = False
+                self._view.problem(self.floor.failure)
+            case _:
+                self.floor.answer_due = False

@@ -1,0 +1,41 @@
+"""Listens to the microphone at the start, and says what is wrong with it."""
+
+import numpy as np
+
+from agent.audio import Samples, samples_in
+
+CHECKED_SAMPLES = samples_in(3000)
+CLIPPED = 32_700
+MOST_CLIPPED = 0.001
+"""Share of samples at full scale, from which on speech is distorted."""
+
+QUIET = 33
+"""Nothing louder than this, -60 dB, is no microphone in a room."""
+
+
+class MicrophoneCheck:
+    """Judges the first 3 s; they needn't hold speech."""
+
+    def __init__(self) -> None:
+        self._heard = 0
+        self._clipped = 0
+        self._peak = 0
+
+    def add(self, sound: Samples) -> str | None:
+        """Take more sound; return what to do about the microphone, once, if anything."""
+        if self._heard >= CHECKED_SAMPLES or not len(sound):
+            return None
+        loudness = np.abs(sound.astype(np.int32))
+        self._heard += len(sound)
+        self._clipped += int(np.count_nonzero(loudness >= CLIPPED))
+        self._peak = max(self._peak, int(loudness.max()))
+        return self._verdict() if self._heard >= CHECKED_SAMPLES else None
+
+    def _verdict(self) -> str | None:
+        if not self._peak:
+            return "The microphone gives nothing at all: is it muted, or another one (--devices)?"
+        if self._clipped > MOST_CLIPPED * self._heard:
+            return "The microphone is too loud and distorts: lower its level or move away from it."
+        if self._peak < QUIET:
+            return "The microphone is very quiet: raise its level, or choose another (--devices)."
+        return None

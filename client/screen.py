@@ -1,0 +1,169 @@
+"""The live screen: captions as they are spoken, levels, latencies, and keys for everything.
+
+The conversation runs on a thread of its own, because sound can't wait for a screen. It leaves
+word on a board; ten times a second the screen draws what has changed.
+"""
+
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import ClassVar
+
+from rich.console import Group, RenderableType
+from textual.app import App, ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, VerticalScroll
+from textual.widgets import Input, RichLog, Static
+
+from client.background import Background, Conversation
+from client.board import Board, Line
+from client.panel import (
+    connection_line,
+    keys_line,
+    latency_line,
+    level_line,
+    state_line,
+    words_line,
+)
+from client.view import View
+
+DRAW_S = 0.1
+MOST_LINES = 2000
+
+
+class LiveScreen(App[None]):
+    """Shows one conversation until it ends or `q` is pressed.
+
+    Args:
+        talk: Makes the conversation, which is then shown.
+        complaints: What went wrong before there was a screen.
+    """
+
+    CSS = """
+    #top, #levels, #latency, #keys { background: $panel; padding: 0 1; }
+    #top, #levels, #keys { height: 1; }
+    #latency { height: 2; }
+    #state { width: 1fr; }
+    #connection { width: auto; }
+    #words { height: 1fr; padding: 1 1 0 1; scrollbar-size: 1 1;
+             scrollbar-gutter: stable; scrollbar-background: $background; }
+    #captions { height: auto; background: $background; overflow: hidden; }
+    #now { height: auto; max-height: 8; margin-bottom: 1; }
+    #asked { display: none; }
+    #asked.open { display: block; }
+    """
+    ENABLE_COMMAND_PALETTE = False
+    AUTO_FOCUS = ""
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("m", "mute", "mute"),
+        Binding("p", "push_to_talk", "push-to-talk"),
+        Binding("space", "push", "talk"),
+        Binding("i", "interrupt", "interrupt"),
+        Binding("t", "ask('say')", "type"),
+        Binding("v", "ask('voice')", "voice"),
+        Binding("s", "save", "save"),
+        Binding("q", "leave", "quit"),
+        Binding("ctrl+c", "leave", "quit", show=False, priority=True),
+        Binding("escape", "dismiss", "back", show=False),
+    ]
+
+    def __init__(self, url: str, talk: Callable[[View], Conversation], complaints: list[str]):
+        super().__init__()
+        self._board = Board()
+        self._talk = talk(self._board)
+        self.background = Background(self._talk, url)
+        self._drawn: dict[str, object] = {}
+        self._asked = "say"
+        for complaint in complaints:
+            self._board.problem(complaint)
+
+    def compose(self) -> ComposeResult:
+        with Horizontal(id="top"):
+            yield Static(id="state")
+            yield Static(id="connection")
+        with VerticalScroll(id="words", can_focus=False):
+            captions = RichLog(id="captions", wrap=True, max_lines=MOST_LINES)
+            captions.can_focus = False
+            yield captions
+            yield Static(id="now")
+        yield Input(id="asked")
+        yield Static(id="levels")
+        yield Static(id="latency")
+        yield Static(keys_line(self.BINDINGS), id="keys")
+
+    def on_mount(self) -> None:
+        self.query_one(VerticalScroll).anchor()
+        self.background.start()
+        self.set_interval(DRAW_S, self._draw)
+
+    # --- keys --------------------------------------------------------------------------------
+
+    def action_mute(self) -> None:
+        self.background.do(self._talk.mute())
+
+    def action_push_to_talk(self) -> None:
+        self.background.do(self._talk.toggle_push_to_talk())
+
+    def action_push(self) -> None:
+        self.background.do(self._talk.push())
+
+    def action_interrupt(self) -> None:
+        self.background.do(self._talk.interrupt())
+
+    def action_ask(self, what: str) -> None:
+        words = self.query_one(Input)
+        self._asked = what
+        words.placeholder = "Write to the agent" if what == "say" else "Name of a voice"
+        words.add_class("open")
+        words.focus()
+
+    def action_dismiss(self) -> None:
+        words = self.query_one(Input)
+        words.clear()
+        words.remove_class("open")
+        self.set_focus(None)
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        text, talk = event.value.strip(), self._talk
+        if text:
+            self.background.do(talk.say(text) if self._asked == "say" else talk.use_voice(text))
+        self.action_dismiss()
+
+    def action_save(self) -> None:
+        file = Path(f"conversation-{datetime.now():%Y-%m-%d-%H%M%S}.txt")
+        try:
+            file.write_text(self._board.transcript())
+        except OSError as error:
+            self._board.problem(f"can't save the conversation: {error}")
+        else:
+            self._board.note(f"saved to {file}")
+
+    def action_leave(self) -> None:
+        self.background.end()
+
+    # --- drawing -----------------------------------------------------------------------------
+
+    def _draw(self) -> None:
+        if not self.background.alive:
+            self.exit()
+            return
+        news = self._board.take()
+        captions = self.query_one(RichLog)
+        for line in news.lines:
+            captions.write(words_line(line), expand=True)
+        now = [Line("user", news.user)] if news.user else []
+        now += [Line("agent", news.agent)] if news.agent else []
+        self._put("now", now, Group(*map(words_line, now)))
+        for where, line in (
+            ("state", state_line(news.status)),
+            ("connection", connection_line(news.connection)),
+            ("levels", level_line(news.status)),
+            ("latency", latency_line(news.latencies)),
+        ):
+            self._put(where, line, line)
+
+    def _put(self, where: str, content: object, shown: RenderableType) -> None:
+        """Draw only what has changed: a screen that stands still costs nothing."""
+        if self._drawn.get(where) != content:
+            self._drawn[where] = content
+            self.query_one(f"#{where}", Static).update(shown)

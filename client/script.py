@@ -1,0 +1,127 @@
+"""A conversation from WAV files: what `mimo-live talk --wav` does.
+
+Everything goes as if a person spoke and listened: sound is sent at the pace of a clock and the
+answer is "played" through the same jitter buffer, 20 ms at a time.
+"""
+
+import asyncio
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from agent.errors import AgentError
+from client.call import Call
+from client.connection import open_connection
+from client.latency import FRAME_SAMPLES, Clip, stereo
+from client.terminal import Terminal
+from client.voice import Voice, ticks
+
+ANSWERED, UNANSWERED = 0, 3
+"""Exit status: every turn was answered, or one was not."""
+
+LEAD_S = 0.3
+"""Silence before the first file, as before any first word."""
+
+
+class ScriptOptions(NamedTuple):
+    save: Path | None
+    timeout_s: float
+    barge_in_s: float | None
+    instructions: str | None
+    duck_db: float
+
+
+class Script:
+    """A conversation from files."""
+
+    def __init__(self, options: ScriptOptions, terminal: Terminal, clips: list[Clip]):
+        self._options = options
+        self._terminal = terminal
+        self._clips = clips
+        self._turn = 0
+
+    async def run(self, url: str) -> int:
+        async with open_connection(url) as connection:
+            await connection.start_session(self._options.instructions, ("playout", "duck"))
+            clock = asyncio.get_running_loop().time
+            voice = Voice(connection.append, clock())
+            ended_at, duck_db = lambda: voice.speech_ended_at, self._options.duck_db
+            call = Call(connection, self._terminal, clock, ended_at, int, duck_db=duck_db)
+            heard = bytearray()
+            try:
+                async with asyncio.TaskGroup() as tasks:
+                    others = [
+                        tasks.create_task(call.follow()),
+                        tasks.create_task(voice.speak()),
+                        tasks.create_task(_listen(call, heard, voice.began)),
+                    ]
+                    status = await self._turns(call, voice)
+                    for task in others:
+                        task.cancel()
+            except ExceptionGroup as failures:
+                status = self._gave_up(only_foreseen(failures))
+            if self._options.save is not None:
+                self._options.save.write_bytes(stereo(voice.said, heard))
+            return status
+
+    async def _turns(self, call: Call, voice: Voice) -> int:
+        await asyncio.sleep(LEAD_S)
+        for clip in self._clips:
+            self._turn += 1
+            call.floor.turn = call.floor.failure = None
+            voice.say(clip)
+            reason = await self._answered(call, voice)
+            turn = call.floor.turn
+            latency = turn and turn.latency()
+            if reason is not None or latency is None:
+                self._terminal.unanswered(self._turn, clip.name, reason or "no sound came")
+                return UNANSWERED
+            self._terminal.turn(self._turn, clip.name, latency)
+        return ANSWERED
+
+    async def _answered(self, call: Call, voice: Voice) -> str | None:
+        """Wait until the next file may be spoken; return why not, if the answer fails to come."""
+        floor, clock = call.floor, asyncio.get_running_loop().time
+        barge_in_s = self._options.barge_in_s if self._turn < len(self._clips) else None
+        async for _ in ticks(clock()):
+            now = clock()
+            heard_at = floor.turn and floor.turn.heard_at
+            if not voice.silent:
+                continue
+            if heard_at is not None:
+                if barge_in_s is not None and now >= heard_at + barge_in_s:
+                    return None
+                if call.jitter.idle and floor.is_settled(now):
+                    return None
+            elif floor.turn is not None and not floor.answer_due and call.jitter.idle:
+                return floor.failure or "the answer had no sound"
+            waiting_since = max(voice.speech_ended_at, floor.changed_at)
+            if not call.jitter.buffered and now > waiting_since + self._options.timeout_s:
+                return floor.missing(self._options.timeout_s)
+        raise AssertionError("ticks never end")
+
+    def _gave_up(self, error: AgentError) -> int:
+        """A connection lost before the first word could not run; later it owes an answer."""
+        if not self._turn:
+            raise error
+        self._terminal.unanswered(self._turn, self._clips[self._turn - 1].name, str(error))
+        return UNANSWERED
+
+
+async def _listen(call: Call, heard: bytearray, began: float) -> None:
+    frame = np.zeros(FRAME_SAMPLES, np.int16)
+    async for _ in ticks(began):
+        call.pull(frame)
+        heard += frame.tobytes()
+        await call.report()
+
+
+def only_foreseen(failures: ExceptionGroup) -> AgentError:
+    """The first failure of tasks that ended together; a bug among them is raised."""
+    foreseen, bugs = failures.split(AgentError)
+    if foreseen is None or bugs is not None:
+        raise failures
+    first = foreseen.exceptions[0]
+    assert isinstance(first, AgentError)
+    return first

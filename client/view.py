@@ -1,0 +1,52 @@
+"""What a conversation shows: the words between the call and whatever a person looks at."""
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from client.jitter import Heard
+from client.latency import Latency
+
+Speaker = Literal["user", "agent"]
+State = Literal["listening", "thinking", "speaking", "overlap"]
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """How things are now; levels are root mean squares from 0.0 to 1.0."""
+
+    state: State
+    microphone: float
+    loudspeaker: float
+    spoken: float = 1.0
+    """The share of the agent's sound so far that was heard."""
+    muted: bool = False
+    push: Literal["off", "closed", "open"] = "off"
+    """Push-to-talk, and whether the microphone is open in it."""
+
+
+class View(Protocol):
+    """Shows a conversation; never blocks, never fails."""
+
+    def caption(self, who: Speaker, text: str) -> None:
+        """One side said this."""
+        ...
+
+    def partial(self, who: Speaker, text: str) -> None:
+        """The next words of what one side is saying; a caption comes when all is said."""
+        ...
+
+    def interrupted(self, heard: Heard) -> None: ...
+
+    def turn(self, number: int, name: str | None, latency: Latency) -> None:
+        """An answer was heard; `name` is the file that asked, if one did."""
+        ...
+
+    def connection(self, state: str) -> None:
+        """The connection is now so, in a few words; `""` if all is well."""
+        ...
+
+    def problem(self, text: str) -> None: ...
+
+    def note(self, text: str) -> None: ...
+
+    def status(self, status: Status) -> None: ...

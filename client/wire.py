@@ -1,0 +1,176 @@
+"""The wire as a client with ears and a mouth sees it: the events it uses, and their decoder.
+
+The OpenAI Realtime protocol (GA) and the `x_mimo` events that go beyond it. All other events,
+known or not, are passed over.
+"""
+
+from typing import Literal
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+import msgspec
+from msgspec import Struct, field
+
+from agent.errors import ProtocolError
+
+
+class Extensions(Struct, frozen=True):
+    """What the server agreed to of the things beyond the protocol that were asked for."""
+
+    playout: bool = False
+    """Wants to know how much was heard."""
+    duck: bool = False
+    """Asks to lower the volume, to hold and to go on, instead of stopping at every sound."""
+    resume_token: str | None = None
+    """Continues this session over another connection; each is good for one use."""
+
+
+class InputConfig(Struct, frozen=True):
+    turn_detection: dict[str, object] | None = None
+
+
+class AudioConfig(Struct, frozen=True):
+    input: InputConfig = InputConfig()
+
+
+class SessionConfig(Struct, frozen=True):
+    id: str = ""
+    audio: AudioConfig = AudioConfig()
+    x_mimo: Extensions | None = None
+
+
+class SessionCreated(Struct, tag="session.created"):
+    session: SessionConfig
+
+
+class SessionUpdated(Struct, tag="session.updated"):
+    session: SessionConfig
+
+
+class SpeechStarted(Struct, tag="input_audio_buffer.speech_started"):
+    pass
+
+
+class SpeechStopped(Struct, tag="input_audio_buffer.speech_stopped"):
+    pass
+
+
+class Committed(Struct, tag="input_audio_buffer.committed"):
+    item_id: str
+
+
+class UserTranscriptDelta(Struct, tag="conversation.item.input_audio_transcription.delta"):
+    item_id: str
+    delta: str = ""
+
+
+class UserTranscript(Struct, tag="conversation.item.input_audio_transcription.completed"):
+    item_id: str
+    transcript: str
+
+
+class AudioDelta(Struct, tag="response.output_audio.delta"):
+    response_id: str
+    item_id: str
+    delta: bytes
+
+
+class AudioDone(Struct, tag="response.output_audio.done"):
+    item_id: str
+
+
+class TranscriptDelta(Struct, tag="response.output_audio_transcript.delta"):
+    response_id: str
+    delta: str
+
+
+class TranscriptDone(Struct, tag="response.output_audio_transcript.done"):
+    response_id: str
+    transcript: str
+
+
+class Duck(Struct, tag="x_mimo.duck"):
+    pass
+
+
+class Hold(Struct, tag="x_mimo.hold"):
+    pass
+
+
+class Restore(Struct, tag="x_mimo.restore"):
+    pass
+
+
+class Problem(Struct):
+    message: str = "no reason given"
+    code: str | None = None
+    param: str | None = None
+
+
+class StatusDetails(Struct):
+    error: Problem = field(default_factory=Problem)
+
+
+class Response(Struct):
+    id: str
+    status: str
+    status_details: StatusDetails | None = None
+
+
+class ResponseDone(Struct, tag="response.done"):
+    response: Response
+
+
+class ErrorEvent(Struct, tag="error"):
+    error: Problem = field(default_factory=Problem)
+
+
+ServerEvent = (
+    SessionCreated
+    | SessionUpdated
+    | SpeechStarted
+    | SpeechStopped
+    | Committed
+    | UserTranscriptDelta
+    | UserTranscript
+    | AudioDelta
+    | AudioDone
+    | TranscriptDelta
+    | TranscriptDone
+    | Duck
+    | Hold
+    | Restore
+    | ResponseDone
+    | ErrorEvent
+)
+
+Extension = Literal["playout", "duck", "resume"]
+
+_KNOWN = frozenset(str(kind.__struct_config__.tag) for kind in ServerEvent.__args__)
+_decoder = msgspec.json.Decoder(ServerEvent)
+
+
+class _Envelope(Struct):
+    type: str
+
+
+def decode(frame: str | bytes) -> ServerEvent | None:
+    """Decode one event; `None` for a kind that this client has no use for.
+
+    Raises:
+        ProtocolError: If it is no event, or lacks what its kind must have.
+    """
+    try:
+        kind = msgspec.json.decode(frame, type=_Envelope).type
+        return _decoder.decode(frame) if kind in _KNOWN else None
+    except msgspec.DecodeError as error:
+        raise ProtocolError(
+            f"an event that can't be read: {error}", code="invalid_event"
+        ) from error
+
+
+def full_url(url: str, **query: str | int) -> str:
+    """Complete `ws://host:port` with the path where conversations are held, and a query."""
+    parts = urlsplit(url)
+    path = "/v1/realtime" if parts.path in ("", "/") else parts.path
+    words = urlencode([*parse_qsl(parts.query), *query.items()])
+    return urlunsplit(parts._replace(path=path, query=words))

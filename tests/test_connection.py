@@ -1,0 +1,299 @@
+"""Connections that come back: a scripted server on a real socket that drops them."""
+
+import asyncio
+import base64
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from random import Random
+from typing import cast
+from urllib.parse import parse_qsl, urlsplit
+
+import msgspec
+import numpy as np
+import pytest
+from websockets.asyncio.server import ServerConnection, serve
+
+from agent.audio import RATE, SAMPLE_BYTES
+from client.backoff import LONGEST_S, backoff
+from client.call import Call
+from client.connection import KEPT_BYTES, Connection, Lost, UnreachableError, open_connection
+from client.jitter import Heard
+from client.latency import Latency
+from client.view import Speaker, Status
+from client.wire import SpeechStarted, SpeechStopped, full_url
+
+Event = dict[str, object]
+Script = Callable[["Peer"], Awaitable[None]]
+
+
+class Peer:
+    """The server's side of one connection."""
+
+    def __init__(self, socket: ServerConnection, query: dict[str, str]):
+        self.socket = socket
+        self.query = query
+        self.received: list[Event] = []
+
+    async def greet(self, session_id: str, **extensions: object) -> None:
+        """Begin a session, and agree to what is asked for."""
+        session = {"id": session_id, "x_mimo": extensions}
+        await self.send({"type": "session.created", "session": {"id": session_id}})
+        await self.receive("session.update")
+        await self.send({"type": "session.updated", "session": session})
+
+    async def send(self, *events: Event) -> None:
+        for event in events:
+            await self.socket.send(msgspec.json.encode(event).decode())
+
+    async def receive(self, kind: str) -> Event:
+        while True:
+            self.received.append(msgspec.json.decode(await self.socket.recv(), type=Event))
+            if self.received[-1]["type"] == kind:
+                return self.received[-1]
+
+    async def hear(self, count: int) -> bytes:
+        """Take so many bytes of speech."""
+        heard = bytearray()
+        while len(heard) < count:
+            event = await self.receive("input_audio_buffer.append")
+            heard += base64.b64decode(cast(str, event["audio"]))
+        return bytes(heard)
+
+    def drop(self) -> None:
+        """Cut the line, without a word."""
+        self.socket.transport.abort()
+
+
+class Shown:
+    """A view that remembers."""
+
+    def __init__(self) -> None:
+        self.connections: list[str] = []
+        self.news: asyncio.Queue[str] = asyncio.Queue()
+        self.problems: list[str] = []
+
+    def caption(self, who: Speaker, text: str) -> None: ...
+    def partial(self, who: Speaker, text: str) -> None: ...
+    def interrupted(self, heard: Heard) -> None: ...
+    def turn(self, number: int, name: str | None, latency: Latency) -> None: ...
+    def note(self, text: str) -> None: ...
+    def status(self, status: Status) -> None: ...
+
+    def connection(self, state: str) -> None:
+        self.connections.append(state)
+        self.news.put_nowait(state)
+
+    def problem(self, text: str) -> None:
+        self.problems.append(text)
+
+
+@asynccontextmanager
+async def server(*scripts: Script) -> AsyncGenerator[tuple[str, list[Peer]]]:
+    """Meet each next connection with the next script."""
+    peers: list[Peer] = []
+
+    async def meet(socket: ServerConnection) -> None:
+        assert socket.request is not None
+        query = dict(parse_qsl(urlsplit(socket.request.path).query))
+        peers.append(Peer(socket, query))
+        await scripts[len(peers) - 1](peers[-1])
+
+    async with serve(meet, "127.0.0.1", 0, close_timeout=1) as listening:
+        port = cast(int, next(iter(listening.sockets)).getsockname()[1])
+        yield f"ws://127.0.0.1:{port}", peers
+
+
+def at_once() -> Iterator[float]:
+    while True:
+        yield 0.0
+
+
+async def until_ended(url: str, shown: Shown, use: Callable[[Connection, Call], Awaitable[None]]):
+    """Hold a call until the server ends it."""
+    clock = asyncio.get_running_loop().time
+    async with open_connection(url, at_once) as connection:
+        await connection.start_session(None)
+        call = Call(connection, shown, clock, clock, int, duck_db=-15.0)
+        following = asyncio.create_task(call.follow())
+        await use(connection, call)
+        with pytest.raises(UnreachableError, match="ended the conversation"):
+            await following
+
+
+async def nothing(_connection: Connection, _call: Call) -> None:
+    pass
+
+
+def audio(item_id: str, samples: int) -> Event:
+    delta = base64.b64encode(np.full(samples, 1000, "<i2").tobytes()).decode()
+    ids = {"response_id": "resp_1", "item_id": item_id}
+    return {"type": "response.output_audio.delta", **ids, "delta": delta}
+
+
+def said(item_id: str, text: str) -> Event:
+    kind = "conversation.item.input_audio_transcription.completed"
+    return {"type": kind, "item_id": item_id, "transcript": text}
+
+
+ANSWERED: Event = {
+    "type": "response.output_audio_transcript.done",
+    "response_id": "resp_1",
+    "transcript": "Fine.",
+}
+
+
+def test_waits_double_up_to_half_a_minute_and_differ_between_clients():
+    ones, others = (backoff(Random(seed)) for seed in (1, 2))
+    waits = [next(ones) for _ in range(40)]
+    assert 0.25 <= waits[0] <= 0.5
+    for number, wait_s in enumerate(waits):
+        longest_s = min(LONGEST_S, 0.5 * 2**number)
+        assert longest_s / 2 <= wait_s <= longest_s
+    assert waits != [next(others) for _ in range(40)]
+
+
+def test_the_path_and_the_query_are_added_to_what_the_address_has():
+    assert full_url("ws://box:8080") == "ws://box:8080/v1/realtime"
+    assert full_url("ws://box/v1/realtime?model=any", resume="a b") == (
+        "ws://box/v1/realtime?model=any&resume=a+b"
+    )
+    assert full_url("ws://box/else/") == "ws://box/else/"
+
+
+def test_a_dropped_session_goes_on_where_the_sound_broke_off():
+    async def first(peer: Peer) -> None:
+        await peer.greet("sess_1", resume_token="token_1", playout=True)
+        await peer.send(audio("answer_1", 4800), audio("answer_1", 700))
+        await peer.hear(10)
+        peer.drop()
+
+    async def second(peer: Peer) -> None:
+        await peer.greet("sess_1", resume_token="token_2")
+        await peer.send(audio("answer_1", 300))
+        await peer.hear(10)
+        peer.drop()
+
+    async def third(peer: Peer) -> None:
+        await peer.greet("sess_1")
+
+    async def use(connection: Connection, call: Call) -> None:
+        while call.jitter.buffered < 5800:
+            await connection.append(b"\x01\x00" * 5)
+            await asyncio.sleep(0)
+
+    async def run() -> None:
+        async with server(first, second, third) as (url, peers):
+            await until_ended(url, shown, use)
+            assert [peer.query for peer in peers] == [
+                {},
+                {"resume": "token_1", "item_id": "answer_1", "received_samples": "5500"},
+                {"resume": "token_2", "item_id": "answer_1", "received_samples": "5800"},
+            ]
+            assert not any("conversation.item.create" in str(peer.received) for peer in peers)
+
+    shown = Shown()
+    asyncio.run(run())
+    assert shown.problems == []
+    assert shown.connections[1::2] == ["", ""]
+    assert all("trying again" in state for state in shown.connections[::2])
+
+
+def test_a_server_that_forgot_the_session_is_told_what_was_said():
+    async def first(peer: Peer) -> None:
+        await peer.greet("sess_1", resume_token="token_1")
+        await peer.send(said("item_1", "How are you?"), ANSWERED)
+        peer.drop()
+
+    async def second(peer: Peer) -> None:
+        await peer.greet("sess_2")
+        await peer.receive("conversation.item.create")
+        await peer.receive("conversation.item.create")
+
+    async def run() -> list[Event]:
+        async with server(first, second) as (url, peers):
+            await until_ended(url, Shown(), nothing)
+            return [event for event in peers[1].received if "item" in event]
+
+    created = [cast(Event, event["item"]) for event in asyncio.run(run())]
+    assert [(item["role"], item["content"]) for item in created] == [
+        ("user", [{"type": "input_text", "text": "How are you?"}]),
+        ("assistant", [{"type": "output_text", "text": "Fine."}]),
+    ]
+
+
+def test_speech_of_a_gap_is_kept_and_sent_first_the_newest_ten_seconds_of_it():
+    back = asyncio.Event()
+
+    async def first(peer: Peer) -> None:
+        await peer.greet("sess_1")
+        peer.drop()
+
+    async def second(peer: Peer) -> None:
+        await back.wait()
+        await peer.greet("sess_2")
+        heard.append(await peer.hear(KEPT_BYTES + SAMPLE_BYTES))
+
+    async def use(connection: Connection, _call: Call) -> None:
+        assert "trying again" in await shown.news.get()
+        for second_of_speech in range(12):
+            await connection.append(np.full(RATE, second_of_speech, np.int16).tobytes())
+        back.set()
+        assert await shown.news.get() == ""
+        await connection.append(b"\x63\x00")
+
+    async def run() -> None:
+        async with server(first, second) as (url, _):
+            await until_ended(url, shown, use)
+
+    heard: list[bytes] = []
+    shown = Shown()
+    asyncio.run(run())
+    sound = np.frombuffer(heard[0], np.int16)
+    assert sound[::RATE][:10].tolist() == list(range(2, 12))
+    assert sound[-1] == 0x63
+
+
+def test_a_server_that_sends_the_client_away_is_not_asked_again():
+    async def first(peer: Peer) -> None:
+        await peer.greet("sess_1")
+        peer.drop()
+
+    async def run() -> None:
+        refuse = False
+
+        async def meet(socket: ServerConnection) -> None:
+            nonlocal refuse
+            refuse = True
+            await first(Peer(socket, {}))
+
+        def check(socket: ServerConnection, _request: object):
+            return socket.respond(401, "no") if refuse else None
+
+        async with serve(meet, "127.0.0.1", 0, process_request=check) as listening:
+            port = cast(int, next(iter(listening.sockets)).getsockname()[1])
+            async with open_connection(f"ws://127.0.0.1:{port}", at_once) as connection:
+                await connection.start_session(None)
+                told = [event async for event in connection.events() if isinstance(event, Lost)]
+                assert len(told) == 1
+
+    with pytest.raises(UnreachableError, match="401"):
+        asyncio.run(run())
+
+
+def test_without_a_wish_to_come_back_a_loss_is_the_end():
+    async def first(peer: Peer) -> None:
+        await peer.greet("sess_1")
+        await peer.send({"type": "input_audio_buffer.speech_started"})
+        peer.drop()
+
+    async def run() -> None:
+        async with server(first) as (url, _), open_connection(url) as connection:
+            await connection.start_session(None)
+            async for event in connection.events():
+                assert not isinstance(event, SpeechStopped | Lost)
+                heard.append(isinstance(event, SpeechStarted))
+
+    heard: list[bool] = []
+    with pytest.raises(UnreachableError, match="lost"):
+        asyncio.run(run())
+    assert heard[-1]

@@ -1,0 +1,117 @@
+"""Live conversations through a virtual sound card, with a scripted server."""
+
+import json
+import signal
+import subprocess
+from collections.abc import Generator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from agent.audio import RATE, Samples, read_wav
+from tests.processes import ROOT, command
+from tests.test_client_talk import Peer, audio, begun, ended, server
+from tests.virtual_audio import VirtualAudio, is_installed, virtual_audio
+
+pytestmark = pytest.mark.skipif(not is_installed(), reason="pulseaudio is not installed")
+
+LOUD = 12000
+
+
+class Talking:
+    """`mimo-live talk --json` in a process of its own."""
+
+    def __init__(self, process: "subprocess.Popen[str]"):
+        self._process = process
+
+    def wait_for(self, **wanted: object) -> dict[str, Any]:
+        """Return the next event that has these fields."""
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            event = json.loads(line)
+            if all(event.get(name) == value for name, value in wanted.items()):
+                return event
+        raise AssertionError(f"no {wanted} came")
+
+
+@contextmanager
+def talk(card: VirtualAudio, url: str, *options: str) -> Generator[Talking]:
+    words = command("talk", "--url", url, "--json", *options)
+    pipe = subprocess.PIPE
+    with subprocess.Popen(words, cwd=ROOT, env=card.environment, stdout=pipe, text=True) as process:
+        try:
+            yield Talking(process)
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.communicate(timeout=20)
+    assert process.returncode == 0
+
+
+def heard(file: Path) -> Samples:
+    return np.frombuffer(read_wav(file.read_bytes()), np.int16)
+
+
+def click_dbfs(sound: Samples) -> float:
+    """The loudest of what lies above 4 kHz, where a constant has nothing."""
+    spectrum = np.fft.rfft(sound.astype(np.float64))
+    spectrum[: int(4000 * len(sound) / RATE)] = 0
+    return 20 * float(np.log10(np.abs(np.fft.irfft(spectrum)).max() / 2**15 + 1e-9))
+
+
+def test_an_interruption_is_heard_at_once_and_does_not_click(tmp_path: Path):
+    def script(peer: Peer) -> None:
+        peer.receive()
+        peer.send(begun(1), audio(1, LOUD, 20 * RATE))
+        while not peer.sent("x_mimo.playout") and len(peer.sent("input_audio_buffer.append")) < 60:
+            peer.receive()
+        peer.send({"type": "input_audio_buffer.speech_started", "item_id": "said_1"})
+        for _ in range(50):
+            peer.receive()
+        peer.send(*ended(1, "Cut.", status="cancelled"))
+        peer.listen_on()
+
+    file = tmp_path / "heard.wav"
+    with (
+        server(script) as (url, peers),
+        virtual_audio() as card,
+        card.ear(file),
+        talk(card, url) as talking,
+    ):
+        cut = talking.wait_for(event="interrupted")
+        talking.wait_for(event="caption", text="Cut.")
+    sound = heard(file)
+    loud = np.flatnonzero(np.abs(sound.astype(int)) > LOUD // 2)
+    lasted_ms = (loud[-1] - loud[0]) * 1000 // RATE
+    # What the client reports is what came out of the loudspeaker, but for what was on its way.
+    assert abs(lasted_ms - cut["audio_end_ms"]) < 150
+    assert click_dbfs(sound) < -40
+    [truncated] = peers[0].sent("conversation.item.truncate")
+    assert truncated["audio_end_ms"] == cut["audio_end_ms"]
+
+
+def test_a_loudspeaker_that_is_unplugged_is_replaced_by_the_default_one(tmp_path: Path):
+    def script(peer: Peer) -> None:
+        peer.receive()
+        peer.send(begun(1), audio(1, LOUD, 5 * RATE), *ended(1, "Five seconds."))
+        peer.listen_on()
+
+    file = tmp_path / "heard.wav"
+    with (
+        server(script) as (url, _),
+        virtual_audio() as card,
+        card.ear(file),
+        ExitStack() as plug,
+    ):
+        card.plug_in("headset", plug.enter_context(virtual_audio()))
+        with talk(card, url, "--output", "headset") as talking:
+            talking.wait_for(event="state", state="speaking")
+            plug.close()
+            gone = "The loudspeaker went away; using the default devices."
+            talking.wait_for(event="error", message=gone)
+            talking.wait_for(event="state", state="listening")
+    sound = heard(file)
+    rest_s = np.count_nonzero(np.abs(sound.astype(int)) > LOUD // 2) / RATE
+    assert 0.5 < rest_s < 4.9
