@@ -11,7 +11,7 @@ talk: $(VENV)/talk.done
 	@$(BIN)/mimo-live talk
 
 test: $(VENV)/test.done lint
-	@$(BIN)/pytest
+	@$(BIN)/pytest -n 2 --dist loadfile
 
 lint: $(VENV)/test.done
 	@$(BIN)/ruff format --check

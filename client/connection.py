@@ -122,15 +122,16 @@ class Connection:
     async def truncate(self, heard: Heard) -> None:
         """Tell how much of an item was heard, so that the server remembers no more of it."""
         await self.report(heard)
+        where = {"item_id": heard.item_id, "content_index": 0}
         end_ms = milliseconds(heard.samples)
-        words = {"item_id": heard.item_id, "content_index": 0, "audio_end_ms": end_ms}
-        await self.send("conversation.item.truncate", **words)
+        await self.send("conversation.item.truncate", **where, audio_end_ms=end_ms)
 
     async def report(self, heard: Heard) -> None:
         """Tell how much of an item was heard so far, if the server wants to know."""
         if self.agreed.playout:
-            words = {"item_id": heard.item_id, "audio_end_samples": heard.samples}
-            await self.send("x_mimo.playout", **words)
+            await self.send(
+                "x_mimo.playout", item_id=heard.item_id, audio_end_samples=heard.samples
+            )
 
     async def write(self, role: str, text: str) -> None:
         """Add a message to the conversation; `role` is `"user"` or `"assistant"`."""
