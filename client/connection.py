@@ -68,8 +68,7 @@ class Connection:
     """What a client says to the server, and what it hears from it.
 
     Args:
-        waits_s: Asked at each loss: how long to wait before each attempt to come back. Without
-            it, a loss is the end.
+        waits_s: At each loss, the waits before each attempt to come back; else a loss is the end.
     """
 
     def __init__(
@@ -128,10 +127,9 @@ class Connection:
 
     async def report(self, heard: Heard) -> None:
         """Tell how much of an item was heard so far, if the server wants to know."""
+        words = {"item_id": heard.item_id, "audio_end_samples": heard.samples}
         if self.agreed.playout:
-            await self.send(
-                "x_mimo.playout", item_id=heard.item_id, audio_end_samples=heard.samples
-            )
+            await self.send("x_mimo.playout", **words)
 
     async def write(self, role: str, text: str) -> None:
         """Add a message to the conversation; `role` is `"user"` or `"assistant"`."""

@@ -86,7 +86,7 @@ def test_an_interruption_is_heard_at_once_and_does_not_click(tmp_path: Path):
     loud = np.flatnonzero(np.abs(sound.astype(int)) > LOUD // 2)
     lasted_ms = (loud[-1] - loud[0]) * 1000 // RATE
     # What the client reports is what came out of the loudspeaker, but for what was on its way.
-    assert abs(lasted_ms - cut["audio_end_ms"]) < 150
+    assert abs(lasted_ms - cut["audio_end_ms"]) < 400
     assert click_dbfs(sound) < -40
     [truncated] = peers[0].sent("conversation.item.truncate")
     assert truncated["audio_end_ms"] == cut["audio_end_ms"]
