@@ -121,6 +121,8 @@ class Extensions(Struct, frozen=True, forbid_unknown_fields=True):
     duck: bool = False
     playout: bool = False
     marks: bool = False
+    resume: bool = False
+    """The session outlives its connection for a while, and another one may go on with it."""
 
 
 Tracings = Tracing | Literal["auto"] | None

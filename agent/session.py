@@ -21,6 +21,7 @@ from agent.merge import merged
 from agent.microphone import Microphone, Utterance
 from agent.mimo import Failed, Output
 from agent.objects import SessionConfig
+from agent.resumption import Resumption
 from agent.speaker import NO_VOICES, Speaker, Wish
 from agent.tally import Tally
 from agent.timing import Timing
@@ -61,6 +62,7 @@ class Session:
         self._timing = timing
         self._new_id = new_id
         self._expires_at = expires_at
+        self.resumption = Resumption(new_id)
         self._floor: floor.State = floor.Listening()
         listens = config.audio.input
         self._microphone = Microphone(
@@ -84,7 +86,12 @@ class Session:
 
     def open(self) -> list[Command]:
         """The first words to a client."""
-        return [Send(events.SessionCreated(session=self._config))]
+        return [Send(events.SessionCreated(session=self.resumption.shown(self._config)))]
+
+    def resumed(self) -> events.SessionCreated:
+        """Another connection goes on: its greeting, with a new token."""
+        self.resumption.renew()
+        return events.SessionCreated(session=self.resumption.shown(self._config))
 
     def append(self, event: protocol.InputAudioAppend) -> bytes:
         """Take sound from the microphone and return what has to be judged by `hear`.
@@ -197,7 +204,7 @@ class Session:
         self._config = config
         self._idle.configure(config)
         commands = self._step(floor.SpeechDropped(), now) if dropped else []
-        return [*commands, Send(events.SessionUpdated(session=config))]
+        return [*commands, Send(events.SessionUpdated(session=self.resumption.shown(config)))]
 
     def _commit(self, now: float) -> list[Command]:
         utterance, stopped = self._microphone.commit(self._new_id)
@@ -258,7 +265,9 @@ class Session:
         speaker = self._speaker
         match action:
             case floor.RequestReply(response_id, item_id):
-                pending, until = self._pending(item_id), turn.playing_until(self._floor)
+                # Speech that is to be answered though it is no item yet.
+                pending = self._utterance.pcm if item_id else b""
+                until = turn.playing_until(self._floor)
                 return [speaker.ask(response_id, self._config, pending, until)]
             case floor.AbortReply(response_id):
                 return [AbortModel(response_id)]
@@ -275,10 +284,6 @@ class Session:
                 return []
             case floor.Duck() | floor.Hold() | floor.Restore() | floor.AnnounceSpeech():
                 return [*map(Send, self._microphone.follow(action, self._ducks))]
-
-    def _pending(self, item_id: str | None) -> bytes:
-        """Speech that the reply is to answer though it is no item yet."""
-        return self._utterance.pcm if item_id else b""
 
     def _add_utterance(self) -> list[Command]:
         """The user's turn becomes an item: it is told, and written down if that was asked for."""

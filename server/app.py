@@ -30,6 +30,7 @@ from server import settings as configuration
 from server.auth import Doorkeeper, Secret, api_key, check_exposure
 from server.connection import Connection, new_id
 from server.http import Secrets, get, posting_to
+from server.lobby import Lobby, asked
 from server.model import ModelServer
 from server.settings import Listen, Settings
 from server.transcription import Transcriber
@@ -56,6 +57,7 @@ class App:
         self._model = ModelServer(settings)
         self._voices = load_voices(settings.persona)
         self._transcriber = Transcriber(settings)
+        self._lobby = Lobby()
 
     async def run(self) -> None:
         """Serve until SIGINT or SIGTERM."""
@@ -83,29 +85,38 @@ class App:
                 watch = tasks.create_task(self._model.watch(), name="watch")
                 await stop.wait()
                 watch.cancel()
+            self._lobby.close()
         await self._model.close()
         await self._transcriber.close()
 
     async def _serve(self, socket: ServerConnection) -> None:
-        session_id = new_id("sess")
-        log.info("%s opened", session_id)
-        try:
-            await self._converse(session_id, socket)
-        except ConnectionClosed:
-            pass
-        except Exception:
-            log.exception("%s failed", session_id)
-            await socket.close(1011)
-        log.info("%s closed", session_id)
-
-    async def _converse(self, session_id: str, socket: ServerConnection) -> None:
         request = socket.request
         assert request is not None, "the handshake is over"
         offered = request.headers.get("Sec-WebSocket-Protocol", "")
         protocols = [each.strip() for each in offered.split(",")]
-        if not self._doorkeeper.admits(request.headers, protocols):
-            await _turn_away(socket)
+        try:
+            if not self._doorkeeper.admits(request.headers, protocols):
+                await _turn_away(socket)
+                return
+            token, position = asked(request.path)
+            if connection := self._lobby.find(token):
+                await connection.resume(socket, position)
+                return
+        except ConnectionClosed:
             return
+        secret = self._doorkeeper.secret(request.headers, protocols)
+        await self._converse(self._config(new_id("sess"), request.path, secret), socket)
+
+    async def _converse(self, config: SessionConfig, socket: ServerConnection) -> None:
+        log.info("%s opened", config.id)
+        try:
+            await self._hold(config, socket)
+        except Exception:
+            log.exception("%s failed", config.id)
+            await socket.close(1011)
+        log.info("%s closed", config.id)
+
+    async def _hold(self, config: SessionConfig, socket: ServerConnection) -> None:
         settings = self._settings
         patience = Patience(
             settings.model.first_output_timeout_ms / 1000,
@@ -115,14 +126,20 @@ class App:
         timing = Timing(
             patience, turn.early_start_ms, turn.longest_turn_ms, echo_guard=turn.echo_guard
         )
-        secret = self._doorkeeper.secret(request.headers, protocols)
-        config = self._config(session_id, request.path, secret)
-        vad = detector(turn.vad)
         expires_at = asyncio.get_running_loop().time() + LONGEST_SESSION_S
         session = Session(config, timing, new_id, expires_at, self._voices)
-        await Connection(socket, session, self._model.seat(), self._transcriber, vad).run()
+        connection = Connection(
+            socket,
+            session,
+            self._model.seat(),
+            self._transcriber,
+            detector(turn.vad),
+            grace_s=settings.listen.resume_grace_s,
+        )
+        with self._lobby.running(connection):
+            await connection.run()
         early = session.tally
-        log.info("%s: %d early starts used, %d wasted", session_id, early.used, early.wasted)
+        log.info("%s: %d early starts used, %d wasted", config.id, early.used, early.wasted)
 
     def _config(self, session_id: str, path: str, secret: Secret | None) -> SessionConfig:
         """The configuration that a session begins with."""

@@ -1,71 +1,51 @@
-"""One client: read, drive, write, respond. The session decides; this moves bytes."""
+"""One client: read, drive, write, respond. The session decides; this moves bytes.
+
+A client that asked to resume may lose its socket and come back over another: the session goes on
+meanwhile, until the grace time is over.
+"""
 
 import asyncio
 import logging
 import secrets
-from collections import deque
 from collections.abc import Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
+from websockets.protocol import State
 
 from agent import events, protocol
 from agent.audio import RATE, SAMPLE_BYTES, seconds
 from agent.commands import AbortModel, AskModel, Close, Command, Send, Transcribe, refuse
 from agent.errors import ModelError, ProtocolError
-from agent.events import ServerEvent
 from agent.mimo import Output
+from agent.outgoing import Frame
+from agent.resumption import Position
 from agent.session import Session
 from server.model import Seat
+from server.outbox import Outbox
 from server.transcription import Transcriber
 from server.vad import VoiceActivityDetector
 
 log = logging.getLogger(__name__)
 
 INBOX_EVENTS = 64
-OUTBOX_EVENTS = 256
 JUDGED_AT_ONCE = RATE * SAMPLE_BYTES // 2
 """Bytes: half a second of sound keeps the loop for two or three milliseconds."""
 
 
+GOODBYE = 1000
+"""WebSocket close code of a client that won't come back; all others are losses."""
+
+
 def new_id(kind: str) -> str:
-    """An id that nobody can guess."""
-    return f"{kind}_{secrets.token_hex(8)}"
+    """An id that nobody can guess; what opens a session has 128 bits."""
+    return f"{kind}_{secrets.token_hex(16 if kind == 'resume' else 8)}"
 
 
-class Outbox:
-    """What waits to be sent; audio of a response that was cancelled is taken out again."""
-
-    def __init__(self, most: int = OUTBOX_EVENTS):
-        self._events: deque[ServerEvent | Close] = deque()
-        self._most = most
-        self._changed = asyncio.Condition()
-
-    async def put(self, event: ServerEvent | Close) -> None:
-        async with self._changed:
-            match event:
-                case events.ResponseDone(response=response) if response.status == "cancelled":
-                    self._drop_audio(response.id)
-                case _:
-                    await self._changed.wait_for(lambda: len(self._events) < self._most)
-            self._events.append(event)
-            self._changed.notify_all()
-
-    async def get(self) -> ServerEvent | Close:
-        async with self._changed:
-            await self._changed.wait_for(lambda: self._events)
-            event = self._events.popleft()
-            self._changed.notify_all()
-            return event
-
-    def _drop_audio(self, response_id: str) -> None:
-        self._events = deque(
-            event
-            for event in self._events
-            if not (isinstance(event, events.AudioDelta) and event.response_id == response_id)
-        )
+class _GoneError(Exception):
+    """The client is gone for good."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +64,48 @@ class _Transcribed:
 _Incoming = protocol.AnyClientEvent | ProtocolError | _FromModel | _Transcribed
 
 
+class _Return:
+    """The wait for a client that was lost."""
+
+    def __init__(self, grace_s: float):
+        self._grace_s = grace_s
+        self._stirred = asyncio.Event()
+        self._come: tuple[events.SessionCreated, Position] | None = None
+        self.is_over = False
+
+    def come(self, greeting: events.SessionCreated, position: Position) -> None:
+        self._come = greeting, position
+        self._stirred.set()
+
+    def end(self) -> None:
+        """Nobody is waited for, now or later."""
+        self.is_over = True
+        self._stirred.set()
+
+    async def wait(self) -> tuple[events.SessionCreated, Position]:
+        """Wait for the client; return its greeting, and how far it had got.
+
+        Raises:
+            _GoneError: If it doesn't come back.
+        """
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._grace_s):
+                await self._stirred.wait()
+        come, self._come = self._come, None
+        if come is None:
+            self.is_over = True
+            raise _GoneError
+        if not self.is_over:
+            self._stirred.clear()
+        return come
+
+
 class Connection:
-    """Serves one client until it goes."""
+    """Serves one client until it goes.
+
+    Args:
+        grace_s: How long a client that asked to resume may be away.
+    """
 
     def __init__(
         self,
@@ -94,28 +114,78 @@ class Connection:
         model: Seat,
         transcriber: Transcriber,
         vad: VoiceActivityDetector,
+        *,
+        grace_s: float = 0.0,
     ):
         self._socket = socket
         self._session = session
         self._model = model
         self._transcriber = transcriber
         self._vad = vad
+        self._return = _Return(grace_s)
         self._inbox: asyncio.Queue[_Incoming] = asyncio.Queue(INBOX_EVENTS)
         self._outbox = Outbox()
         self._replies: dict[str, asyncio.Task[None]] = {}
 
+    @property
+    def resume_token(self) -> str | None:
+        """What a client has to show to go on with this session."""
+        is_over = self._return.is_over or self._has_left
+        return None if is_over else self._session.resumption.token
+
+    @property
+    def is_away(self) -> bool:
+        """Whether the client has lost its connection."""
+        return self._socket.state is State.CLOSED
+
+    @property
+    def _has_left(self) -> bool:
+        """Whether the client has said goodbye."""
+        close = self._socket.protocol.close_rcvd
+        return close is not None and close.code == GOODBYE
+
     async def run(self) -> None:
+        """Serve the client, over one socket after the other."""
         try:
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._read(), name="read")
-                tasks.create_task(self._write(), name="write")
                 tasks.create_task(self._drive(tasks), name="drive")
-        except* ConnectionClosed:
+                await self._link()
+        except* _GoneError:
             pass
+        finally:
+            # Only a failure leaves it open.
+            await self._socket.close(1011)
 
-    async def _read(self) -> None:
+    async def resume(self, socket: ServerConnection, position: Position) -> None:
+        """Go on over another socket, and return when that is closed.
+
+        Its token is used up at once. The old socket may look open still: a cut network is
+        noticed late.
+        """
+        old, self._socket = self._socket, socket
+        self._return.come(self._session.resumed(), position)
+        old.transport.abort()
+        await socket.wait_closed()
+
+    def end(self) -> None:
+        """Wait for the client no more, should it be away or get lost."""
+        self._return.end()
+
+    async def _link(self) -> None:
         while True:
-            frame = await self._socket.recv()
+            try:
+                async with asyncio.TaskGroup() as tasks:
+                    tasks.create_task(self._read(self._socket), name="read")
+                    tasks.create_task(self._write(self._socket), name="write")
+            except* ConnectionClosed:
+                pass
+            if self.resume_token is None:
+                self._return.end()
+            await self._outbox.resume(*await self._return.wait())
+
+    async def _read(self, socket: ServerConnection) -> None:
+        while True:
+            frame = await socket.recv()
             try:
                 binary = isinstance(frame, bytes)
                 event = protocol.BinaryAppend(audio=frame) if binary else protocol.decode(frame)
@@ -123,16 +193,15 @@ class Connection:
                 event = error
             await self._inbox.put(event)
 
-    async def _write(self) -> None:
-        count = 0
+    async def _write(self, socket: ServerConnection) -> None:
         while True:
-            event = await self._outbox.get()
-            if isinstance(event, Close):
-                await self._socket.close(event.code, event.reason)
-                return
-            count += 1
-            text = not isinstance(event, events.BinaryAudioDelta)
-            await self._socket.send(events.encode(event, f"event_{count}"), text=text)
+            match await self._outbox.get():
+                case Close(code, reason):
+                    self._return.end()
+                    await socket.close(code, reason)
+                    return
+                case Frame(data, is_text):
+                    await socket.send(data, text=is_text)
 
     async def _drive(self, tasks: asyncio.TaskGroup) -> None:
         clock = asyncio.get_running_loop().time
@@ -158,6 +227,9 @@ class Connection:
             case protocol.InputAudioAppend():
                 await self._hear(incoming, tasks)
                 return
+            case protocol.Playout(item_id=item_id, audio_end_samples=samples):
+                self._outbox.heard(item_id, samples)
+                commands = session.receive(incoming, now)
             case event:
                 commands = session.receive(event, now)
         await self._perform(commands, tasks)

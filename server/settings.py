@@ -23,6 +23,8 @@ class Listen(Struct, frozen=True, forbid_unknown_fields=True):
     api_key_file: str = ""
     certificate: str = ""
     certificate_key: str = ""
+    resume_grace_s: Annotated[float, Meta(ge=0, le=3_600)] = 60.0
+    """A session whose connection was lost waits so long for the next, if the client asked."""
 
 
 class Model(Struct, frozen=True, forbid_unknown_fields=True):

@@ -189,10 +189,11 @@ def test_after_a_lost_connection_the_agent_goes_on_where_it_was(
     with call(server, browser, token="first") as (talk, peer):
         peer.begin("one")
         peer.speak("one", 600, "All of ")
+        peer.send({"type": "rate_limits.updated", "event_id": "event_7"})
         talk.wait_for_phase("agent")
         peer.cut_line()
         again = server.accept()
-        assert again.query == {"resume": ["first"]}
+        assert again.query == {"resume": ["first"], "after": ["event_7"]}
         again.greet(token="second")
         start = {"item_id": "item_one", "audio_start_samples": samples_in(400)}
         again.send({"type": "x_mimo.resumed", **start})

@@ -161,6 +161,7 @@ def test_extensions_are_told_only_to_those_who_asked():
         "duck": False,
         "playout": False,
         "marks": True,
+        "resume": False,
     }
 
 

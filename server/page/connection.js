@@ -12,14 +12,15 @@ export class Connection {
   #ended;
 
   /**
-   * @param {{key: string, token: string}} credentials Of the API, and of the session to go on
-   *   with; "" where there is none.
+   * @param {{key: string, token: string, after: string}} credentials Of the API, and of the session
+   *   to go on with; `after` is the last event received in it. Each is "" where there is none.
    * @param {{received: (event: ServerEvent) => void, ended: (problem?: Problem) => void}} listener
    *   `ended` is not told of a connection that the page closed.
    */
-  constructor({ key, token }, { received, ended }) {
+  constructor({ key, token, after }, { received, ended }) {
     const scheme = location.protocol === "https:" ? "wss:" : "ws:";
-    const query = token ? `?resume=${encodeURIComponent(token)}` : "";
+    const words = new URLSearchParams({ resume: token, ...(after && { after }) });
+    const query = token ? `?${words}` : "";
     this.#ended = ended;
     this.#socket = new WebSocket(
       `${scheme}//${location.host}/v1/realtime${query}`,
@@ -55,15 +56,21 @@ export class Connection {
    * @param {Problem} problem
    */
   fail(problem) {
-    this.close();
+    this.#letGo();
+    this.#socket.close();
     this.#ended(problem);
   }
 
+  /** For good: the server need not wait. */
   close() {
+    this.#letGo();
+    this.#socket.close(1000);
+  }
+
+  #letGo() {
     clearTimeout(this.#timer);
     this.#socket.onmessage = null;
     this.#socket.onclose = null;
-    this.#socket.close(1000);
   }
 }
 

@@ -33,6 +33,8 @@ export class Link {
   #key;
   #token;
   #session;
+  /** The last event that this page received; another page's are not known to have been heard. */
+  #last = "";
   /** @type {Connection | undefined} */
   #connection;
   #hasBegun = false;
@@ -94,7 +96,7 @@ export class Link {
   #connect() {
     this.#receivedAtMs = performance.now();
     this.#connection = new Connection(
-      { key: this.#key, token: this.#token },
+      { key: this.#key, token: this.#token, after: this.#last },
       {
         received: (event) => this.#received(event),
         ended: (problem) => this.#lost(problem),
@@ -105,8 +107,10 @@ export class Link {
   /** @param {ServerEvent} event */
   #received(event) {
     this.#receivedAtMs = performance.now();
+    if (!this.#hasBegun && event.type === "error") return;
+    this.#last = event.event_id ?? "";
     if (event.type === "session.created") this.#begin(event.session);
-    else if (this.#hasBegun || event.type !== "error") this.#listener.received(event);
+    else this.#listener.received(event);
   }
 
   /** @param {ServerEvent} session */

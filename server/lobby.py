@@ -1,0 +1,69 @@
+"""The sessions that are running, to be found again by clients that lost their connection."""
+
+import hmac
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from urllib.parse import parse_qs, urlsplit
+
+from agent.resumption import Position
+from server.connection import Connection
+
+MOST_AWAY = 1_000
+"""Sessions that wait for their client; when one more begins, the oldest of them ends."""
+
+
+class Lobby:
+    """Knows every connection while it runs."""
+
+    def __init__(self, most_away: int = MOST_AWAY):
+        self._most_away = most_away
+        self._connections: dict[Connection, None] = {}
+
+    @contextmanager
+    def running(self, connection: Connection) -> Generator[None]:
+        """Know the connection for the time of a `with`."""
+        away = [each for each in self._connections if each.is_away]
+        for each in away[: max(0, len(away) - self._most_away)]:
+            each.end()
+        self._connections[connection] = None
+        try:
+            yield
+        finally:
+            del self._connections[connection]
+
+    def find(self, token: str) -> Connection | None:
+        """The connection that a client may go on with by showing that token."""
+        for connection in self._connections:
+            known = connection.resume_token
+            if known and hmac.compare_digest(known.encode(), token.encode()):
+                return connection
+        return None
+
+    def close(self) -> None:
+        """End the sessions whose clients are away; the others end with their sockets."""
+        for connection in self._connections:
+            connection.end()
+
+
+def asked(path: str) -> tuple[str, Position]:
+    """What the query of a handshake says: the token to resume with, and how far the client got.
+
+    What can't be read counts as not said.
+    """
+    query = parse_qs(urlsplit(path).query, errors="replace")
+    after = _first(query, "after").removeprefix("event_")
+    position = Position(
+        _number(after), _first(query, "item_id"), _number(_first(query, "received_samples")) or 0
+    )
+    return _first(query, "resume"), position
+
+
+def _first(query: Mapping[str, Sequence[str]], name: str) -> str:
+    return query.get(name, [""])[0]
+
+
+def _number(text: str) -> int | None:
+    if text.isascii() and text.isdecimal():
+        with suppress(ValueError):
+            return int(text)
+    return None
