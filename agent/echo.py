@@ -7,6 +7,8 @@ how much weaker each band arrives is what it mostly was of late; whatever is lou
 somebody else.
 """
 
+from collections import deque
+
 import numpy as np
 import numpy.typing as npt
 
@@ -21,6 +23,7 @@ _FFT = 512
 _HOP_S = _HOP / RATE
 _BANDS = 16
 _WINDOW = 64
+_MOST_SENT = 256
 _FEWEST = 16
 _DELAYS = 60
 _FLOOR = -7.0
@@ -62,6 +65,7 @@ class EchoGuard:
 
     def __init__(self) -> None:
         self._playing = _Playing()
+        self._sent: deque[tuple[bytes, int]] = deque(maxlen=_MOST_SENT)
         self._heard = np.zeros((0, _BANDS), np.float32)
         self._tail = np.zeros(_HOP, np.float32)
         self._received = 0
@@ -80,10 +84,12 @@ class EchoGuard:
             case floor.Hold():
                 self._held_at = now
             case floor.Restore() if self._held_at is not None:
+                self._settle()
                 self._playing.delay(_hop(self._held_at), _hop(now) - _hop(self._held_at))
                 self._ends_at += now - self._held_at
                 self._held_at = None
             case floor.CutItem():
+                self._settle()
                 self._playing.cut(_hop(now if self._held_at is None else self._held_at))
                 self._ends_at, self._held_at = now, None
             case _:
@@ -93,7 +99,12 @@ class EchoGuard:
         """Sound of the agent, PCM16 at 24 kHz, was sent: it plays after what was sent before."""
         at = max(now, self._ends_at)
         self._ends_at = at + seconds(pcm)
-        self._playing.add(pcm, _hop(at))
+        self._sent.append((pcm, _hop(at)))
+
+    def _settle(self) -> None:
+        """Take in what was sent: it is put off, so that sending never waits for it."""
+        while self._sent:
+            self._playing.add(*self._sent.popleft())
 
     def explain(self, pcm: bytes, now: float) -> float:
         """Take the next 32 ms of the microphone; return how much of it is echo, from 0 to 1."""
@@ -102,6 +113,7 @@ class EchoGuard:
         # Sound may be late, never early: the least delay so far tells when it was recorded.
         self._anchor = sent_at if self._anchor is None else min(self._anchor + _CREEP_S, sent_at)
         last = _hop(self._anchor + self._received / RATE)
+        self._settle()
         if self._playing.is_over(last - _DELAYS - _WINDOW):
             return 0.0
         sound = np.concatenate((self._tail, _samples(pcm)))

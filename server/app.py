@@ -214,7 +214,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--config", type=Path, help="TOML file; see configs/local.toml")
     parser.add_argument("--host", help="address to listen on")
     parser.add_argument("--port", type=int, help="port to listen on; 0 takes a free one")
-    parser.add_argument("--model-url", help="base URL of the model server, ending in /v1")
+    parser.add_argument(
+        "--model-url",
+        action="append",
+        help="base URL of the model server, ending in /v1; repeated for several replicas",
+    )
     parser.add_argument(
         "--transcription-url", help="base URL of a recogniser that runs already, ending in /v1"
     )
@@ -229,7 +233,7 @@ def _settings(arguments: argparse.Namespace) -> Settings:
     if arguments.port is not None:
         changes["listen"]["port"] = arguments.port
     if arguments.model_url is not None:
-        changes["model"]["urls"] = [arguments.model_url]
+        changes["model"]["urls"] = arguments.model_url
     if arguments.transcription_url is not None:
         changes["transcription"]["url"] = arguments.transcription_url
     return configuration.checked(changes, "command line")

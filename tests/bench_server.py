@@ -19,6 +19,7 @@ from tests.model_client import recording
 from tests.processes import start_server
 
 FRAME_MS = 20
+STAGGER_S = 0.113
 FRAME_BYTES = samples_in(FRAME_MS) * 2
 Json = dict[str, Any]
 
@@ -27,7 +28,8 @@ def relay_ms(sessions: int, replies: int) -> list[float]:
     """From the model's chunk on its socket to the client's socket, in ms, for every chunk."""
     with (
         stand_in(at_once=sessions, first_chunk_ms=100, rtf=0.5, groups=16) as model,
-        start_server(model.url.removesuffix("/v1")) as url,
+        # One replica a session: here nobody is to wait for anybody.
+        start_server(model.url.removesuffix("/v1"), *["--model-url", model.url] * sessions) as url,
     ):
         return asyncio.run(_relay(url, model, sessions, replies))
 
@@ -47,6 +49,8 @@ async def _relay(url: str, model: StandIn, sessions: int, replies: int) -> list[
 
 async def _ask(url: str, number: int, replies: int) -> dict[str, list[float]]:
     """Ask in writing, one reply after the other; return when each one's sound came."""
+    # Real sessions don't speak in step.
+    await asyncio.sleep(number * STAGGER_S)
     arrived: dict[str, list[float]] = {}
     async with connect(f"{url}/v1/realtime", max_size=None) as socket:
         for reply in range(replies):
