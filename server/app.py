@@ -56,7 +56,7 @@ class App:
         self._doorkeeper = Doorkeeper(key)
         self._model = ModelServer(settings)
         self._voices = load_voices(settings.persona)
-        self._transcriber = Transcriber(settings)
+        self._transcriber = Transcriber(settings, self._model)
         self._lobby = Lobby()
 
     async def run(self) -> None:

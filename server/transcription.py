@@ -9,12 +9,15 @@ import logging
 import os
 import re
 import sys
-from contextlib import suppress
+from contextlib import aclosing, suppress
 
 import openai
 
 from agent.audio import wav
+from agent.commands import AskModel
 from agent.errors import ModelError
+from agent.mimo import ChatMessage, Failed, Text
+from server.model import ModelServer
 from server.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -22,6 +25,8 @@ log = logging.getLogger(__name__)
 START_TIMEOUT_S = 60.0
 ANSWER_TIMEOUT_S = 30.0
 GRACE_S = 5.0
+PROMPT = "Please transcribe this audio."
+MOST_TOKENS = 300
 MOST_WAITING = 64
 """Transcripts that may be owed at once, over all sessions."""
 
@@ -29,8 +34,9 @@ MOST_WAITING = 64
 class Transcriber:
     """Writes down speech, for all sessions of the process."""
 
-    def __init__(self, settings: Settings):
+    def __init__(self, settings: Settings, model: ModelServer):
         self._settings = settings.transcription
+        self._model = model
         self._client: openai.AsyncOpenAI | None = None
         self._process: asyncio.subprocess.Process | None = None
         self._starting = asyncio.Lock()
@@ -51,6 +57,31 @@ class Transcriber:
             raise ModelError("too many transcripts are owed", code="transcription_busy")
         self._waiting += 1
         try:
+            by_model = self._settings.mode == "model"
+            return await (self._from_model(pcm) if by_model else self._from_recogniser(pcm))
+        finally:
+            self._waiting -= 1
+
+    async def _from_model(self, pcm: bytes) -> str:
+        """Ask the speech model itself, once no listener waits for it any more."""
+        # As if there were a minute still to play: every reply goes first.
+        last = asyncio.get_running_loop().time() + 60.0
+        prompt = [ChatMessage("user", PROMPT, pcm)]
+        ask = AskModel("transcript", prompt, "text", MOST_TOKENS, playing_until=last)
+        words: list[str] = []
+        async with aclosing(self._model.seat().reply(ask)) as outputs:
+            async for output in outputs:
+                match output:
+                    case Text(text):
+                        words.append(text)
+                    case Failed(error):
+                        raise error
+                    case _:
+                        pass
+        return "".join(words).strip()
+
+    async def _from_recogniser(self, pcm: bytes) -> str:
+        try:
             client = await self._ready()
             answer = await client.audio.transcriptions.create(
                 model=self._settings.model, file=("speech.wav", wav(pcm), "audio/wav")
@@ -58,8 +89,6 @@ class Transcriber:
         except openai.OpenAIError as error:
             message = f"the recogniser failed: {error}"
             raise ModelError(message, code="transcription_failed") from error
-        finally:
-            self._waiting -= 1
         # What came need not be what the type promises: no server is trusted with the session.
         text: object = getattr(answer, "text", None)
         if not isinstance(text, str):

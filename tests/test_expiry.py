@@ -16,7 +16,8 @@ from tests.scripted import Scripted, config
 
 
 async def expire() -> tuple[list[str], int | None, str | None]:
-    model, transcriber = ModelServer(Settings()), Transcriber(Settings())
+    model = ModelServer(Settings())
+    transcriber = Transcriber(Settings(), model)
 
     async def one_client(socket: ServerConnection) -> None:
         soon = asyncio.get_running_loop().time() + 0.05

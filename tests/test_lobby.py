@@ -20,7 +20,8 @@ WISH = {"type": "session.update", "session": {"type": "realtime", "x_mimo": {"re
 
 async def lose_clients(lobby: Lobby, count: int) -> list[bool]:
     """Lose so many clients one after the other, then take one more; tell who is waited for."""
-    model, transcriber = ModelServer(Settings()), Transcriber(Settings())
+    model = ModelServer(Settings())
+    transcriber = Transcriber(Settings(), model)
     sockets: list[ServerConnection] = []
 
     async def one_client(socket: ServerConnection) -> None:

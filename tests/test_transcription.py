@@ -1,0 +1,57 @@
+"""What users said, in writing: by the speech model, by a recogniser of our own, or by nobody."""
+
+import asyncio
+import re
+
+import pytest
+
+from agent.audio import RATE, read_wav
+from agent.errors import ModelError
+from server.model import ModelServer
+from server.settings import Settings, checked
+from server.transcription import Transcriber
+from tests.fakes import Fault, stand_in
+from tests.model_client import recording
+
+SECOND = bytes(2 * RATE)
+
+
+def settings(url: str, mode: str) -> Settings:
+    return checked({"model": {"urls": [url]}, "transcription": {"mode": mode}}, "test")
+
+
+def transcribed(found: Settings, pcm: bytes) -> str:
+    async def run() -> str:
+        model = ModelServer(found)
+        transcriber = Transcriber(found, model)
+        try:
+            return await transcriber.transcribe(pcm)
+        finally:
+            await transcriber.close()
+            await model.close()
+
+    return asyncio.run(run())
+
+
+def test_the_speech_model_can_write_down_what_it_hears():
+    with stand_in(text="Good morning.") as model:
+        assert transcribed(settings(model.url, "model"), SECOND) == "Good morning."
+        [asked] = model.chats
+    assert asked.body["modalities"] == ["text"]
+    [message] = asked.body["messages"]
+    assert [part["type"] for part in message["content"]] == ["text", "audio_url"]
+
+
+def test_a_model_that_fails_costs_the_transcript():
+    with stand_in(always={Fault.ERROR_MIDWAY}) as model, pytest.raises(ModelError):
+        transcribed(settings(model.url, "model"), SECOND)
+
+
+def test_a_recogniser_of_our_own_is_started_when_it_is_needed():
+    found = settings("http://127.0.0.1:9/v1", "embedded")
+    words = transcribed(found, read_wav(recording("hello_world.wav")))
+    assert re.findall("[a-z]+", words.lower()) == ["hello", "world"]
+
+
+def test_nobody_is_asked_where_transcripts_are_off():
+    assert not Transcriber(settings("http://a/v1", "off"), ModelServer(Settings())).is_on
