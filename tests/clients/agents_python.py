@@ -11,7 +11,7 @@ from agents.realtime import (
     RealtimeRunner,
     RealtimeSession,
 )
-from call import Loudspeaker, Microphone, Seen, barge_in, run, two_turns
+from call import QUESTION, Loudspeaker, Microphone, Seen, barge_in, run, two_turns
 
 
 @function_tool
@@ -105,7 +105,12 @@ async def phases(url: str) -> AsyncIterator[str]:
         await session.send_message('call: weather {"city": "Oslo"}')
         await answered
         assert app.seen.texts[-1] == "I was told: snow Oslo", app.seen.texts
-        yield "tool call"
+        answered = asyncio.create_task(app.seen.more(tool=1, done=2, agent=1))
+        await session.update_agent(AGENT.clone(instructions='call: weather {"city": "Bergen"}'))
+        app.microphone.say(QUESTION)
+        await answered
+        assert app.seen.texts[-1] == "I was told: snow Bergen", app.seen.texts
+        yield "tool call, asked for in writing and by voice"
     said, app.said = app.said, {}
     async with app.connected(url) as session:
         restored = app.seen.until(lambda: app.said == said, "the restored history")

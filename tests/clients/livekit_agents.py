@@ -3,13 +3,13 @@
 import asyncio
 from collections.abc import AsyncIterator
 
-from call import RATE, Loudspeaker, Microphone, Seen, barge_in, run, two_turns
+from call import QUESTION, RATE, Loudspeaker, Microphone, Seen, barge_in, run, two_turns
 from livekit import rtc
 from livekit.agents import Agent, AgentSession, function_tool, utils
 from livekit.agents.voice import io
 from livekit.plugins import openai
 
-RECONNECTS_AFTER_S = 60
+RECONNECTS_AFTER_S = 70
 """LiveKit's own is 20 minutes."""
 
 
@@ -133,7 +133,15 @@ async def phases(url: str) -> AsyncIterator[str]:
         await session.generate_reply(user_input='call: weather {"city": "Oslo"}')
         await answered
         assert seen.texts[-1] == "I was told: snow Oslo", seen.texts
-        yield "tool call"
+        answered = asyncio.create_task(seen.more(tool=1, done=2, agent=1))
+        await agent.update_instructions('call: weather {"city": "Bergen"}')
+        await speaker.silence()
+        microphone.say(QUESTION)
+        await answered
+        assert seen.texts[-1] == "I was told: snow Bergen", seen.texts
+        await agent.update_instructions("Answer in one sentence.")
+        await speaker.silence()
+        yield "tool call, asked for in writing and by voice"
         await seen.until(lambda: seen.counts["reconnected"], "a reconnect", RECONNECTS_AFTER_S)
         await two_turns(seen, microphone, speaker)
         yield "reconnect with history"
