@@ -86,6 +86,14 @@ await connect();
 await run([
   ["two spoken turns", () => twoTurns(app)],
   ["barge-in", () => bargeIn(app)],
-  ["tool call", () => toolCall(app, (text) => session.sendMessage(text))],
+  [
+    "tool call, asked for in writing and by voice",
+    () =>
+      toolCall(
+        app,
+        (text) => session.sendMessage(text),
+        (instructions) => session.updateAgent(agent.clone({ instructions })),
+      ),
+  ],
   ["reconnect with history", reconnect],
 ]);

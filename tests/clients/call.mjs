@@ -152,13 +152,21 @@ export async function bargeIn({ seen, microphone, speaker }) {
   await speaker.silence();
 }
 
-/** Ask for a function call, and read what it returned. */
-export async function toolCall({ seen, speaker }, write) {
-  const answered = seen.more({ tool: 1, done: 2, agent: 1 });
-  write('call: weather {"city": "Oslo"}');
-  await answered;
-  expect(seen.texts.at(-1) === "I was told: snow Oslo", `heard ${seen.texts.at(-1)}`);
-  await speaker.silence();
+/** Ask for a function call in writing and by voice, and read what it returned. */
+export async function toolCall({ seen, microphone, speaker }, write, instruct) {
+  for (const city of ["Oslo", "Bergen"]) {
+    const answered = seen.more({ tool: 1, done: 2, agent: 1 });
+    const wish = `call: weather {"city": "${city}"}`;
+    if (city === "Oslo") {
+      write(wish);
+    } else {
+      await instruct(wish);
+      microphone.say(QUESTION);
+    }
+    await answered;
+    expect(seen.texts.at(-1) === `I was told: snow ${city}`, `heard ${seen.texts.at(-1)}`);
+    await speaker.silence();
+  }
 }
 
 /** Run a client's phases, `[name, function]`; print a line for each. */

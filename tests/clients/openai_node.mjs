@@ -42,6 +42,10 @@ function write(text) {
   realtime.send({ type: "response.create" });
 }
 
+function instruct(instructions) {
+  realtime.send({ type: "session.update", session: { type: "realtime", instructions } });
+}
+
 function answerCalls() {
   for (const call of calls) {
     const output = `snow ${JSON.parse(call.arguments).city}`;
@@ -101,6 +105,6 @@ let stop = microphone.start(send);
 await run([
   ["two spoken turns", () => twoTurns(app)],
   ["barge-in", () => bargeIn(app)],
-  ["tool call", () => toolCall(app, write)],
+  ["tool call, asked for in writing and by voice", () => toolCall(app, write, instruct)],
   ["reconnect with history", reconnect],
 ]);
