@@ -4,14 +4,20 @@ UV_VERSION := 0.13.9
 VENV := .venv
 BIN := $(VENV)/bin
 UV := $(VENV)/tools/bin/uv
+CLIENTS := .clients
 
-.PHONY: talk test bench lint lock clean
+.PHONY: talk test test-clients bench lint lock clean
 
 talk: $(VENV)/talk.done
 	@$(BIN)/mimo-live talk
 
 test: $(VENV)/test.done lint
 	@$(BIN)/pytest -n 2 --dist loadfile
+
+# Others' clients, unmodified, against a real server: about 7 minutes, 800 MB on disk.
+test-clients: $(VENV)/test.done $(CLIENTS)/node.done \
+		$(patsubst tests/clients/%.txt,$(CLIENTS)/%.done,$(wildcard tests/clients/*.txt))
+	@$(BIN)/python -m tests.clients.run
 
 lint: $(VENV)/test.done
 	@$(BIN)/ruff format --check
@@ -24,7 +30,7 @@ lock: $(UV)
 			--no-annotate --no-header --quiet --upgrade $$part || exit 1; done
 
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) $(CLIENTS)
 
 $(VENV)/talk.done: requirements.lock $(UV)
 	@sh scripts/system-packages libportaudio2
@@ -47,3 +53,15 @@ $(UV):
 
 bench: $(VENV)/test.done
 	@$(BIN)/python -m tests.bench --plot docs/images/bench.svg
+
+$(CLIENTS)/%.done: tests/clients/%.txt $(UV)
+	@$(UV) venv --quiet --clear --python $(BIN)/python $(CLIENTS)/$*
+	@$(UV) pip install --quiet --python $(CLIENTS)/$*/bin/python -r $<
+	@touch $@
+
+$(CLIENTS)/node.done: tests/clients/package.json
+	@sh scripts/system-packages nodejs npm openssl
+	@mkdir -p $(CLIENTS)/node
+	@cp $< $(CLIENTS)/node
+	@npm install --prefix $(CLIENTS)/node --silent --no-audit --no-fund
+	@touch $@

@@ -91,6 +91,24 @@ def test_a_stream_has_the_recorded_shapes(name: str, more: Json):
     assert sorted(map(str, shapes(chunks(raw)))) == sorted(map(str, shapes(chunks(recorded(name)))))
 
 
+def test_a_function_is_called_when_the_user_asks_for_it_and_what_it_returned_is_told():
+    wish = user('call: weather {"city": "Oslo"}')
+    tools: Json = {"tools": [{"type": "function", "function": {"name": "weather"}}]}
+
+    def said(body: Json) -> str:
+        outputs = read(answered(model, {"stream": True} | body))
+        return "".join(each.text for each in outputs if isinstance(each, Text))
+
+    with stand_in() as model:
+        call = '<tool_call>{"name": "weather", "arguments": {"city": "Oslo"}}</tool_call>'
+        assert said({"messages": [wish]} | tools) == call
+        spoken = user(audio_part(silence(1)))
+        assert said({"messages": [wish | {"role": "system"}, spoken]} | tools) == call
+        assert said({"messages": [wish]}) == model.reply.text
+        told: list[Json] = [wish, {"role": "tool", "content": "snow"}]
+        assert said({"messages": told} | tools) == "I was told: snow"
+
+
 def test_a_whole_reply_has_the_recorded_shape():
     with stand_in(text="Hello there") as model:
         reply = Client(model.url).whole(user("hi"))

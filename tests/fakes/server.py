@@ -16,7 +16,18 @@ from typing import Any
 
 from agent.audio import read_wav
 from tests.fakes.http import Connection, CutError, Request
-from tests.fakes.wire import GROUP_SAMPLES, MODEL, Fault, Json, Reply, error, sound, stream, whole
+from tests.fakes.wire import (
+    GROUP_SAMPLES,
+    MODEL,
+    Fault,
+    Json,
+    Reply,
+    error,
+    fitted,
+    sound,
+    stream,
+    whole,
+)
 
 Answer = tuple[int, Json]
 
@@ -140,7 +151,8 @@ class StandIn:
         async with self._slots:
             began = request.work_began_at = time.monotonic()
             self._tell()
-            for event in stream(request.body, self.reply, faults, request.pcm, completion_id):
+            reply = fitted(request.body, self.reply)
+            for event in stream(request.body, reply, faults, request.pcm, completion_id):
                 # An event that is due already goes out at once, with those before it.
                 if (wait_s := began + event.at_s - time.monotonic()) > 0:
                     await asyncio.sleep(wait_s)
@@ -169,7 +181,9 @@ class StandIn:
         connection: Connection,
         completion_id: str,
     ) -> None:
-        took_s, body = whole(request.body, self.reply, request.pcm, completion_id)
+        took_s, body = whole(
+            request.body, fitted(request.body, self.reply), request.pcm, completion_id
+        )
         async with self._slots:
             request.work_began_at = time.monotonic()
             self._tell()

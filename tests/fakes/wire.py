@@ -8,7 +8,7 @@ import base64
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
@@ -101,6 +101,27 @@ def sound(number: int, groups: int) -> bytes:
     at = np.arange(groups * GROUP_SAMPLES) / RATE
     start_hz = 150 + 50 * (number % 16)
     return (8_000 * np.sin(2 * np.pi * (start_hz + 20 * at) * at)).astype("<i2").tobytes()
+
+
+def fitted(body: Json, reply: Reply) -> Reply:
+    """Return the reply to a request: usually the given one.
+
+    A user who writes `call: NAME {ARGUMENTS}`, or says anything where the instructions are that,
+    has the model call a function, if any is offered; what a function returned is told.
+    """
+    first, last = body["messages"][0], body["messages"][-1]
+    if last["role"] == "tool":
+        return replace(reply, text=f"I was told: {_text(last)}")
+    asked = re.fullmatch(r"call: (\w+) (\{.*\})", _text(last) or _text(first))
+    if not body.get("tools") or asked is None:
+        return reply
+    call = f'{{"name": "{asked[1]}", "arguments": {asked[2]}}}'
+    return replace(reply, text=f"<tool_call>{call}</tool_call>")
+
+
+def _text(message: Json) -> str:
+    parts: str | list[Json] = message.get("content") or ""
+    return parts if isinstance(parts, str) else "".join(part.get("text", "") for part in parts)
 
 
 def sse(body: Json) -> bytes:
