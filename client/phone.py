@@ -127,8 +127,11 @@ class Phone:
 
     def _fall_silent(self, now: int) -> list[Event]:
         """Play no more of what the agent says, and tell how much of it was heard."""
-        self._gain, self._held = 1.0, False
         unheard = self._jitter.flush()
+        if self._held:
+            # It is silent already: there is nothing to fade out.
+            self._jitter.pull(np.zeros(FRAME_SAMPLES, np.int16))
+        self._gain, self._held = 1.0, False
         self.take.cut |= {heard.item_id: now for heard in unheard}
         return [
             {

@@ -95,6 +95,17 @@ def test_a_held_answer_goes_on_from_the_sample_where_it_stopped():
     ]
 
 
+def test_a_held_answer_that_is_interrupted_makes_no_more_sound():
+    phone = Phone(Take(ASKED))
+    phone.receive(delta(tone(1_000)), 0)
+    listen(phone, 0, 5)
+    phone.receive({"type": "x_mimo.hold"}, 0)
+    listen(phone, 5, 5)
+    phone.receive({"type": "input_audio_buffer.speech_started"}, 0)
+    _, after = listen(phone, 10, 5)
+    assert not after.any()
+
+
 def test_an_overlay_begins_at_the_exact_sample_of_the_answer():
     sound = tone(50, 3_000)
     phone = Phone(Take(replace(ASKED, overlay=Overlay(sound, 133, 0))))
