@@ -35,7 +35,10 @@ _LOUD = 2.5
 _CREEP_S = 1e-5
 _LEARNING = 0.1
 _USUAL_QUANTILE = 0.5
+_LEARNT_FRAMES = 19
 _SURE, _UNSURE = 0.5, 0.3
+_DUCKED, _DUCKS_WITHIN = 0.6, 5
+"""A client that ducks lowers its volume by 6 dB at least, within 50 ms."""
 
 
 def _filters() -> Bands:
@@ -71,29 +74,38 @@ class EchoGuard:
         self._received = 0
         self._anchor: float | None = None
         self._likeness = np.zeros(_DELAYS, np.float32)
-        self._compared = 0
+        self._audible = self._compared = 0
         self._gain = np.zeros(_BANDS, np.float32)
         self._ends_at = 0.0
         self._held_at: float | None = None
+        self._ducked_at: float | None = None
 
     def follow(self, action: floor.Action, now: float) -> None:
         """Take what is done about the agent's voice."""
         match action:
             case floor.Deliver(output=Sound(pcm)):
                 self.play(pcm, now)
+            case floor.Duck():
+                self._ducked_at = now
             case floor.Hold():
                 self._held_at = now
-            case floor.Restore() if self._held_at is not None:
+            case floor.Restore():
                 self._settle()
-                self._playing.delay(_hop(self._held_at), _hop(now) - _hop(self._held_at))
-                self._ends_at += now - self._held_at
-                self._held_at = None
+                self._release(now)
             case floor.CutItem():
                 self._settle()
                 self._playing.cut(_hop(now if self._held_at is None else self._held_at))
                 self._ends_at, self._held_at = now, None
+                self._ducked_at = None
             case _:
                 pass
+
+    def _release(self, now: float) -> None:
+        """The client plays on, at full volume."""
+        if self._held_at is not None:
+            self._playing.delay(_hop(self._held_at), _hop(now) - _hop(self._held_at))
+            self._ends_at += now - self._held_at
+        self._ducked_at = self._held_at = None
 
     def play(self, pcm: bytes, now: float) -> None:
         """Sound of the agent, PCM16 at 24 kHz, was sent: it plays after what was sent before."""
@@ -125,13 +137,21 @@ class EchoGuard:
 
     def _compare(self, last: int) -> float:
         count = len(self._heard)
-        played = self._playing.between(last - count - _DELAYS + 2, last + 1)
-        if count < _FEWEST or played.max() < _ACTIVE:
+        begin = last - count - _DELAYS + 2
+        played = self._playing.between(begin, last + 1)
+        if self._held_at is not None:
+            played[max(0, _hop(self._held_at) - begin) :] = _FLOOR
+        if played.max() < _ACTIVE:
             return 0.0
+        self._audible += 1
+        if count < _FEWEST:
+            return 1.0
         delay = self._delay(played)
         first = _DELAYS - 1 - delay
         echo = played[first : first + count]
-        return self._share(echo, float(self._likeness[delay]))
+        share = self._share(echo, float(self._likeness[delay]), last - delay + 1)
+        # Until delay and level are known, no sound is told from the agent's own.
+        return share if self._audible > _LEARNT_FRAMES else 1.0
 
     def _delay(self, played: Bands) -> int:
         """Where the two vary together, by all that was heard so far."""
@@ -147,9 +167,13 @@ class EchoGuard:
         self._likeness += max(_LEARNING, 1 / self._compared) * (product / size - self._likeness)
         return int(self._likeness.argmax())
 
-    def _share(self, echo: Bands, likeness: float) -> float:
-        self._follow_gain(echo)
+    def _share(self, echo: Bands, likeness: float, end: int) -> float:
+        if self._ducked_at is None:
+            self._follow_gain(echo)
         expected = echo[-_RECENT:] + self._gain + _MARGIN
+        if self._ducked_at is not None:
+            ducked = end - _hop(self._ducked_at) - _DUCKS_WITHIN
+            expected[max(0, _RECENT - max(0, ducked)) :] -= _DUCKED
         heard = self._heard[-_RECENT:]
         loud = heard > heard.max() - _LOUD
         share = float((heard <= expected)[loud].mean())

@@ -40,9 +40,8 @@ class Interjection:
     def hear(self, frame: Frame) -> None:
         """Take every frame, whoever speaks."""
         self._recent.append(frame)
-        if self.open or self.remembered:
-            self._frames.append(frame)
         if self.open:
+            self._frames.append(frame)
             self._so_far_ms += FRAME_MS
         else:
             self._passed_ms += FRAME_MS
@@ -60,7 +59,8 @@ class Interjection:
         if not self.remembered:
             self._start = start
             self._frames.clear()
-            self._frames.extend(list(self._recent)[-_ONSET_FRAMES:])
+        # What sounded between the two, an echo for example, says nothing about either.
+        self._frames.extend(list(self._recent)[-_ONSET_FRAMES:])
         self._so_far_ms = _ONSET_FRAMES * FRAME_MS
         self.open, self._sustained = True, False
         return self._start
@@ -68,7 +68,7 @@ class Interjection:
     def judge(self, usual_db: float | None) -> Judged | None:
         """Judge the sound up to the latest frame."""
         frames = list(self._frames)
-        match overlap.judge(frames, usual_db, self._so_far_ms):
+        match overlap.judge(frames, usual_db, self._so_far_ms, self._sustained):
             case True:
                 return floor.OverlapInterrupts()
             case False:

@@ -28,10 +28,8 @@ from agent.utterance import Utterance
 from agent.voice import REACH_MS, Voice
 from agent.waiting import Waiting
 
-SHORTEST_COMMIT_MS = 100
+SHORTEST_COMMIT_MS, _ONSET_MS = 100, 128
 PCM = PcmFormat()
-_ONSET_MS = 128
-
 
 Heard = tuple[floor.Event, ServerEvent | None]
 """What happened to the floor, and what the client is told first."""
@@ -113,11 +111,11 @@ class Microphone:
             audible: Whether the agent speaks, so that a sound need not be a turn.
             can_hold: Whether the client can stop playing and keep the rest.
         """
-        detection, waiting = self._detection, self._waiting
-        if detection is None or waiting is None:
+        if (detection := self._detection) is None or (waiting := self._waiting) is None:
             return
         boundary = self._endpointer.push(self._frame(probability).probability, waiting.limits)
-        if self._interjection.open:
+        judging = self._interjection.open
+        if judging:
             yield from self._judge(boundary, can_hold)
         elif self._ignoring:
             yield from self._ignore(boundary, detection, audible, new_id)
@@ -127,7 +125,9 @@ class Microphone:
             yield from self._begin(start, detection, audible, new_id)
         else:
             yield from self._follow(boundary, detection, waiting, new_id)
-        if not self._endpointer.speaking and not self._interjection.remembered:
+        if self._interjection.open and not judging:
+            yield from self._judge(None, can_hold)
+        if not (self._endpointer.speaking or self._interjection.remembered):
             self._keep_padding(waiting.limits)
 
     @property
@@ -160,11 +160,10 @@ class Microphone:
             yield floor.SpeechStarted(self._item_id, detection.interrupt_response), self._started()
 
     def _judge(self, boundary: Boundary | None, can_hold: bool) -> Iterator[Heard]:
-        usual_db = self._voice.usual_db
-        if isinstance(boundary, Pause | EndOfTurn):
-            yield self._interjection.end(usual_db), None
-            return
-        judged = self._interjection.judge(usual_db)
+        if isinstance(boundary, Pause):
+            self._hesitate(boundary.end)
+        sound, over = self._interjection, isinstance(boundary, EndOfTurn)
+        judged = (sound.end if over else sound.judge)(self._voice.usual_db)
         if judged and (can_hold or not isinstance(judged, floor.OverlapSustained)):
             yield judged, None
 
@@ -192,9 +191,7 @@ class Microphone:
     ) -> Iterator[Heard]:
         match boundary:
             case Pause(end):
-                self._pause = end
-                self.utterance = self._cut(end)
-                waiting.pause(self.utterance.pcm)
+                self._hesitate(end)
                 if waiting.early:
                     yield floor.SpeechPaused(new_id("resp")), None
             case Resumption():
@@ -212,6 +209,12 @@ class Microphone:
             case Onset() | None:
                 pass
 
+    def _hesitate(self, end: int) -> None:
+        self._pause = end
+        self.utterance = self._cut(end)
+        if self._waiting is not None:
+            self._waiting.pause(self.utterance.pcm)
+
     def _started(self) -> ServerEvent:
         """The latest utterance takes the floor: what the client is told of it."""
         self._interjection.forget()
@@ -225,19 +228,18 @@ class Microphone:
         match action:
             case floor.AnnounceSpeech():
                 return [self._started()]
-            case floor.Restore():
+            case floor.Restore() if self._interjection.open:
                 self._pass_over()
-            case floor.Duck() | floor.Hold():
+            case _:
                 pass
         return [ducking.told(action)] if ducks else []
 
     def _pass_over(self) -> None:
         """The sound over the agent's voice was no turn; it may go on, as talk far away does."""
-        if self._interjection.open:
-            self._interjection.close()
-            self._ignoring = self._endpointer.speaking and not self._interjection.over
-            if not self._ignoring:
-                self._endpointer.reset()
+        self._interjection.close()
+        self._ignoring = self._endpointer.speaking and not self._interjection.over
+        if not self._ignoring:
+            self._endpointer.reset()
 
     def commit(self, new_id: Callable[[str], str]) -> tuple[Utterance, list[ServerEvent]]:
         """End the turn by hand; return it and what the client is told before.
@@ -247,8 +249,8 @@ class Microphone:
         """
         if not self.detects_turns:
             self._buffer.append(self._decoder.finish())
-        end, stopped = self._buffer.received, list[ServerEvent]()
-        start, item_id = 0, new_id("item")
+        end, start, item_id = self._buffer.received, 0, new_id("item")
+        stopped: list[ServerEvent] = []
         if self.detects_turns:
             start = self._start if self._endpointer.speaking else end
             item_id = self._item_id if self._endpointer.speaking else item_id
@@ -263,7 +265,7 @@ class Microphone:
         return utterance, stopped
 
     def begin_silence(self) -> None:
-        """The agent has finished: what is heard from now on may become a turn without speech."""
+        """The agent has finished: what is heard from now on may become a silent turn."""
         self._silence = self._buffer.received
 
     def take_silence(

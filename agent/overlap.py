@@ -13,15 +13,18 @@ FRAME_MS = 32
 
 _SPEECH = 0.5
 _SILENT = 0.35
-_SILENT_FRAMES = 3
+SILENT_FRAMES = 3
+HELD_SILENT_FRAMES = 8
+"""While the agent is held, so much silence ends a sound: after a word, more may come."""
 _FADED_DB = 12.0
 _GONE_DB = 25.0
 _EMPHATIC_DB = 6.0
 _EMPHATIC_MS = 224
 _ASIDE_DB = -10.0
-_SUSTAINED_MS = 160
+_SUSTAINED_MS = 128
 _ENOUGH_MS = 608
 _LATEST_MS = 700
+_LATEST_HELD_MS = 1_056
 _SOME_SPEECH = 0.6
 _SURE_SPEECH = 0.75
 
@@ -55,12 +58,12 @@ def spoken_ms(frames: Sequence[Frame]) -> int:
     return sum(spoken) * FRAME_MS
 
 
-def has_ended(frames: Sequence[Frame]) -> bool:
-    """Whether the sound is over: about 100 ms without speech."""
-    if len(frames) < _SILENT_FRAMES:
+def has_ended(frames: Sequence[Frame], silent_frames: int = SILENT_FRAMES) -> bool:
+    """Whether the sound is over: about 100 ms without speech, or as long as is asked for."""
+    if len(frames) < silent_frames:
         return False
     audible = max(frame.level_db for frame in frames) - _GONE_DB
-    last = frames[-_SILENT_FRAMES:]
+    last = frames[-silent_frames:]
     return all(frame.probability < _SILENT or frame.level_db < audible for frame in last)
 
 
@@ -75,27 +78,32 @@ def is_sustained(frames: Sequence[Frame], usual_db: float | None) -> bool:
     )
 
 
-def judge(frames: Sequence[Frame], usual_db: float | None, so_far_ms: int) -> bool | None:
+def judge(
+    frames: Sequence[Frame], usual_db: float | None, so_far_ms: int, held: bool = False
+) -> bool | None:
     """Judge the sound so far.
 
     Args:
         frames: From its beginning on, or from that of the sound shortly before it.
         usual_db: The user's usual level, if it is known.
         so_far_ms: How long this sound has lasted.
+        held: Whether the agent is silent meanwhile, so that there is time.
 
     Returns:
-        Whether it takes the floor; `None` until that can be told, after 700 ms at the latest.
+        Whether it takes the floor; `None` until that can be told, after 700 ms at the latest,
+        or 1056 ms while the agent is held.
     """
-    if has_ended(frames):
+    if has_ended(frames, HELD_SILENT_FRAMES if held else SILENT_FRAMES):
         return judge_ended(frames, usual_db)
+    latest_ms = _LATEST_HELD_MS if held else _LATEST_MS
     loud = loudness(frames, usual_db)
     if loud >= _EMPHATIC_DB and so_far_ms >= _EMPHATIC_MS and _certainty(frames) >= _SURE_SPEECH:
         return True
     if loud <= _ASIDE_DB:
-        return False if so_far_ms >= _LATEST_MS else None
+        return False if so_far_ms >= latest_ms else None
     if spoken_ms(frames) >= _ENOUGH_MS and not _fading(frames):
         return _certainty(frames) >= _SOME_SPEECH
-    return False if so_far_ms >= _LATEST_MS else None
+    return False if so_far_ms >= latest_ms else None
 
 
 def judge_ended(frames: Sequence[Frame], usual_db: float | None) -> bool:
@@ -103,7 +111,8 @@ def judge_ended(frames: Sequence[Frame], usual_db: float | None) -> bool:
     loud = loudness(frames, usual_db)
     if loud <= _ASIDE_DB:
         return False
-    return loud >= _EMPHATIC_DB or spoken_ms(frames) >= _LATEST_MS
+    emphatic = loud >= _EMPHATIC_DB and _certainty(frames) >= _SURE_SPEECH
+    return emphatic or spoken_ms(frames) >= _LATEST_MS
 
 
 def _certainty(frames: Sequence[Frame]) -> float:

@@ -1,4 +1,4 @@
-"""The shape of an utterance's end: has the pitch fallen, or is one sound being drawn out?"""
+"""The shape of an utterance's end: does the voice die away, or is one sound being drawn out?"""
 
 from dataclasses import dataclass
 
@@ -24,6 +24,10 @@ _OCTAVE_SLIP = 0.7
 _FEWEST = 6
 _FLAT_OCTAVES = 0.04
 _HOP_MS = 1000 * _HOP // _RATE
+_LAST_FRAMES = 10
+_QUIET_FRAMES = 6
+_OVER_QUIET_DB = 6.0
+_FADES_DB = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,16 +38,23 @@ class Ending:
     """How far the last 60 ms of voice lie below the median pitch; negative where they rise."""
     flat_ms: int = 0
     """How long the last voice has kept its pitch, as "um…" does."""
+    fade_db: float = 0.0
+    """How far its last 100 ms lie below the loud parts."""
+    spoken_ms: int = 0
+    """How long something was said, at most 1.5 s: gaps and silence don't count."""
 
 
 def ending(pcm: bytes) -> Ending:
     """Look at mono PCM16 at 24 kHz; a millisecond or two for 1.5 s of it."""
-    voice = _pitch(_decimated(pcm))
+    sound = _decimated(pcm)
+    voice = _pitch(sound)
     if voice.size < _FEWEST:
         return Ending()
     middle = float(np.median(voice))
     fall = middle - float(np.median(voice[-_FEWEST:]))
-    return Ending(fall, _flat(voice) * _HOP_MS)
+    levels = _levels(sound)
+    spoken = int((levels > levels.max() - _AUDIBLE_DB).sum())
+    return Ending(fall, _flat(voice) * _HOP_MS, _fade(levels), spoken * _HOP_MS)
 
 
 def _decimated(pcm: bytes) -> Sound:
@@ -70,11 +81,31 @@ def _pitch(sound: Sound) -> Sound:
     preferred = likeness[:, shortest:longest] - _PREFER_SHORT * np.arange(longest - shortest)
     lags = shortest + preferred.argmax(axis=1)
     rows = np.arange(lags.size, dtype=np.intp)
-    voiced = (likeness[rows, lags] > _VOICED) & (power > power.max() - _AUDIBLE_DB)
+    # What is most like itself at the shortest lag is a rumble without a pitch of its own.
+    periodic = (likeness[rows, lags] > _VOICED) & (lags > shortest)
+    voiced = periodic & (power > power.max() - _AUDIBLE_DB)
     octaves = np.log2(_RATE / _between(likeness, rows, lags))[voiced].astype(np.float32)
     if octaves.size:
         octaves = octaves - np.rint(_slips(octaves - np.median(octaves)))
     return octaves.astype(np.float32)
+
+
+def _levels(sound: Sound) -> Sound:
+    """The power of each 10 ms, in dB of full scale."""
+    frames = sound[sound.size % _HOP :].reshape(-1, _HOP)
+    return 10 * np.log10((frames * frames).mean(axis=1) + 1e-10)
+
+
+def _fade(levels: Sound) -> float:
+    """How far the last frames above the noise, which is what the sound ends with, have sunk."""
+    top = float(levels.max())
+    audible = max(top - _FADES_DB, float(levels[-_QUIET_FRAMES:].mean()) + _OVER_QUIET_DB)
+    heard = np.flatnonzero(levels > audible)
+    if not heard.size:
+        return 0.0
+    end = int(heard[-1]) + 1
+    loud = float(np.percentile(levels[levels > top - _AUDIBLE_DB], 75))
+    return loud - float(levels[max(0, end - _LAST_FRAMES) : end].mean())
 
 
 def _autocorrelation(frames: Sound) -> Sound:

@@ -256,7 +256,8 @@ class Session:
         self._floor, actions = turn.step(before, event, now, self._timing.patience)
         self.tally.count(before, actions)
         for action in actions:
-            self._guard.follow(action, now)
+            if self._ducks or not isinstance(action, floor.Duck):
+                self._guard.follow(action, now)
         if self._idle.begins(before, self._floor, now):
             self._microphone.begin_silence()
         return [command for action in actions for command in self._perform(action)]

@@ -10,7 +10,9 @@ from agent.prosody import Ending
 
 Eagerness = Literal["low", "medium", "high", "auto"]
 
-_FALLEN_OCTAVES = 0.24
+_FADED_DB = 14.0
+_RISES_OCTAVES = 0.4
+_FEWEST_SPOKEN_MS = 500
 _DRAWN_OUT_MS = 240
 _REMEMBERED = 0.85
 _ROOM = 1.2
@@ -40,9 +42,16 @@ class Pausing:
 
     longest_ms: float = 0.0
     """The longest of late; it fades with each shorter one."""
+    this_turn_ms: float = 0.0
+    """The longest of the turn that goes on."""
 
     def resumed(self, after_ms: int) -> "Pausing":
-        return Pausing(max(float(after_ms), _REMEMBERED * self.longest_ms))
+        paused_ms = float(after_ms)
+        longest_ms = max(paused_ms, _REMEMBERED * self.longest_ms)
+        return Pausing(longest_ms, max(paused_ms, self.this_turn_ms))
+
+    def new_turn(self) -> "Pausing":
+        return Pausing(self.longest_ms)
 
 
 def longest_wait_ms(eagerness: Eagerness) -> int:
@@ -53,7 +62,17 @@ def longest_wait_ms(eagerness: Eagerness) -> int:
 def silence_wanted_ms(ending: Ending, pausing: Pausing, eagerness: Eagerness) -> int:
     """Return the silence after which the turn is over."""
     waits = _WAITS[eagerness]
-    if ending.fall_octaves >= _FALLEN_OCTAVES:
-        return waits.finished
+    if _sounds_finished(ending):
+        # Who has just paused for long in this turn thinks aloud, however it sounds.
+        return max(waits.finished, min(waits.unclear, int(_ROOM * pausing.this_turn_ms)))
     sounds = waits.unfinished if ending.flat_ms >= _DRAWN_OUT_MS else waits.unclear
     return min(waits.most, max(sounds, int(_ROOM * pausing.longest_ms)))
+
+
+def _sounds_finished(ending: Ending) -> bool:
+    """Whether the voice died away, and not after a first word or in the middle of a rise."""
+    return (
+        ending.fade_db >= _FADED_DB
+        and ending.fall_octaves > -_RISES_OCTAVES
+        and ending.spoken_ms >= _FEWEST_SPOKEN_MS
+    )

@@ -43,6 +43,7 @@ class Waiting:
 
     def start(self, at: int) -> None:
         """A turn begins at a sample; one so soon after another shows that it was only a pause."""
+        self._pausing = self._pausing.new_turn()
         if self._silent_since is not None:
             silence_ms = milliseconds(at - self._silent_since)
             if silence_ms < _SOON_MS:

@@ -23,9 +23,9 @@ class Manner:
 
     turn_detection: Event | None = None
     """As in `session.update`; `None` leaves it to the server."""
-    duck: bool = False
+    duck: bool = True
     """Ask to be told, with the events `x_mimo.duck`, `.hold` and `.restore`, when to lower the
-    agent's volume, to hold its voice, and to go on from there."""
+    agent's volume, to hold its voice, and to go on from there; and tell what was played."""
 
 
 Note = Callable[[Line], None]
@@ -38,8 +38,8 @@ async def call(url: str, scenario: Scenario, manner: Manner, note: Note) -> Take
         UnreachableError: If no conversation server answers, or it refuses the session.
     """
     async with open_socket(url) as socket:
-        caller = _Caller(socket, scenario, note)
-        await caller.start_session(manner)
+        caller = _Caller(socket, scenario, manner, note)
+        await caller.start_session()
         try:
             async with asyncio.TaskGroup() as tasks:
                 following = tasks.create_task(caller.follow())
@@ -57,24 +57,25 @@ def session_update(manner: Manner, scenario: Scenario) -> Event:
     if scenario.echo is not None:
         session["instructions"] = f"speak: {scenario.echo.spoken.stem}"
     if manner.duck:
-        session["x_mimo"] = {"duck": True}
+        session["x_mimo"] = {"duck": True, "playout": True}
     return {"type": "session.update", "session": session}
 
 
 class _Caller:
     """Moves the events of one call."""
 
-    def __init__(self, socket: ClientConnection, scenario: Scenario, note: Note):
+    def __init__(self, socket: ClientConnection, scenario: Scenario, manner: Manner, note: Note):
         self.take = Take(scenario)
-        self._phone = Phone(self.take)
+        self._phone = Phone(self.take, reports=manner.duck)
+        self._manner = manner
         self._socket = socket
         self._note = note
         self._clock = asyncio.get_running_loop().time
 
-    async def start_session(self, manner: Manner) -> None:
+    async def start_session(self) -> None:
         pong = await self._socket.ping()
         self.take.round_trip_ms = 1000 * await pong
-        await self._send(session_update(manner, self.take.scenario))
+        await self._send(session_update(self._manner, self.take.scenario))
         kind = ""
         while kind != "session.updated":
             event: Event = msgspec.json.decode(await self._socket.recv())
@@ -102,6 +103,8 @@ class _Caller:
             now = tick * FRAME_SAMPLES
             if self._phone.is_over(now):
                 return
+            for report in self._phone.report(now):
+                await self._send(report)
             spoken = self._phone.frame(now)
 
     async def _send(self, event: Event) -> None:

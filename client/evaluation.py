@@ -116,7 +116,12 @@ def _parse(argv: list[str]) -> Options:
         default="semantic_vad",
         help="what to ask for; `server` leaves it to the server",
     )
-    add("--duck", action="store_true", help="ask to be told to duck, and do so")
+    add(
+        "--no-duck",
+        dest="duck",
+        action="store_false",
+        help="be a client that can neither duck nor hold, nor tells what it played",
+    )
     add("--first-chunk-ms", type=int, default=300, help="the stand-in's time to its first sound")
     add("--json", type=Path, help="write the figures as one JSON object")
     add("--trace", type=Path, help="write every event with its time, one JSON object a line")

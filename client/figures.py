@@ -96,6 +96,7 @@ def _shares(takes: list[Take]) -> Figures:
     found["talks_through_backchannels"] = share(of("backchannel", talked_through))
     found["talks_through_noises"] = share(of("noise", talked_through))
     found["talks_through_side_talk"] = share(of("side_talk", talked_through))
+    found["hold_p50_ms"] = percentile([each for take in takes for each in _restored_ms(take)], 50)
     through = of("echo", talked_through)
     found["self_interruptions"] = float(through.count(False)) if through else None
     words = of("word", answered)
@@ -190,7 +191,10 @@ def yield_latency_ms(take: Take) -> float | None:
 
 
 def talked_through(take: Take) -> bool | None:
-    """Whether the agent went on to the end of its answer, without a gap over 100 ms."""
+    """Whether the agent went on to the end of its answer, without a gap over 100 ms.
+
+    A hold that was restored is none: nothing of the answer was lost.
+    """
     stopped = yielded(take)
     return None if stopped is None else not stopped and not underruns(take)
 
@@ -239,11 +243,23 @@ def went_wrong(take: Take) -> str | None:
 
 
 def underruns(take: Take) -> int:
-    """Gaps of more than 100 ms inside what the agent said."""
+    """Gaps of more than 100 ms inside what the agent said, but for what was held on purpose."""
     return sum(
-        before.item_id == after.item_id and after.start - before.end > LONG_GAP
+        before.item_id == after.item_id
+        and after.start - before.end - _held(take, before.end, after.start) > LONG_GAP
         for before, after in pairwise(take.runs)
     )
+
+
+def _held(take: Take, start: int, end: int) -> int:
+    """How many samples of that time the agent's voice was held."""
+    return sum(max(0, min(end, hold.end) - max(start, hold.start)) for hold in take.holds)
+
+
+def _restored_ms(take: Take) -> list[float]:
+    """How long the holds were after which the agent went on."""
+    lasts = {run.start for run in take.runs}
+    return [milliseconds(hold.end - hold.start) for hold in take.holds if hold.end in lasts]
 
 
 def _early_deltas(take: Take) -> int:

@@ -15,7 +15,7 @@ from agent.audio import SAMPLE_BYTES, Samples, milliseconds, samples_in
 from client.jitter import JitterBuffer
 from client.latency import FRAME_SAMPLES
 from client.recordings import scaled
-from client.scenarios import Scenario
+from client.scenarios import Scenario, Span
 
 Event = dict[str, Any]
 """An event of either side, as JSON."""
@@ -24,6 +24,7 @@ DUCKED = 0.25
 """What is left of the agent's volume while the server wonders."""
 
 ANSWER_TIMEOUT = samples_in(6_000)
+REPORT = samples_in(200)
 QUIET = samples_in(500)
 AFTER_INTERRUPTION = samples_in(1_500)
 AFTER_ANSWER = samples_in(100)
@@ -40,11 +41,15 @@ class Happened:
 
 @dataclass(slots=True)
 class Run:
-    """A stretch of one item that played without a gap; `start` counts samples of the call."""
+    """A stretch of one item that played without a gap, at one volume.
+
+    `start` counts samples of the call.
+    """
 
     item_id: str
     start: int
     count: int
+    gain: float = 1.0
 
     @property
     def end(self) -> int:
@@ -61,6 +66,8 @@ class Take:
     runs: list[Run] = field(default_factory=list[Run])
     cut: dict[str, int] = field(default_factory=dict[str, int])
     """Items that were not heard to their end, and when that was decided."""
+    holds: list[Span] = field(default_factory=list[Span])
+    """When the agent's voice was held back, at the server's word."""
     overlay_at: int | None = None
     began_s: float = 0.0
     """On the system's monotonic clock."""
@@ -72,8 +79,10 @@ class Take:
 class Phone:
     """One call while it lasts; `take` fills up."""
 
-    def __init__(self, take: Take):
+    def __init__(self, take: Take, reports: bool = False):
         self.take = take
+        self._reports = reports
+        self._reported_at = 0
         self._jitter = JitterBuffer()
         self._items: dict[str, None] = {}
         self._placed: list[tuple[int, Samples]] = [(0, take.scenario.opening)]
@@ -118,8 +127,11 @@ class Phone:
 
     def _fall_silent(self, now: int) -> list[Event]:
         """Play no more of what the agent says, and tell how much of it was heard."""
-        self._gain, self._held = 1.0, False
         unheard = self._jitter.flush()
+        if self._held:
+            # It is silent already: there is nothing to fade out.
+            self._jitter.pull(np.zeros(FRAME_SAMPLES, np.int16))
+        self._gain, self._held = 1.0, False
         self.take.cut |= {heard.item_id: now for heard in unheard}
         return [
             {
@@ -142,7 +154,9 @@ class Phone:
         latest = list(self._items)[-2:]
         before = [self._jitter.played(item_id) for item_id in latest]
         frame = np.zeros(FRAME_SAMPLES, np.int16)
-        if not self._held:
+        if self._held:
+            self._note_held(now)
+        else:
             self._jitter.pull(frame)
         self.take.heard += scaled(frame, self._gain).tobytes()
         at = now
@@ -157,10 +171,28 @@ class Phone:
 
     def _note_played(self, item_id: str, at: int, count: int) -> None:
         runs = self.take.runs
-        if runs and runs[-1].item_id == item_id and runs[-1].end == at:
-            runs[-1].count += count
+        last = runs[-1] if runs else None
+        if last and (last.item_id, last.end, last.gain) == (item_id, at, self._gain):
+            last.count += count
         else:
-            runs.append(Run(item_id, at, count))
+            runs.append(Run(item_id, at, count, self._gain))
+
+    def _note_held(self, now: int) -> None:
+        holds = self.take.holds
+        start = holds.pop().start if holds and holds[-1].end == now else now
+        holds.append(Span(start, now + FRAME_SAMPLES))
+
+    def report(self, now: int) -> list[Event]:
+        """Tell, every 200 ms, how much was played until now of what plays."""
+        runs = self.take.runs
+        if not self._reports or not runs or now - self._reported_at < REPORT:
+            return []
+        if runs[-1].end != now:
+            return []
+        self._reported_at = now
+        item_id = runs[-1].item_id
+        played = self._jitter.played(item_id)
+        return [{"type": "x_mimo.playout", "item_id": item_id, "audio_end_samples": played}]
 
     def _spoken(self, now: int) -> Samples:
         """Mix the microphone's frame: what was placed there, and what the room returns."""
@@ -172,11 +204,12 @@ class Phone:
         return np.clip(mixed, -(2**15), 2**15 - 1).astype(np.int16)
 
     def _echoes(self) -> list[tuple[int, Samples]]:
-        """What the room returns of the first answer, as far as it was played, gaps and all."""
+        """What the room returns of the first answer, as far and as loud as it was played."""
         echo, placed, played = self.take.scenario.echo, list[tuple[int, Samples]](), 0
         for run in self.take.runs if echo is not None else ():
             if echo is not None and run.item_id == self.take.runs[0].item_id:
-                placed.append((run.start, echo.echo[played : played + run.count]))
+                returned = echo.echo[played : played + run.count]
+                placed.append((run.start, scaled(returned, run.gain)))
                 played += run.count
         return placed
 

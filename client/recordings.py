@@ -36,6 +36,8 @@ NEAR = ("weather_question",)
 REF = "__ref"
 ROOM_MS, ROOM_DELAY_MS, ROOM_DB = 250, 40, -8.0
 _SHORTEST_S, _LONGEST_S = 0.25, 0.8
+_FRAME = samples_in(10)
+_SILENCE = samples_in(200)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -150,10 +152,20 @@ def _of_floats(file: bytes) -> bytes | None:
 
 def loud_part(sound: Samples, below_db: float = END_DB) -> tuple[int, int]:
     """Where a sound begins and ends: its 10 ms frames within 35 dB of the loudest one."""
-    frame = samples_in(10)
-    levels = np.array([level(sound[at : at + frame]) for at in range(0, len(sound), frame)])
-    loud = np.flatnonzero(levels >= levels.max() * 10 ** (below_db / 20))
-    return int(loud[0]) * frame, min(int(loud[-1] + 1) * frame, len(sound))
+    loud = _loud(sound, below_db)
+    return int(loud[0]) * _FRAME, min(int(loud[-1] + 1) * _FRAME, len(sound))
+
+
+def until_silence(sound: Samples) -> Samples:
+    """A word alone: its recording may go on, after 200 ms of silence, with the breath for more."""
+    loud = _loud(sound, END_DB)
+    ends = np.flatnonzero(np.diff(loud) * _FRAME > _SILENCE)
+    return sound if not len(ends) else sound[: int(loud[ends[0]] + 1) * _FRAME + _SILENCE // 2]
+
+
+def _loud(sound: Samples, below_db: float) -> npt.NDArray[np.intp]:
+    levels = np.array([level(sound[at : at + _FRAME]) for at in range(0, len(sound), _FRAME)])
+    return np.flatnonzero(levels >= levels.max() * 10 ** (below_db / 20))
 
 
 def levelled(sound: Samples, level_db: float = SPEECH_DB) -> Samples:

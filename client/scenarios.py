@@ -15,7 +15,7 @@ import numpy as np
 from agent.audio import RATE, Samples, samples_in
 from client import recordings
 from client.latency import level
-from client.recordings import Echo, Library, Recording, levelled, loud_part
+from client.recordings import Echo, Library, Recording, levelled, loud_part, until_silence
 
 Kind = Literal["turn", "word", "pause", "interruption", "backchannel", "noise", "side_talk", "echo"]
 
@@ -101,7 +101,8 @@ def _turns(library: Library, _: Random) -> Iterator[Scenario]:
 
 def _words(library: Library, _: Random) -> Iterator[Scenario]:
     for said in library.speech(recordings.WORDS):
-        yield _spoken(f"word/{said.name}", "word", said)
+        word = replace(said, sound=until_silence(said.sound))
+        yield _spoken(f"word/{said.name}", "word", word)
 
 
 def _spoken(name: str, kind: Kind, said: Recording) -> Scenario:

@@ -6,12 +6,13 @@ Sound goes through the real detector, 32 ms at a time; nothing waits, so a minut
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cache
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from agent import events
+from agent import ducking, events
 from agent.audio import RATE, read_wav, samples_in
 from agent.endpointing import FRAME_SAMPLES
 from agent.events import ServerEvent
@@ -124,9 +125,20 @@ class Scene:
         """What the loudspeaker adds to the frame that ends now."""
         if self.echo is None or not self.times(events.AudioDelta):
             return b""
-        late_s = end - FRAME_SAMPLES / RATE - self.times(events.AudioDelta)[0]
+        late_s = self._audible_s(end - FRAME_SAMPLES / RATE) - self.times(events.AudioDelta)[0]
         start = max(0, int(late_s * RATE))
         return self.echo[start * 2 :][: FRAME_SAMPLES * 2]
+
+    def _audible_s(self, now: float) -> float:
+        """The time less that for which the client held the agent's voice."""
+        holds = zip_longest(self.times(ducking.Held), self._released(), fillvalue=now)
+        return now - sum(max(0.0, released - held) for held, released in holds)
+
+    def _released(self) -> list[float]:
+        """When each hold was over: at the first restoration or announcement after it."""
+        over = self.times(ducking.Restored) + self.times(events.SpeechStarted)
+        after = [[at for at in over if at >= held] for held in self.times(ducking.Held)]
+        return [min(each) for each in after if each]
 
     def _hear(self, pcm: bytes) -> None:
         event = InputAudioAppend(audio=pcm)

@@ -14,13 +14,13 @@ import numpy as np
 from agent import protocol
 from agent.audio import RATE, Samples
 from agent.mimo import Ended, Output, Sound, Text
-from agent.objects import Audio, AudioInput, SemanticVad, SessionConfig, TurnDetection
+from agent.objects import Audio, AudioInput, Extensions, SemanticVad, SessionConfig, TurnDetection
 from agent.replay import DeadlinePassed, FromModel, Input, Judged, Recorder, feed
 from agent.session import AbortModel, AskModel, Command, Send, Session, Timing
 from agent.trace import Line
 from agent.turn import Patience
 from client.latency import FRAME_SAMPLES
-from client.phone import Phone, Take
+from client.phone import Event, Phone, Take
 from client.scenarios import Scenario
 from server.vad import Silero
 
@@ -28,10 +28,10 @@ FIRST_CHUNK_S = 0.3
 CHUNK_S = 0.48
 RTF = 0.5
 CHUNKS = 10
-TIMING = Timing(Patience(3.0, 3.0), early_start_ms=200, longest_turn_ms=60_000)
+TIMING = Timing(Patience(3.0, 3.0), early_start_ms=160, longest_turn_ms=60_000)
 
 
-def session_config(detection: TurnDetection) -> SessionConfig:
+def session_config(detection: TurnDetection, ducks: bool) -> SessionConfig:
     return SessionConfig(
         id="sess_1",
         model="scripted",
@@ -41,6 +41,7 @@ def session_config(detection: TurnDetection) -> SessionConfig:
         tools=[],
         tool_choice="auto",
         max_output_tokens="inf",
+        x_mimo=Extensions(duck=ducks, playout=ducks),
     )
 
 
@@ -62,6 +63,7 @@ class SimulatedCall:
 
     scenario: Scenario
     detection: TurnDetection = field(default_factory=SemanticVad)
+    ducks: bool = True
     answers: bool = True
     """Whether the model says anything."""
     lines: list[Line] = field(default_factory=list[Line])
@@ -72,16 +74,18 @@ class SimulatedCall:
         self._session = self.make(self._recorder.new_id)
         self._vad = Silero()
         self._take = Take(self.scenario)
-        self._phone = Phone(self._take)
+        self._phone = Phone(self._take, reports=self.ducks)
         self._due: list[tuple[float, FromModel]] = []
 
     def make(self, new_id: Callable[[str], str]) -> Session:
-        return Session(session_config(self.detection), TIMING, new_id)
+        return Session(session_config(self.detection, self.ducks), TIMING, new_id)
 
     def hold(self) -> Take:
         self._perform(self._session.open(), 0.0)
         now = 0
         while not self._phone.is_over(now):
+            for report in self._phone.report(now):
+                self._answer(report, now / RATE)
             spoken = self._phone.frame(now)
             now += FRAME_SAMPLES
             self._let_time_pass(now / RATE)
@@ -107,6 +111,9 @@ class SimulatedCall:
         self._recorder.took(taken, now)
         self._perform(feed(self._session, taken, now), now)
 
+    def _answer(self, event: Event, now: float) -> None:
+        self._give(protocol.decode(msgspec.json.encode(event)), now)
+
     def _perform(self, commands: list[Command], now: float) -> None:
         self._recorder.decided(commands)
         for command in commands:
@@ -114,7 +121,7 @@ class SimulatedCall:
                 case Send(event):
                     told = msgspec.json.decode(msgspec.json.encode(event))
                     for answer in self._phone.receive(told, round(now * RATE)):
-                        self._give(protocol.decode(msgspec.json.encode(answer)), now)
+                        self._answer(answer, now)
                 case AskModel(response_id):
                     echo = self.scenario.echo
                     said = (

@@ -2,12 +2,12 @@
 
 import numpy as np
 import numpy.typing as npt
+import pytest
 
-from agent import ducking, events
+from agent import ducking, events, floor
 from agent.audio import RATE
 from agent.echo import EchoGuard
 from agent.endpointing import FRAME_SAMPLES
-from agent.objects import ServerVad
 from tests.scene import Scene, clip, noisy, pcm16, silence
 
 VOICE = np.concatenate([clip(f"LJ001-000{n}.wav") for n in (4, 6)])
@@ -49,7 +49,26 @@ def test_an_echo_is_explained():
 
 def test_another_voice_is_not():
     other = np.concatenate([clip(f"LJ001-00{n}.wav") for n in ("02", "08", "13")])
-    assert np.quantile(explained(noisy(other)), 0.9) < 0.2
+    assert np.quantile(explained(noisy(other))[26:], 0.9) < 0.2
+
+
+def test_until_delay_and_level_are_known_every_sound_may_be_the_agents():
+    share = explained(noisy(clip("LJ001-0002.wav")))
+    assert set(share[2:18]) == {1.0}
+    assert share[26:40].max() < 0.5
+
+
+@pytest.mark.parametrize("action", [floor.Duck("resp_1"), floor.Hold("resp_1")])
+def test_while_a_client_is_quieter_less_is_explained(action: floor.Action):
+    pcm, found = pcm16(noisy(room(VOICE), -60.0)), list[float]()
+    guard, size = EchoGuard(), 2 * FRAME_SAMPLES
+    guard.play(pcm16(VOICE), 5.0)
+    for index in range(150):
+        now = 5.0 + (index + 1) * FRAME_S
+        if index == 120:
+            guard.follow(action, now - 0.3)
+        found.append(guard.explain(pcm[index * size : (index + 1) * size], now))
+    assert np.mean(found[100:120]) > np.mean(found[125:150]) + 0.1
 
 
 def test_without_the_agents_voice_nothing_is_compared():
@@ -59,7 +78,7 @@ def test_without_the_agents_voice_nothing_is_compared():
 
 def in_a_room(guard: bool, over_it: npt.NDArray[np.float64]) -> Scene:
     echo = pcm16(room(VOICE))
-    scene = Scene(ServerVad(), says=pcm16(VOICE), echo=echo, guard=guard, reply_s=9.6)
+    scene = Scene(says=pcm16(VOICE), echo=echo, guard=guard, reply_s=9.6)
     return scene.play(QUESTION).play(noisy(np.concatenate((silence(2.0), over_it, silence(4.0)))))
 
 

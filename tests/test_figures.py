@@ -83,6 +83,19 @@ def test_a_gap_of_more_than_100_ms_is_no_talking_through():
     assert not talked_through(take)
 
 
+def test_a_hold_that_is_restored_is_talking_through_and_one_that_is_not_is_yielding():
+    later = Run("item", ANSWER.end + samples_in(400), SECOND)
+    at = ANSWER.end - samples_in(200)
+    take = call("backchannel", ANSWER, later, overlay_at=at)
+    take.holds = [Span(ANSWER.end, later.start)]
+    assert talked_through(take)
+    assert figures([take])["hold_p50_ms"] == 400
+    stopped = call("interruption", ANSWER, overlay_at=at, cut="item")
+    stopped.holds = [Span(ANSWER.end, later.start)]
+    assert yield_latency_ms(stopped) == 100
+    assert figures([stopped])["hold_p50_ms"] is None
+
+
 @pytest.mark.parametrize(
     ("at", "cut"), [(0.9, False), (1.1, True), (1.6, True), (2.0, False)], ids=str
 )

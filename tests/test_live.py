@@ -114,4 +114,4 @@ def test_a_loudspeaker_that_is_unplugged_is_replaced_by_the_default_one(tmp_path
             talking.wait_for(event="state", state="listening")
     sound = heard(file)
     rest_s = np.count_nonzero(np.abs(sound.astype(int)) > LOUD // 2) / RATE
-    assert 0.2 < rest_s < 7.9
+    assert 0.2 < rest_s < 8

@@ -2,6 +2,8 @@
 
 import pytest
 
+from agent import floor
+from agent.interjection import Interjection
 from agent.overlap import Frame, is_sustained, judge, judge_ended
 
 VOICE, GAP = Frame(0.95, -22.0), Frame(0.1, -60.0)
@@ -30,13 +32,38 @@ def test_a_sound_is_judged(frames: list[Frame], so_far_ms: int, expected: bool |
     assert judge(frames, USUAL_DB, so_far_ms) is expected
 
 
+def test_while_the_agent_is_held_a_word_may_be_followed_by_another():
+    word = [VOICE] * 8
+    assert judge(word + [GAP] * 3, USUAL_DB, 352) is False
+    assert judge(word + [GAP] * 7, USUAL_DB, 480, held=True) is None
+    assert judge(word + [GAP] * 8, USUAL_DB, 512, held=True) is False
+    late = word + [GAP] * 6 + [VOICE] * 8
+    assert judge(late, USUAL_DB, 704) is False
+    assert judge(late, USUAL_DB, 704, held=True) is None
+    assert judge(late, USUAL_DB, 1_056, held=True) is False
+
+
+def test_what_sounds_between_two_words_says_nothing_about_either():
+    echo, sound = Frame(0.0, VOICE.level_db + 6), Interjection()
+    for between in ([], [echo] * 12):
+        for frame in between + [VOICE] * 4:
+            sound.hear(frame)
+        sound.begin(0)
+        for _ in range(6):
+            sound.hear(VOICE)
+        if not between:
+            assert not isinstance(sound.judge(USUAL_DB), floor.OverlapInterrupts)
+            sound.close()
+    assert isinstance(sound.judge(USUAL_DB), floor.OverlapInterrupts)
+
+
 def test_without_knowing_the_user_no_level_counts_against_a_sound():
     assert judge([FAR] * 19, None, 608) is True
     assert judge([FAR] * 19, USUAL_DB, 608) is None
 
 
-def test_a_word_is_sustained_after_160_ms_and_a_click_never():
-    assert [is_sustained([VOICE] * n, USUAL_DB) for n in (4, 5)] == [False, True]
+def test_a_word_is_sustained_after_128_ms_and_a_click_never():
+    assert [is_sustained([VOICE] * n, USUAL_DB) for n in (3, 4)] == [False, True]
     assert not is_sustained([VOICE] * 4 + [GAP] * 4, USUAL_DB)
     assert not is_sustained([FAR] * 8, USUAL_DB)
 

@@ -2,6 +2,7 @@
 
 import base64
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -69,8 +70,12 @@ def test_a_ducked_answer_is_quieter_until_it_is_restored_and_nothing_is_lost():
     phone.receive({"type": "x_mimo.restore"}, 0)
     _, restored = listen(phone, 10, 5)
     assert set(restored) == {8_000}
-    (run,) = phone.take.runs
-    assert run.count == 15 * FRAME_SAMPLES
+    assert [(run.count, run.gain) for run in phone.take.runs] == [
+        (5 * FRAME_SAMPLES, 1.0),
+        (5 * FRAME_SAMPLES, DUCKED),
+        (5 * FRAME_SAMPLES, 1.0),
+    ]
+    assert all(a.end == b.start for a, b in pairwise(phone.take.runs))
 
 
 def test_a_held_answer_goes_on_from_the_sample_where_it_stopped():
@@ -88,6 +93,17 @@ def test_a_held_answer_goes_on_from_the_sample_where_it_stopped():
         (0, 5 * FRAME_SAMPLES),
         (10 * FRAME_SAMPLES, 5 * FRAME_SAMPLES),
     ]
+
+
+def test_a_held_answer_that_is_interrupted_makes_no_more_sound():
+    phone = Phone(Take(ASKED))
+    phone.receive(delta(tone(1_000)), 0)
+    listen(phone, 0, 5)
+    phone.receive({"type": "x_mimo.hold"}, 0)
+    listen(phone, 5, 5)
+    phone.receive({"type": "input_audio_buffer.speech_started"}, 0)
+    _, after = listen(phone, 10, 5)
+    assert not after.any()
 
 
 def test_an_overlay_begins_at_the_exact_sample_of_the_answer():
@@ -112,3 +128,24 @@ def test_the_room_returns_the_echo_of_what_was_played_and_no_more():
     phone.receive(delta(tone(400)), 0)
     later, _ = listen(phone, 15, 5)
     assert np.array_equal(later, echo[samples_in(200) : samples_in(300)])
+
+
+def test_what_was_played_is_reported_every_200_ms_while_something_plays():
+    phone = Phone(Take(ASKED), reports=True)
+    phone.receive(delta(tone(500)), 0)
+    reports: list[Event] = []
+    for n in range(40):
+        reports += phone.report(n * FRAME_SAMPLES)
+        phone.frame(n * FRAME_SAMPLES)
+    assert [each["audio_end_samples"] for each in reports] == [samples_in(200), samples_in(400)]
+    assert {each["item_id"] for each in reports} == {"item_1"}
+
+
+def test_the_echo_of_a_ducked_voice_is_as_much_quieter():
+    echo = np.full(RATE, 4_000, np.int16)
+    room = Echo("room", Path("room.wav"), tone(1_000), echo, tone(1_000))
+    phone = Phone(Take(replace(ASKED, kind="echo", echo=room, opening=QUESTION[:0])))
+    phone.receive(delta(tone(400)), 0)
+    phone.receive({"type": "x_mimo.duck"}, 0)
+    said, _ = listen(phone, 0, 5)
+    assert set(said) == {4_000 * DUCKED}

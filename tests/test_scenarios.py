@@ -22,7 +22,7 @@ from client.figures import (
 )
 from client.phone import Take
 from client.recordings import SHIPPED, Library
-from client.scenarios import Kind, Span, natural_gaps, paused, scenarios
+from client.scenarios import Kind, Span, natural_gaps, paused, quick, scenarios
 from tests.simulated_call import SimulatedCall
 
 ALL = {each.name: each for each in scenarios(Library(SHIPPED), seed=1)}
@@ -73,7 +73,7 @@ def test_a_faint_noise_is_talked_through(name: str):
 
 
 def test_nothing_is_answered_twice_and_no_dead_response_is_heard():
-    for name in ALL:
+    for name in [each.name for each in quick(list(ALL.values()))]:
         events = [each.event for each in take(name).events]
         created = [e["response"]["id"] for e in events if e["type"] == "response.created"]
         assert len(created) == len(set(created))

@@ -1,6 +1,7 @@
 """The floor: the state table row by row, and what holds for every conversation."""
 
 from dataclasses import dataclass, field, replace
+from random import Random
 
 import pytest
 from hypothesis import given, settings
@@ -311,10 +312,20 @@ MOVES = [
 ]
 
 
-@settings(max_examples=10_000, deadline=None)
-@given(st.binary(max_size=80))
-def test_every_conversation_keeps_the_rules(script: bytes):
+def hold(script: bytes) -> None:
     """Two bytes make a move: which, and after how many 64ths of a second."""
     conversation = Conversation()
     for which, wait in zip(script[::2], script[1::2], strict=False):
         conversation.move(MOVES[which % len(MOVES)], wait / 64)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.binary(max_size=80))
+def test_every_conversation_keeps_the_rules(script: bytes):
+    hold(script)
+
+
+def test_ten_thousand_conversations_keep_the_rules():
+    random = Random(1)
+    for _ in range(10_000):
+        hold(random.randbytes(random.randrange(81)))

@@ -1,5 +1,7 @@
 """The end of a turn: how long to wait, after which end, and for whom."""
 
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -11,7 +13,8 @@ from agent.prosody import Ending, ending
 from agent.verdict import Eagerness, Pausing, longest_wait_ms, silence_wanted_ms
 from tests.scene import Scene, clip, noisy, silence
 
-FALLEN, UNCLEAR, DRAWN_OUT = Ending(0.5, 0), Ending(0.0, 20), Ending(0.0, 400)
+FADED = Ending(fade_db=20.0, spoken_ms=1_000)
+UNCLEAR, DRAWN_OUT = Ending(flat_ms=20, spoken_ms=1_000), Ending(flat_ms=400, spoken_ms=1_000)
 QUESTION = np.concatenate((silence(0.5), clip("weather_question.wav"), silence(2.5)))
 
 
@@ -25,7 +28,9 @@ def voice(pitch_hz: npt.NDArray[np.float64]) -> bytes:
 @pytest.mark.parametrize(
     ("end", "eagerness", "expected"),
     [
-        (FALLEN, "auto", 384),
+        (FADED, "auto", 384),
+        (replace(FADED, spoken_ms=400), "auto", 704),
+        (replace(FADED, fall_octaves=-0.5), "auto", 704),
         (UNCLEAR, "auto", 704),
         (DRAWN_OUT, "auto", 1_600),
         (UNCLEAR, "high", 480),
@@ -41,9 +46,14 @@ def test_an_end_that_sounds_finished_takes_the_least_silence(
 def test_who_pauses_for_long_is_waited_for_but_not_for_ever():
     slow = Pausing().resumed(900)
     assert silence_wanted_ms(UNCLEAR, slow, "auto") == 1_080
-    assert silence_wanted_ms(FALLEN, slow, "auto") == 384
+    assert silence_wanted_ms(FADED, slow.new_turn(), "auto") == 384
     assert silence_wanted_ms(UNCLEAR, Pausing().resumed(60_000), "auto") == 4_000
     assert [longest_wait_ms(each) for each in ("low", "medium", "high")] == [8_000, 4_000, 2_000]
+
+
+def test_who_has_just_paused_in_this_turn_is_waited_for_however_it_sounds():
+    assert silence_wanted_ms(FADED, Pausing().resumed(500), "auto") == 600
+    assert silence_wanted_ms(FADED, Pausing().resumed(900), "auto") == 704
 
 
 def test_long_pauses_are_forgotten_gradually():
@@ -58,6 +68,21 @@ def test_a_falling_pitch_is_heard():
     assert 0.4 < ending(voice(falling)).fall_octaves < 0.7
     rising = np.concatenate((np.full(RATE, 200.0), np.linspace(200, 300, RATE // 2)))
     assert ending(voice(rising)).fall_octaves < -0.2
+
+
+def test_a_voice_that_dies_away_is_heard_and_one_that_is_cut_is_not():
+    loud = np.frombuffer(voice(np.full(RATE, 150.0)), "<i2").astype(np.float64)
+    tail = loud[: RATE // 5] * 10 ** (-np.arange(RATE // 5) / (RATE // 5) * 30 / 20)
+    dies = np.concatenate((loud, tail, silence(0.2))).astype("<i2").tobytes()
+    cut = np.concatenate((loud, silence(0.2))).astype("<i2").tobytes()
+    assert ending(dies).fade_db > 14
+    assert ending(cut).fade_db < 6
+    assert ending(cut).spoken_ms == pytest.approx(1_000, abs=20)
+
+
+def test_a_rumble_has_no_pitch():
+    rumble = (8_000 * np.sin(2 * np.pi * 15 * np.arange(RATE) / RATE)).astype("<i2").tobytes()
+    assert ending(rumble) == Ending()
 
 
 def test_a_filled_pause_is_heard():
