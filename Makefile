@@ -12,7 +12,7 @@ talk: $(VENV)/talk.done
 	@$(BIN)/mimo-live talk
 
 test: $(VENV)/test.done lint
-	@$(BIN)/pytest -n 2 --dist loadfile
+	@$(BIN)/pytest -n 3 --dist loadfile
 
 # Others' clients, unmodified, against a real server: about 7 minutes, 800 MB on disk.
 test-clients: $(VENV)/test.done $(CLIENTS)/node.done \

@@ -150,6 +150,12 @@ class ScriptedServer:
         self.port: int = self._server.socket.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}/"
 
+    def accepted(self, timeout_s: float) -> Peer | None:
+        """The next client, if one comes within that time."""
+        with suppress(queue.Empty):
+            return self._peers.get(timeout=timeout_s)
+        return None
+
     def accept(self) -> Peer:
         """The next connection."""
         return self._peers.get(timeout=15)
