@@ -12,7 +12,9 @@ talk: $(VENV)/talk.done
 	@$(BIN)/mimo-live talk
 
 test: $(VENV)/test.done lint
-	@$(BIN)/pytest -n 3 --dist loadfile
+	@# What failed while other tests kept the machine busy must pass alone: speech goes in real time.
+	@$(BIN)/pytest -n 3 --dist loadfile || \
+		$(BIN)/pytest --last-failed --last-failed-no-failures none
 
 # Others' clients, unmodified, against a real server: about 7 minutes, 800 MB on disk.
 test-clients: $(VENV)/test.done $(CLIENTS)/node.done \
