@@ -138,7 +138,7 @@ class Transcriber:
                 async for line in process.stdout:
                     last = line.decode(errors="replace").strip()
                     if found := re.search(r"listening on (http://\S+)", last):
-                        url = f"{found[1]}/v1"
+                        url = found[1]
                     if last.startswith("ready"):
                         return url
         except TimeoutError:

@@ -26,7 +26,7 @@ def model_command(*arguments: str) -> list[str]:
 def start_model(*arguments: str) -> Generator[str]:
     """Run the embedded speech model on a free port; give its address once it is ready."""
     with _started(model_command("--port", "0", *arguments), "ready") as lines:
-        yield _address(lines, "http")
+        yield _address(lines, "http").removesuffix("/v1")
 
 
 @contextmanager

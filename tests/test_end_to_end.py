@@ -93,6 +93,21 @@ def test_a_question_is_heard_and_its_answer_can_be_understood(
     assert np.array_equal(np.trim_zeros(talked.user), np.trim_zeros(question))
 
 
+def test_one_command_starts_everything_answers_and_leaves_nothing_behind():
+    words = command("talk", "--wav", str(QUESTION), "--json")
+    with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, text=True) as talking:
+        assert talking.stdout is not None
+        first = json.loads(talking.stdout.readline())
+        started = subprocess.run(
+            ["pgrep", "--parent", str(talking.pid)], capture_output=True, text=True, check=True
+        ).stdout.split()
+        events = [first, *map(json.loads, talking.stdout)]
+        assert talking.wait(60) == 0
+    assert [event["answered"] for event in events if event["event"] == "turn"] == [True]
+    assert len(started) == 2
+    assert not [pid for pid in started if Path(f"/proc/{pid}").exists()]
+
+
 def test_the_third_turn_depends_on_the_first(
     server_url: str, tmp_path: Path, recognise: Any, spoken: Any
 ):

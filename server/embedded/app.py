@@ -111,7 +111,7 @@ def _listen(host: str, port: int) -> socket.socket:
 
 def _introduction(listener: socket.socket) -> Sequence[str]:
     host, port = listener.getsockname()[:2]
-    return [_WHAT, "", _REAL, "", f"listening on http://{host}:{port}"]
+    return [_WHAT, "", _REAL, "", f"listening on http://{host}:{port}/v1"]
 
 
 def _say(line: str) -> None:
