@@ -20,18 +20,10 @@ import numpy as np
 import openai
 
 from tests.bench_server import barge_in_ms, relay_ms
-from tests.model_client import Client, audio_part, recording, sounds_of, user
+from tests.model_client import CLEAN, Client, audio_part, recording, sounds_of, user, wrong_words
+from tests.model_client import words as words_of
 from tests.processes import ROOT, command, start_model, start_server
 
-CLEAN = {
-    "LJ001-0002.wav": "in being comparatively modern.",
-    "LJ001-0008.wav": "has never been surpassed.",
-    "LJ001-0013.wav": "than in the same operations with ugly ones.",
-    "help_me.wav": "Can you help me with something?",
-    "hi_how_are_you.wav": "Hi, how are you?",
-    "weather_question.wav": "What is the weather in Paris?",
-    "hello_world.wav": "Hello world.",
-}
 QUESTIONS = ["weather_question.wav", "hi_how_are_you.wav", "help_me.wav"]
 
 
@@ -84,23 +76,10 @@ def recogniser(model_url: str) -> Iterator[Figure]:
     with openai.OpenAI(base_url=f"{model_url}/v1", api_key="none") as api:
         for name, text in CLEAN.items():
             heard = api.audio.transcriptions.create(file=(name, recording(name)), model="any").text
-            expected = _words(text)
-            wrong += _distance(expected, _words(heard))
+            expected = words_of(text)
+            wrong += wrong_words(expected, words_of(heard))
             words += len(expected)
     yield Figure("recogniser: words wrong on clean clips", "%", "≤ 10", [100 * wrong / words])
-
-
-def _words(text: str) -> list[str]:
-    return re.findall(r"[a-z0-9']+", text.lower())
-
-
-def _distance(expected: Sequence[str], heard: Sequence[str]) -> int:
-    row = list(range(len(heard) + 1))
-    for i, word in enumerate(expected, 1):
-        diagonal, row[0] = row[0], i
-        for j, other in enumerate(heard, 1):
-            diagonal, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, diagonal + (word != other))
-    return row[-1]
 
 
 def voice_to_voice(server_url: str, rounds: int) -> Iterator[Figure]:

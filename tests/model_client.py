@@ -3,6 +3,7 @@
 import base64
 import http.client
 import json
+import re
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -14,6 +15,17 @@ from agent.audio import wav
 DATA = Path(__file__).parent / "data"
 
 Json = dict[str, Any]
+
+CLEAN = {
+    "LJ001-0002.wav": "in being comparatively modern.",
+    "LJ001-0008.wav": "has never been surpassed.",
+    "LJ001-0013.wav": "than in the same operations with ugly ones.",
+    "help_me.wav": "Can you help me with something?",
+    "hi_how_are_you.wav": "Hi, how are you?",
+    "weather_question.wav": "What is the weather in Paris?",
+    "hello_world.wav": "Hello world.",
+}
+"""Recordings without noise, and what is said in them."""
 
 
 def recording(name: str) -> bytes:
@@ -116,3 +128,16 @@ def sounds_of(chunks: list[Json]) -> list[bytes]:
 
 def silence(seconds: float) -> bytes:
     return wav(bytes(round(seconds * 24_000) * 2))
+
+
+def words(text: str) -> list[str]:
+    return re.findall(r"[a-z0-9']+", text.lower())
+
+
+def wrong_words(expected: list[str], heard: list[str]) -> int:
+    row = list(range(len(heard) + 1))
+    for i, word in enumerate(expected, 1):
+        diagonal, row[0] = row[0], i
+        for j, other in enumerate(heard, 1):
+            diagonal, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, diagonal + (word != other))
+    return row[-1]

@@ -1,7 +1,6 @@
 """The embedded speech model as its clients see it: real models, a real process, real HTTP."""
 
 import json
-import re
 import signal
 import subprocess
 import threading
@@ -14,6 +13,7 @@ import pytest
 
 from agent.audio import wav
 from tests.model_client import (
+    CLEAN,
     Client,
     audio_part,
     recording,
@@ -21,6 +21,8 @@ from tests.model_client import (
     sounds_of,
     text_of,
     user,
+    words,
+    wrong_words,
 )
 from tests.processes import ROOT, model_command, start_model
 
@@ -49,19 +51,6 @@ def captions(url: str) -> Iterator[openai.OpenAI]:
 def hear(api: openai.OpenAI, file: bytes) -> str:
     heard = api.audio.transcriptions.create(file=("speech.wav", file), model="any")
     return heard.text
-
-
-def words(text: str) -> list[str]:
-    return re.findall(r"[a-z0-9']+", text.lower())
-
-
-def wrong_words(expected: list[str], heard: list[str]) -> int:
-    row = list(range(len(heard) + 1))
-    for i, word in enumerate(expected, 1):
-        diagonal, row[0] = row[0], i
-        for j, other in enumerate(heard, 1):
-            diagonal, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, diagonal + (word != other))
-    return row[-1]
 
 
 def kind(chunk: dict[str, Any]) -> tuple[str, ...]:
@@ -310,20 +299,11 @@ def test_a_transcription_does_not_wait_for_a_reply(client: Client, captions: ope
 
 
 def test_clean_speech_is_recognised(captions: openai.OpenAI):
-    expected = {
-        "LJ001-0002.wav": "in being comparatively modern.",
-        "LJ001-0008.wav": "has never been surpassed.",
-        "LJ001-0013.wav": "than in the same operations with ugly ones.",
-        "help_me.wav": "Can you help me with something?",
-        "hi_how_are_you.wav": "Hi, how are you?",
-        "weather_question.wav": "What is the weather in Paris?",
-        "hello_world.wav": "Hello world.",
-    }
     wrong = [
         wrong_words(words(text), words(hear(captions, recording(name))))
-        for name, text in expected.items()
+        for name, text in CLEAN.items()
     ]
-    assert sum(wrong) <= 0.1 * sum(len(words(text)) for text in expected.values())
+    assert sum(wrong) <= 0.1 * sum(len(words(text)) for text in CLEAN.values())
 
 
 def test_a_transcription_can_be_plain_text_and_refusals_have_a_body(captions: openai.OpenAI):
