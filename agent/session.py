@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 
 from agent import events, floor, protocol, tools, turn
 from agent.audio import RATE
-from agent.commands import AbortModel, AskModel, Close, Command, Send, Transcribe, refuse
+from agent.commands import AbortModel, Close, Command, Send, Transcribe, refuse
 from agent.conversation import Conversation
 from agent.echo import EchoGuard
 from agent.editing import aside, check_size, edit
@@ -25,18 +25,6 @@ from agent.resumption import Resumption
 from agent.speaker import NO_VOICES, Speaker, Wish
 from agent.tally import Tally
 from agent.timing import Timing
-
-__all__ = [
-    "AbortModel",
-    "AskModel",
-    "Close",
-    "Command",
-    "Send",
-    "Session",
-    "Timing",
-    "Transcribe",
-    "refuse",
-]
 
 EXPIRED = "Your session hit the maximum duration of 60 minutes."
 

@@ -24,7 +24,8 @@ from agent.errors import SettingsError
 from agent.events import ErrorDetail
 from agent.merge import merged
 from agent.objects import Audio, AudioInput, SemanticVad, ServerVad, SessionConfig
-from agent.session import Session, Timing
+from agent.session import Session
+from agent.timing import Timing
 from agent.turn import Patience
 from server import settings as configuration
 from server.auth import Doorkeeper, Secret, api_key, check_exposure

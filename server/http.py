@@ -16,7 +16,7 @@ import msgspec
 from msgspec import Meta, Struct
 from websockets.asyncio.server import ServerConnection
 from websockets.datastructures import Headers
-from websockets.http11 import Request, Response
+from websockets.http11 import Response
 
 from agent import protocol, tools
 from agent.errors import ProtocolError
@@ -35,7 +35,6 @@ POLICY = (
 )
 LARGEST_HEAD = 2**14
 LARGEST_BODY = 2**20
-POST_TIMEOUT_S = 10.0
 SECONDS_BY_DEFAULT = 600
 
 
@@ -189,7 +188,3 @@ class PostingConnection(ServerConnection):
 def posting_to(secrets: Secrets) -> type[PostingConnection]:
     """The class of connections that have POST requests answered there."""
     return type("Posting", (PostingConnection,), {"poster": secrets})
-
-
-def path_of(request: Request | None) -> str:
-    return urlsplit(request.path).path if request else ""

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from agent import ducking, events
 from agent.audio import RATE, read_wav, samples_in
+from agent.commands import AbortModel, AskModel, Command, Send
 from agent.endpointing import FRAME_SAMPLES
 from agent.events import ServerEvent
 from agent.mimo import Ended, Output, Sound
@@ -26,7 +27,8 @@ from agent.objects import (
     TurnDetection,
 )
 from agent.protocol import InputAudioAppend
-from agent.session import AbortModel, AskModel, Command, Send, Session, Timing
+from agent.session import Session
+from agent.timing import Timing
 from agent.turn import Patience
 from server.vad import Silero
 

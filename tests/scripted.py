@@ -14,21 +14,13 @@ from typing import Any
 
 from agent import events, protocol
 from agent.audio import RATE, SAMPLE_BYTES, seconds
+from agent.commands import AbortModel, AskModel, Close, Command, Send, Transcribe, refuse
 from agent.endpointing import FRAME_SAMPLES
 from agent.errors import ModelError, ProtocolError
 from agent.mimo import Ended, Failed, Output, Sound, Text, Usage
 from agent.objects import Audio, SessionConfig
-from agent.session import (
-    AbortModel,
-    AskModel,
-    Close,
-    Command,
-    Send,
-    Session,
-    Timing,
-    Transcribe,
-    refuse,
-)
+from agent.session import Session
+from agent.timing import Timing
 from agent.turn import Patience
 
 FOLDER = Path(__file__).parent / "golden" / "events"

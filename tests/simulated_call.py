@@ -13,10 +13,12 @@ import numpy as np
 
 from agent import protocol
 from agent.audio import RATE, Samples
+from agent.commands import AbortModel, AskModel, Command, Send
 from agent.mimo import Ended, Output, Sound, Text
 from agent.objects import Audio, AudioInput, Extensions, SemanticVad, SessionConfig, TurnDetection
 from agent.replay import DeadlinePassed, FromModel, Input, Judged, Recorder, feed
-from agent.session import AbortModel, AskModel, Command, Send, Session, Timing
+from agent.session import Session
+from agent.timing import Timing
 from agent.trace import Line
 from agent.turn import Patience
 from client.latency import FRAME_SAMPLES

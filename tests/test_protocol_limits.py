@@ -6,9 +6,9 @@ import pytest
 
 from agent import events, protocol
 from agent.audio import seconds
+from agent.commands import Send
 from agent.errors import ProtocolError
 from agent.mimo import Ended, Usage
-from agent.session import Send
 from tests.scripted import Json, Scripted, decoded, sound
 
 MEBIBYTE = 2**20

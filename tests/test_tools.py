@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from agent import tools
 from agent.mimo import ChatMessage, chat_request
 from agent.objects import Json
-from agent.session import Timing
+from agent.timing import Timing
 from agent.tools import Call, CallReader
 from agent.turn import Patience
 from tests.scripted import Scripted

@@ -9,7 +9,8 @@ from agent import protocol
 from agent.audio import RATE, wav
 from agent.commands import AskModel
 from agent.errors import SettingsError
-from agent.session import Session, Timing
+from agent.session import Session
+from agent.timing import Timing
 from server.settings import Persona
 from server.voices import load_voices
 from tests.virtual_call import PATIENCE, config

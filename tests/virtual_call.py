@@ -10,23 +10,15 @@ import msgspec
 
 from agent import events, protocol
 from agent.audio import RATE, SAMPLE_BYTES, seconds
+from agent.commands import AbortModel, AskModel, Close, Command, Send, Transcribe, refuse
 from agent.endpointing import FRAME_SAMPLES
 from agent.errors import ModelError, ProtocolError
 from agent.events import ServerEvent
 from agent.items import MessageItem
 from agent.mimo import Ended, Failed, Output, Sound, Text
 from agent.objects import Audio, AudioInput, SessionConfig, Transcription, TurnDetection
-from agent.session import (
-    AbortModel,
-    AskModel,
-    Close,
-    Command,
-    Send,
-    Session,
-    Timing,
-    Transcribe,
-    refuse,
-)
+from agent.session import Session
+from agent.timing import Timing
 from agent.turn import Patience
 
 FRAME = bytes(FRAME_SAMPLES * SAMPLE_BYTES)
