@@ -1,4 +1,4 @@
-"""What the operator decides about turn-taking, as a session needs it."""
+"""What the operator decides about the course of a session, as the session needs it."""
 
 from dataclasses import dataclass
 

@@ -125,7 +125,11 @@ class App:
         )
         turn = settings.turn
         timing = Timing(
-            patience, turn.early_start_ms, turn.longest_turn_ms, echo_guard=turn.echo_guard
+            patience,
+            turn.early_start_ms,
+            turn.longest_turn_ms,
+            settings.model.tool_style,
+            turn.echo_guard,
         )
         expires_at = asyncio.get_running_loop().time() + LONGEST_SESSION_S
         session = Session(config, timing, new_id, expires_at, self._voices)

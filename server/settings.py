@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from agent.errors import SettingsError
+from agent.tools import Style
 
 Milliseconds = Annotated[int, Meta(ge=0, le=600_000)]
 Url = Annotated[str, Meta(pattern=r"^https?://[^\s/]+")]
@@ -37,6 +38,7 @@ class Model(Struct, frozen=True, forbid_unknown_fields=True):
     first_output_timeout_ms: Milliseconds = 30_000
     between_outputs_timeout_ms: Milliseconds = 10_000
     max_tokens: Annotated[int, Meta(ge=16, le=8_192)] = 3_200
+    tool_style: Style = "request"
 
 
 class Transcription(Struct, frozen=True, forbid_unknown_fields=True):

@@ -113,7 +113,8 @@ def fitted(body: Json, reply: Reply) -> Reply:
     if last["role"] == "tool":
         return replace(reply, text=f"I was told: {_text(last)}")
     asked = re.fullmatch(r"call: (\w+) (\{.*\})", _text(last) or _text(first))
-    if not body.get("tools") or asked is None:
+    offered = body.get("tools") or "<tools>" in _text(first)
+    if not offered or asked is None:
         return reply
     call = f'{{"name": "{asked[1]}", "arguments": {asked[2]}}}'
     return replace(reply, text=f"<tool_call>{call}</tool_call>")

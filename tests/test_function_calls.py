@@ -1,0 +1,72 @@
+"""Functions through the whole server: told to the model, called by it, and answered."""
+
+import json
+from collections.abc import Generator
+from typing import Any
+
+import pytest
+from websockets.sync.client import ClientConnection, connect
+
+from tests.fakes import StandIn, stand_in
+from tests.processes import start_server
+
+Event = dict[str, Any]
+
+WEATHER = {"type": "function", "name": "weather", "parameters": {"type": "object"}}
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Generator[tuple[StandIn, str]]:
+    """A server that writes the functions into the instructions."""
+    config = tmp_path_factory.mktemp("functions") / "server.toml"
+    config.write_text('[model]\ntool_style = "prompt"\n')
+    with (
+        stand_in() as model,
+        start_server(model.url.removesuffix("/v1"), "--config", str(config)) as url,
+    ):
+        yield model, url
+
+
+def send(socket: ClientConnection, *events: Event) -> None:
+    for event in events:
+        socket.send(json.dumps(event))
+
+
+def item(kind: str, **fields: Any) -> Event:
+    return {"type": "conversation.item.create", "item": {"type": kind, **fields}}
+
+
+def written(text: str) -> Event:
+    return item("message", role="user", content=[{"type": "input_text", "text": text}])
+
+
+def done(socket: ClientConnection) -> Event:
+    """Read on to the end of the response."""
+    while (event := json.loads(socket.recv(10)))["type"] != "response.done":
+        assert event["type"] != "error", event
+    return event["response"]
+
+
+def test_a_function_written_into_the_instructions_is_called_and_answered(
+    running: tuple[StandIn, str],
+):
+    model, url = running
+    with connect(f"{url}/v1/realtime") as socket:
+        send(
+            socket,
+            {"type": "session.update", "session": {"type": "realtime", "tools": [WEATHER]}},
+            written('call: weather {"city": "Oslo"}'),
+            {"type": "response.create"},
+        )
+        [call] = done(socket)["output"]
+        assert (call["name"], call["arguments"]) == ("weather", '{"city":"Oslo"}')
+        told = model.chats[-1].body
+        assert "tools" not in told
+        assert '"name":"weather"' in json.dumps(told["messages"][0]).replace("\\", "")
+        send(
+            socket,
+            item("function_call_output", call_id=call["call_id"], output="snow"),
+            {"type": "response.create"},
+        )
+        [answer] = done(socket)["output"]
+        assert answer["content"][0]["transcript"] == "I was told: snow"
