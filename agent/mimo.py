@@ -130,6 +130,20 @@ class Usage(msgspec.Struct, frozen=True):
 
 
 @dataclass(frozen=True, slots=True)
+class TextEnded:
+    """No text will come any more; sound may.
+
+    Told from the one chunk of text that has the key `stop_reason`. Nothing before it is sure:
+    several groups of sound come between two pieces of text, so a text that pauses may go on, and
+    `finish_reason` stays null on text that has sound, or says "stop" on every chunk of sound. A
+    server that never sends the chunk tells of no end of text, only of the reply's.
+    """
+
+    cut_short: bool = False
+    """The reply ran into its limit of tokens."""
+
+
+@dataclass(frozen=True, slots=True)
 class Ended:
     """The reply is over."""
 
@@ -145,7 +159,7 @@ class Failed:
     error: ModelError
 
 
-Output = Text | Sound | Ended | Failed
+Output = Text | Sound | TextEnded | Ended | Failed
 
 
 class _Delta(msgspec.Struct):
@@ -232,11 +246,13 @@ class ReplyReader:
             if pcm := self._sound.push(content):
                 yield Sound(pcm)
             return
-        if choice.stop_reason is None:
-            # The end of the text names the token that ended it, or none.
-            self._cut_short = True
-        if text := self._text.push(content):
+        ends = choice.stop_reason is not UNSET
+        if text := self._text.push(content) + (self._text.finish() if ends else ""):
             yield Text(text)
+        if ends:
+            # It names the token that ended the text, or none.
+            self._cut_short = choice.stop_reason is None
+            yield TextEnded(self._cut_short)
 
     def _ended(self) -> Ended:
         return Ended(self._usage, self._cut_short)

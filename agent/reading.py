@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator
 
-from agent.mimo import Ended, Failed, Output, Sound, Text
+from agent.mimo import Ended, Failed, Output, Sound, Text, TextEnded
 from agent.stretch import Stretcher
 from agent.tools import Call, CallReader
 
 
 class Reading:
-    """Follows one reply.
+    """Follows one reply; one with a call in it ends with its text.
 
     Args:
         offered: Names of the functions that may be called; without any, text is only text.
@@ -25,6 +25,10 @@ class Reading:
                 yield from self._read(self._calls.push(text))
             case Sound(pcm):
                 yield from self._sound(pcm)
+            case TextEnded(cut_short):
+                # Sound is all that could still come, and that of a call is never said.
+                if self._calls is not None and self._calls.calling:
+                    yield from self._end(Ended(cut_short=cut_short))
             case Ended():
                 yield from self._end(output)
             case _:

@@ -16,7 +16,7 @@ from agent import protocol, trace
 from agent.audio import SAMPLE_BYTES
 from agent.commands import AbortModel, AskModel, Close, Command, Send, Transcribe, refuse
 from agent.errors import ModelError, ProtocolError
-from agent.mimo import Ended, Failed, Output, Sound, Text
+from agent.mimo import Ended, Failed, Output, Sound, Text, TextEnded
 from agent.session import Session
 from agent.trace import Line, Source, TraceError
 
@@ -144,6 +144,8 @@ class _ModelLine(Struct, omit_defaults=True):
     text: str | None = None
     sound: bytes | None = None
     failed: tuple[str, str] | None = None
+    text_cut: bool | None = None
+    """Whether the text, which is over, was cut short."""
 
 
 def _written(taken: Input) -> tuple[Source, object]:
@@ -156,6 +158,8 @@ def _written(taken: Input) -> tuple[Source, object]:
             return "model", _ModelLine(response_id, sound=pcm)
         case FromModel(response_id, Failed(error)):
             return "model", _ModelLine(response_id, failed=(str(error), error.code))
+        case FromModel(response_id, TextEnded(cut_short)):
+            return "model", _ModelLine(response_id, text_cut=cut_short)
         case FromModel(response_id, Ended()):
             return "model", _ModelLine(response_id)
         case Transcribed():
@@ -192,6 +196,8 @@ def _from_model(said: _ModelLine) -> FromModel:
     elif said.failed is not None:
         message, code = said.failed
         output = Failed(ModelError(message, code=code))
+    elif said.text_cut is not None:
+        output = TextEnded(said.text_cut)
     return FromModel(said.response_id, output)
 
 

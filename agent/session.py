@@ -19,7 +19,7 @@ from agent.idle import Idle
 from agent.items import ResponseOptions
 from agent.merge import merged
 from agent.microphone import Microphone, Utterance
-from agent.mimo import Failed, Output
+from agent.mimo import Ended, Failed, Output
 from agent.objects import SessionConfig
 from agent.resumption import Resumption
 from agent.speaker import NO_VOICES, Speaker, Wish
@@ -113,11 +113,14 @@ class Session:
         return bool(asked) and asked.duck
 
     def from_model(self, response_id: str, output: Output, now: float) -> list[Command]:
-        return [
-            command
-            for each in self._speaker.read(response_id, output)
-            for command in self._step(floor.FromModel(response_id, each), now)
-        ]
+        read = self._speaker.read(response_id, output)
+        over = any(isinstance(each, Ended | Failed) for each in read)
+        # A reply that is over before the model is: what it still makes is for nobody.
+        early = over and not isinstance(output, Ended | Failed)
+        commands: list[Command] = [AbortModel(response_id)] if early else []
+        for each in read:
+            commands += self._step(floor.FromModel(response_id, each), now)
+        return commands
 
     def pass_deadline(self, now: float) -> list[Command]:
         due = self.deadline

@@ -113,10 +113,10 @@ class Speaker:
         return self._voices.get(name, self._voices.get(DEFAULT_VOICE, b""))
 
     def read(self, response_id: str, output: Output) -> list[Output | Call]:
-        """Make of what the model said what the floor is to know of it."""
+        """Make of what the model said what the floor is to know of it; late words are nothing."""
         request = self._request
         if request.response_id != response_id:
-            return [output]
+            return []
         if isinstance(output, Ended):
             request.counted = output.usage
         return [*request.reading.push(output)]

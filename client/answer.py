@@ -13,7 +13,7 @@ import msgspec
 
 from agent.audio import seconds
 from agent.errors import ModelError
-from agent.mimo import Ended, Failed, Output, ReplyReader, Sound, Text
+from agent.mimo import Ended, Failed, Output, ReplyReader, Sound, Text, TextEnded
 from agent.objects import Json
 
 
@@ -41,7 +41,7 @@ class Answer:
                 self.pcm += pcm
             case Failed(error):
                 self.error = str(error)
-            case Ended():
+            case TextEnded() | Ended():
                 pass
 
     def measures(self) -> dict[str, float | None]:

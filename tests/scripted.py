@@ -17,7 +17,7 @@ from agent.audio import RATE, SAMPLE_BYTES, seconds
 from agent.commands import AbortModel, AskModel, Close, Command, Send, Transcribe, refuse
 from agent.endpointing import FRAME_SAMPLES
 from agent.errors import ModelError, ProtocolError
-from agent.mimo import Ended, Failed, Output, Sound, Text, Usage
+from agent.mimo import Ended, Failed, Output, Sound, Text, TextEnded, Usage
 from agent.objects import Audio, SessionConfig
 from agent.session import Session
 from agent.timing import Timing
@@ -154,6 +154,8 @@ def output_of(line: Json) -> Output:
             return sound(duration_ms)
         case {"failed": str(message)}:
             return Failed(ModelError(message))
+        case {"text_ended": reason}:
+            return TextEnded(cut_short=reason == "cut short")
         case {"ended": "cut short"}:
             return Ended(cut_short=True)
         case {"ended": [int(read), int(said)]}:

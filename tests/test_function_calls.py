@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from websockets.sync.client import ClientConnection, connect
 
-from tests.fakes import StandIn, stand_in
+from tests.fakes import Reply, StandIn, stand_in
 from tests.processes import start_server
 
 Event = dict[str, Any]
@@ -70,3 +70,19 @@ def test_a_function_written_into_the_instructions_is_called_and_answered(
         )
         [answer] = done(socket)["output"]
         assert answer["content"][0]["transcript"] == "I was told: snow"
+
+
+def test_a_call_is_there_while_the_model_still_speaks_and_ends_that(running: tuple[StandIn, str]):
+    model, url = running
+    model.reply = Reply(groups=100, rtf=1.0)
+    with connect(f"{url}/v1/realtime") as socket:
+        send(
+            socket,
+            {"type": "session.update", "session": {"type": "realtime", "tools": [WEATHER]}},
+            written("call: weather {}"),
+            {"type": "response.create"},
+        )
+        assert done(socket)["output"][0]["name"] == "weather"
+        request = model.chats[-1]
+        model.wait(lambda: request.ended)
+        assert request.ended == "closed"

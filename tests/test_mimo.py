@@ -21,6 +21,7 @@ from agent.mimo import (
     ReplyReader,
     Sound,
     Text,
+    TextEnded,
     Usage,
     chat_request,
     plain,
@@ -198,7 +199,7 @@ def test_any_cut_of_the_bytes_gives_the_same(name: str, data: st.DataObject):
 def test_a_byte_at_a_time():
     body = chunk("Grüße, ") + chunk("你好") + TEXT_END + audio(TONE) + DONE
     outputs = read(*(bytes([each]) for each in body))
-    assert outputs == [Text("Grüße, "), Text("你好"), Sound(TONE), Ended()]
+    assert outputs == [Text("Grüße, "), Text("你好"), TextEnded(), Sound(TONE), Ended()]
 
 
 @pytest.mark.parametrize(
@@ -257,7 +258,9 @@ def test_chunks_without_choices_and_metrics_of_any_form():
 
 
 def test_a_reply_cut_at_its_limit_says_so():
-    assert read(chunk("Hi") + chunk("", stop_reason=None) + DONE)[-1] == Ended(cut_short=True)
+    outputs = read(chunk("Hi") + chunk("", stop_reason=None) + audio(TONE) + DONE)
+    ended = [TextEnded(cut_short=True), Sound(TONE), Ended(cut_short=True)]
+    assert outputs == [Text("Hi"), *ended]
 
 
 def code_of(output: Output) -> str:
@@ -291,7 +294,7 @@ def test_what_came_before_a_failure_counts(body: bytes, heard: bytes, code: str)
 
 def test_a_stream_without_done_is_complete_if_it_looks_it():
     body = chunk("Hi") + TEXT_END + audio(TONE) + audio(OTHER, finish_reason="stop")
-    assert read(body) == [Text("Hi"), Sound(TONE), Sound(OTHER), Ended()]
+    assert read(body) == [Text("Hi"), TextEnded(), Sound(TONE), Sound(OTHER), Ended()]
 
 
 def test_a_connection_that_broke_is_no_end_however_it_looks():

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.errors import ModelError
-from agent.mimo import Ended, Failed, Text
+from agent.mimo import Ended, Failed, Text, TextEnded
 from tests.protocol_order import assert_in_order
 from tests.scripted import Json, Scripted, sound
 
@@ -63,6 +63,7 @@ MODEL = [
     Text(CALL[:20]),
     Text(CALL[20:]),
     sound(500),
+    TextEnded(),
     Ended(),
     Ended(cut_short=True),
     Failed(ModelError("broken")),

@@ -5,7 +5,7 @@ from msgspec import structs
 
 from agent import trace
 from agent.errors import ModelError
-from agent.mimo import Ended, Failed, Sound, Text
+from agent.mimo import Ended, Failed, Sound, Text, TextEnded
 from agent.replay import FromModel, Recorder, decisions, replay
 from agent.trace import TraceError
 from client.recordings import SHIPPED, Library
@@ -68,11 +68,12 @@ def test_every_kind_of_output_is_written_with_what_it_holds():
     lines: list[trace.Line] = []
     recorder = Recorder(lines.append, str)
     failed = Failed(ModelError("broken", code="model_refused"))
-    for output in (Text("Hi"), Sound(b"\1\2"), failed, Ended()):
+    for output in (Text("Hi"), Sound(b"\1\2"), TextEnded(True), failed, Ended()):
         recorder.took(FromModel("resp_1", output), 1.5)
     assert [bytes(line.what) for line in lines] == [
         b'{"response_id":"resp_1","text":"Hi"}',
         b'{"response_id":"resp_1","sound":"AQI="}',
+        b'{"response_id":"resp_1","text_cut":true}',
         b'{"response_id":"resp_1","failed":["broken","model_refused"]}',
         b'{"response_id":"resp_1"}',
     ]

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent import tools
-from agent.mimo import ChatMessage, chat_request
+from agent.mimo import ChatMessage, Text, TextEnded, chat_request
 from agent.objects import Json
 from agent.timing import Timing
 from agent.tools import Call, CallReader
@@ -95,3 +95,18 @@ def test_in_the_prompt_style_our_own_words_tell_of_the_functions():
     assert system.startswith("Be brief.\n\n")
     assert '{"type":"function","function":{"name":"weather","description":"Now"}}' in system
     assert system.endswith("\n\nAnswer with a function call.")
+
+
+def test_a_call_made_in_a_pause_frees_the_model_at_once_and_is_told_after_the_verdict():
+    scripted = Scripted()
+    scripted.client({"type": "session.update", "session": {"type": "realtime", "tools": [WEATHER]}})
+    scripted.speak(0.9, 20)
+    scripted.speak(0.0, 10)
+    scripted.model(Text(CALL))
+    scripted.model(TextEnded())
+    assert scripted.log[-1] == {"abort": "resp_1"}
+    assert "response.created" not in scripted.types()
+    scripted.speak(0.0, 10)
+    [done] = [each for each in scripted.server if each["type"] == "response.done"]
+    assert done["response"]["status"] == "completed"
+    assert [each["name"] for each in done["response"]["output"]] == ["weather"]
