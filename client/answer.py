@@ -3,18 +3,18 @@
 import asyncio
 import statistics
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from itertools import pairwise
 
 import httpx2
-import msgspec
 
 from agent.audio import seconds
 from agent.errors import ModelError
 from agent.mimo import Ended, Failed, Output, ReplyReader, Sound, Text, TextEnded
 from agent.objects import Json
+from agent.whole_reply import read_refusal, read_whole
 
 
 @dataclass
@@ -95,15 +95,18 @@ async def _outputs(client: httpx2.AsyncClient, url: str, body: Json) -> AsyncGen
     try:
         async with client.stream("POST", url, json=body) as response:
             if not response.is_success:
-                yield Failed(_refusal(response.status_code, await response.aread()))
+                yield Failed(_refused(response.status_code, await response.aread()))
                 return
             if not body["stream"]:
-                for output in _whole(await response.aread(), reader):
+                for output in read_whole(await response.aread()):
                     yield output
                 return
             async for data in response.aiter_bytes():
                 for output in reader.push(data):
                     yield output
+    except ModelError as error:
+        yield Failed(error)
+        return
     except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
         yield Failed(ModelError(f"{url} can't be reached: {error}", code="model_unreachable"))
         return
@@ -115,52 +118,6 @@ async def _outputs(client: httpx2.AsyncClient, url: str, body: Json) -> AsyncGen
         yield output
 
 
-class _ErrorText(msgspec.Struct):
-    message: str
-
-
-class _Error(msgspec.Struct):
-    error: _ErrorText
-
-
-def _refusal(status: int, body: bytes) -> ModelError:
-    try:
-        reason = msgspec.json.decode(body, type=_Error).error.message
-    except msgspec.DecodeError:
-        reason = body[:300].decode(errors="replace").strip() or "without a reason"
-    return ModelError(f"the model server refused (HTTP {status}): {reason}", code="model_refused")
-
-
-class _Audio(msgspec.Struct):
-    data: str = ""
-
-
-class _Message(msgspec.Struct):
-    content: str | None = None
-    audio: _Audio | None = None
-
-
-class _Choice(msgspec.Struct):
-    message: _Message
-
-
-class _Completion(msgspec.Struct):
-    choices: list[_Choice]
-
-
-def _whole(body: bytes, reader: ReplyReader) -> Iterator[Output]:
-    """Read a reply that came in one piece as if each of its parts were a chunk of a stream."""
-    try:
-        choices = msgspec.json.decode(body, type=_Completion).choices
-    except msgspec.DecodeError as error:
-        yield Failed(ModelError(f"not a reply: {error}", code="model_bad_chunk"))
-        return
-    for message in (choice.message for choice in choices):
-        yield from reader.push(_chunk("text", message.content or ""))
-        yield from reader.push(_chunk("audio", message.audio.data if message.audio else ""))
-    yield from reader.push(b"data: [DONE]\n\n")
-
-
-def _chunk(modality: str, content: str) -> bytes:
-    choices = [{"delta": {"content": content}}]
-    return b"data: " + msgspec.json.encode({"choices": choices, "modality": modality}) + b"\n\n"
+def _refused(status: int, body: bytes) -> ModelError:
+    reason = read_refusal(body, status)
+    return ModelError(f"the model server refused (HTTP {status}): {reason}", code=reason.code)

@@ -205,6 +205,10 @@ def website(status: int, kind: str, body: bytes) -> Generator[str, None, None]:
             self.end_headers()
             self.wfile.write(body)
 
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.do_GET()
+
         def log_message(self, format: str, *args: object) -> None:
             pass
 
@@ -321,6 +325,15 @@ def test_a_message_file_that_is_no_json_or_not_there_is_refused(
     path.write_text("{nope")
     assert ask(model, "--message-json", path) == 1
     one_line(capsys, "JSON is malformed")
+
+
+@pytest.mark.parametrize(("status", "message"), [(200, "not a reply"), (502, "HTTP 502")])
+def test_what_is_no_model_server_gives_one_line(
+    capsys: pytest.CaptureFixture[str], status: int, message: str
+):
+    with website(status, "text/html", b"<html>") as url:
+        assert main(["--url", url, "--text", "hi", "--no-stream"]) == 1
+    one_line(capsys, message)
 
 
 @pytest.mark.parametrize("streams", ["--stream", "--no-stream"])
