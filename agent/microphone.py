@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 
 from agent import ducking, events, floor
 from agent.audio import milliseconds, samples_in
-from agent.codec import Decoder
 from agent.endpointing import (
     FRAME_SAMPLES,
     Boundary,
@@ -22,14 +21,13 @@ from agent.errors import ProtocolError
 from agent.events import ServerEvent
 from agent.input_audio import InputAudio
 from agent.interjection import NEAR_FRAMES, Interjection
-from agent.objects import AudioFormat, PcmFormat, ServerVad, TurnDetection
+from agent.objects import AudioFormat, ServerVad, TurnDetection
 from agent.overlap import Frame
 from agent.utterance import Utterance
 from agent.voice import REACH_MS, Voice
 from agent.waiting import Waiting
 
 SHORTEST_COMMIT_MS, _ONSET_MS = 100, 128
-PCM = PcmFormat()
 
 Heard = tuple[floor.Event, ServerEvent | None]
 """What happened to the floor, and what the client is told first."""
@@ -43,13 +41,11 @@ class Microphone:
         detection: TurnDetection | None,
         early_start_ms: int,
         longest_ms: int,
-        format: AudioFormat = PCM,
+        format: AudioFormat,
     ):
         self._early_start_ms = early_start_ms
         self._longest_ms = longest_ms
-        self._format = format
-        self._decoder = Decoder(format)
-        self._buffer = InputAudio()
+        self._buffer = InputAudio(format)
         self._endpointer = Endpointer()
         self._voice = Voice()
         self._interjection = Interjection()
@@ -72,10 +68,9 @@ class Microphone:
     def detects_turns(self) -> bool:
         return self._detection is not None
 
-    def configure(self, detection: TurnDetection | None, format: AudioFormat = PCM) -> bool:
+    def configure(self, detection: TurnDetection | None, format: AudioFormat) -> bool:
         """Change turn detection and format; return whether an open utterance was dropped."""
-        if format != self._format:
-            self._format, self._decoder = format, Decoder(format)
+        self._buffer.change(format)
         switched = (detection is None) != (self._detection is None)
         dropped = switched and self._endpointer.speaking
         if switched:
@@ -87,16 +82,15 @@ class Microphone:
 
     def append(self, data: bytes) -> bytes:
         """Take bytes of any length; return what turn detection has to judge: samples at 24 kHz."""
-        samples = self._buffer.append(self._decoder.push(data))
+        samples = self._buffer.append(data)
         return samples if self.detects_turns else b""
 
     def clear(self) -> None:
         """Forget what no turn has taken."""
-        self._decoder.realign()
         self._endpointer.reset()
         self._interjection.forget()
         self._ignoring = False
-        self._buffer.drop_before(self._buffer.received)
+        self._buffer.clear()
 
     def push(
         self,
@@ -204,6 +198,7 @@ class Microphone:
                 self.utterance = self._cut(self._pause or end)
                 self._voice.end()
                 waiting.end(end)
+                self._buffer.take_before(end)
                 answer = new_id("resp") if detection.create_response else None
                 yield floor.TurnEnded(self._item_id, answer), self._stopped(end)
             case Onset() | None:
@@ -248,21 +243,25 @@ class Microphone:
             ProtocolError: If there is too little to commit.
         """
         if not self.detects_turns:
-            self._buffer.append(self._decoder.finish())
-        end, start, item_id = self._buffer.received, 0, new_id("item")
-        stopped: list[ServerEvent] = []
-        if self.detects_turns:
-            start = self._start if self._endpointer.speaking else end
-            item_id = self._item_id if self._endpointer.speaking else item_id
-            stopped = [self._stopped(end)]
-        utterance = Utterance(item_id, self._buffer.cut(start, end))
+            self._buffer.finish()
+        end = self._buffer.received
+        if is_open := self._is_open:
+            utterance = self._cut(end)
+        else:
+            utterance = Utterance(new_id("item"), self._buffer.cut(self._buffer.untaken, end))
         if len(utterance.pcm) < samples_in(SHORTEST_COMMIT_MS) * 2:
             message = "Error committing input audio buffer: buffer too small. Expected at least "
             message += f"{SHORTEST_COMMIT_MS} ms of audio."
             raise ProtocolError(message, code="input_audio_buffer_commit_empty")
         self.clear()
         self.utterance = None
-        return utterance, stopped
+        return utterance, [self._stopped(end)] if is_open else []
+
+    @property
+    def _is_open(self) -> bool:
+        """Whether the client was told of an utterance that goes on."""
+        unheard = self._ignoring or self._interjection.open
+        return self._endpointer.speaking and not unheard
 
     def begin_silence(self) -> None:
         """The agent has finished: what is heard from now on may become a silent turn."""
@@ -278,6 +277,7 @@ class Microphone:
         pcm = self._buffer.cut(start, end)
         if not pcm:
             return None
+        self._buffer.take_before(end)
         told = events.TimeoutTriggered(
             audio_start_ms=milliseconds(start), audio_end_ms=milliseconds(end), item_id=item_id
         )

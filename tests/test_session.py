@@ -223,6 +223,33 @@ def test_too_little_to_commit_is_an_error(detection: TurnDetection | None):
     assert (error.code, error.event_id) == ("input_audio_buffer_commit_empty", "mine")
 
 
+def test_a_commit_where_no_speech_was_detected_takes_what_no_turn_has_taken():
+    each = call()
+    each.user([IS_SILENT] * 5)
+    each.client("input_audio_buffer.commit")
+    assert each.told() == [HEARD[2], *ADDED]
+    each.client("input_audio_buffer.commit")
+    assert each.error().code == "input_audio_buffer_commit_empty"
+    each.user([*UTTERANCE, *[IS_SILENT] * 4])
+    each.model(*ANSWER)
+    each.told()
+    each.client("input_audio_buffer.commit")
+    assert each.told() == [HEARD[2], *ADDED]
+    each.client("response.create")
+    clips = [len(message.pcm) // len(FRAME) for message in each.asks[-1].messages]
+    assert (clips[1], clips[-1]) == (5, 4)
+
+
+def test_a_commit_while_a_sound_over_the_agents_voice_is_judged_ends_no_speech():
+    each = call(SemanticVad())
+    each.client("response.create")
+    each.model(*ANSWER[:4])
+    each.told()
+    each.user([SPEAKS] * (ONSET + 1))
+    each.client("input_audio_buffer.commit")
+    assert each.told() == [HEARD[2], *ADDED]
+
+
 def test_a_clip_in_one_piece_of_odd_length_is_heard():
     each = call(None)
     each.append(FRAME * 10 + b"\0")
