@@ -5,11 +5,14 @@ one position for three bytes of UTF-8, which is above what English takes and wha
 """
 
 import math
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from agent.audio import seconds
+from agent.errors import ModelError
 from agent.mimo import ChatMessage
+from agent.objects import RetentionRatio, TokenLimits, Truncation
 
 GROUPS_A_SECOND = 6.25
 """Steps of sound a second; each is one position."""
@@ -27,19 +30,37 @@ _TOKENS_A_SLICE = 5
 
 
 def fit(
-    messages: Sequence[ChatMessage], max_tokens: int, context: int
+    messages: Sequence[ChatMessage],
+    max_tokens: int,
+    context: int,
+    truncation: Truncation = "auto",
 ) -> tuple[list[ChatMessage], int]:
     """Return the prompt that fits and the most tokens its reply may take.
 
-    The oldest speech becomes text first, then the oldest messages go. The system's messages with
-    the voice, and the turn to be answered, always stay.
+    The system's messages with the voice, and the turn to be answered, always stay.
 
     Args:
         max_tokens: What the reply may take if there is room.
         context: Positions of the model, for prompt and reply together.
+
+    Raises:
+        ModelError: If it doesn't fit and nothing may be left out.
     """
-    kept = [_consistent(message) for message in messages]
+    prompt = [_consistent(message) for message in messages]
     room = context - min(max_tokens, REPLY_RESERVE)
+    match truncation:
+        case "auto":
+            prompt = _shortened(prompt, room)
+        case "disabled":
+            _check(prompt, room)
+        case RetentionRatio():
+            prompt = _retained(prompt, room, truncation)
+    return prompt, max(SHORTEST_REPLY, min(max_tokens, context - _size(prompt)))
+
+
+def _shortened(prompt: Sequence[ChatMessage], room: int) -> list[ChatMessage]:
+    """The oldest speech becomes text first, then the oldest messages go."""
+    kept = list(prompt)
     costs = [positions(message) for message in kept]
     used = sum(costs)
     spare = [index for index in range(_current_turn(kept)) if kept[index].role != "system"]
@@ -56,8 +77,41 @@ def fit(
             break
         used -= costs[index] if index not in gone else 0
         gone.add(index)
-    fitting = [message for index, message in enumerate(kept) if index not in gone]
-    return fitting, max(SHORTEST_REPLY, min(max_tokens, context - used))
+    return [message for index, message in enumerate(kept) if index not in gone]
+
+
+def _check(prompt: Sequence[ChatMessage], room: int) -> None:
+    if (used := _size(prompt)) > room:
+        message = f"The conversation takes {used} tokens, {room} fit beside a reply, and nothing "
+        message += "may be left out: session.truncation is disabled."
+        raise ModelError(message, code="context_length_exceeded")
+
+
+def _retained(
+    prompt: Sequence[ChatMessage], room: int, truncation: RetentionRatio
+) -> list[ChatMessage]:
+    """Drop the oldest messages, each time that there were too many, down to the ratio.
+
+    The talk is followed from its beginning, so a longer one is cut where the shorter one was:
+    from one cut to the next, every prompt begins like the one before it.
+    """
+    costs = [positions(message) for message in prompt]
+    room -= _size(message for message in prompt if message.role == "system")
+    limits = truncation.token_limits
+    if isinstance(limits, TokenLimits) and isinstance(limits.post_instructions, int):
+        room = min(room, limits.post_instructions)
+    kept, used, current = deque[int](), 0, _current_turn(prompt)
+    for index in (each for each, message in enumerate(prompt) if message.role != "system"):
+        kept.append(index)
+        used += costs[index]
+        if used > room:
+            while used > room * truncation.retention_ratio and kept[0] < min(index, current):
+                used -= costs[kept.popleft()]
+    return [each for n, each in enumerate(prompt) if each.role == "system" or n >= kept[0]]
+
+
+def _size(messages: Iterable[ChatMessage]) -> int:
+    return sum(map(positions, messages))
 
 
 def positions(message: ChatMessage) -> int:

@@ -6,7 +6,7 @@ from agent import events
 from agent.errors import ProtocolError
 from agent.events import ErrorDetail, ServerEvent
 from agent.mimo import ChatMessage
-from agent.objects import Json, Modality
+from agent.objects import Json, Modality, Truncation
 
 _LONGEST_COMPLAINT = 1_000
 
@@ -38,6 +38,8 @@ class AskModel:
     """Functions for the chat template, in the form of a chat request."""
     playing_until: float = 0.0
     """Until then the listener still has something to hear."""
+    truncation: Truncation = "auto"
+    """What may be left out where the messages are more than the model takes."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,6 +104,7 @@ class Speaker:
             None if most == "inf" else most,
             tuple(tools.for_chat(offered)) if self._style == "request" else (),
             playing_until,
+            config.truncation,
         )
 
     def _voice(self, config: SessionConfig, options: ResponseOptions) -> bytes:

@@ -107,7 +107,7 @@ class Seat:
     async def _request(self, replica: Replica, ask: AskModel) -> AsyncGenerator[Output]:
         settings = self._settings
         most = min(ask.max_tokens or settings.max_tokens, settings.max_tokens)
-        prompt, most = fit(ask.messages, most, settings.context_tokens)
+        prompt, most = fit(ask.messages, most, settings.context_tokens, ask.truncation)
         body = chat_request(prompt, ask.modality, most, settings.name, ask.tools, known=self._known)
         silent_since = _now()
         try:

@@ -35,7 +35,7 @@ SUPPORT = {
     "session.tool_choice": "`none` is kept; the others are a wish in the instructions",
     "session.max_output_tokens": "at most what the operator allows",
     "session.tracing": ECHOED,
-    "session.truncation": ECHOED,
+    "session.truncation": "all three; see below",
     "session.prompt": ECHOED,
     "session.include": ECHOED,
     "session.reasoning": ECHOED,

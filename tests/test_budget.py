@@ -7,7 +7,9 @@ from hypothesis import strategies as st
 from agent.audio import RATE
 from agent.budget import SHORTEST_REPLY, fit, positions
 from agent.conversation import Conversation, Item, Spoken, Written
+from agent.errors import ModelError
 from agent.mimo import ChatMessage
+from agent.objects import RetentionRatio, TokenLimits
 
 SECRET = "secret_1"
 
@@ -63,6 +65,38 @@ def test_then_the_oldest_messages_go():
     assert fitted[1:-1] == talk[-len(fitted) + 2 :]
     assert 5 < len(fitted) < len(talk)
     assert sum(map(positions, fitted)) + most <= 2_000
+
+
+def test_nothing_is_left_out_where_that_is_disabled():
+    messages = [VOICE, spoken(40), spoken(40, "assistant"), spoken(40)]
+    assert fit(messages, 100, 1_000, "disabled") == (messages, 100)
+    with pytest.raises(ModelError, match="truncation is disabled") as refused:
+        fit(messages, 100, 900, "disabled")
+    assert refused.value.code == "context_length_exceeded"
+
+
+def lines(count: int) -> list[ChatMessage]:
+    """A talk of messages that take 20 positions each, and differ."""
+    return [ChatMessage("user" if n % 2 else "assistant", f"{n:036}") for n in range(count)]
+
+
+def test_what_must_go_goes_down_to_the_ratio_and_then_not_again_for_a_while():
+    system = ChatMessage("system", "Be brief.")
+    room = positions(system) + 20 * 20
+    cuts: list[int] = []
+    for count in range(1, 60):
+        talk = lines(count)
+        fitted, _ = fit([system, *talk], 100, room + 100, RetentionRatio(0.5))
+        cuts.append(count - len(fitted) + 1)
+        assert fitted == [system, *talk[cuts[-1] :]]
+    assert cuts == [0] * 20 + [11] * 11 + [22] * 11 + [33] * 11 + [44] * 6
+
+
+def test_a_client_may_allow_the_talk_less_than_the_model_takes():
+    few = RetentionRatio(1.0, TokenLimits(post_instructions=100))
+    fitted, _ = fit([VOICE, *lines(12)], 100, 8_000, few)
+    assert fitted == [VOICE, *lines(12)[7:]]
+    assert fit([VOICE, spoken(40)], 100, 8_000, few)[0] == [VOICE, spoken(40)]
 
 
 def test_a_reply_gets_what_is_left():

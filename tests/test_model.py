@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -83,6 +84,17 @@ def test_connections_are_used_again():
     with stand_in() as model:
         run(settings(model), body)
         assert {chat.connection for chat in model.chats} == {0}
+
+
+def test_a_prompt_that_must_stay_whole_and_does_not_fit_is_no_request():
+    async def body(server: ModelServer) -> None:
+        whole = replace(ask(ChatMessage("user", "word " * 2_000)), truncation="disabled")
+        error = failure_of(await listen(server.seat(), whole))
+        assert error.code == "context_length_exceeded"
+
+    with stand_in() as model:
+        run(settings(model, context_tokens=1_000), body)
+        assert model.chats == []
 
 
 class Talk:

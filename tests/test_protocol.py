@@ -113,6 +113,7 @@ def test_what_clients_send_unasked_is_no_error(wire: Json):
 
 CANCEL = {"type": "response.cancel"}
 TRUNCATE = {"type": "conversation.item.truncate", "item_id": "a", "content_index": 0}
+RATIO = {"type": "retention_ratio", "retention_ratio": 0.8}
 REFUSED: list[tuple[Json, str, str]] = [
     ({}, "invalid_event", "type"),
     ({"type": 5}, "invalid_event", "type"),
@@ -138,6 +139,18 @@ REFUSED: list[tuple[Json, str, str]] = [
         listening(turn_detection={"type": "psychic_vad"}),
         "invalid_value",
         "session.audio.input.turn_detection.type",
+    ),
+    (update(truncation="sometimes"), "invalid_value", "session.truncation"),
+    (update(truncation={**RATIO, "type": "ratio"}), "invalid_value", "session.truncation.type"),
+    (
+        update(truncation={**RATIO, "retention_ratio": 1.2}),
+        "invalid_value",
+        "session.truncation.retention_ratio",
+    ),
+    (
+        update(truncation={**RATIO, "token_limits": {"post_instructions": -1}}),
+        "invalid_value",
+        "session.truncation.token_limits.post_instructions",
     ),
     (
         {"type": "conversation.item.create", "item": {**ITEM, "content": [{"text": "Hi?"}]}},

@@ -311,6 +311,13 @@ def test_an_update_changes_only_what_it_names():
     assert session.audio == config(ServerVad()).audio
 
 
+def test_a_request_says_what_may_be_left_out_of_it():
+    each = call()
+    each.client("session.update", session={"type": "realtime", "truncation": "disabled"})
+    each.client("response.create")
+    assert each.asks[0].truncation == "disabled"
+
+
 def test_a_refused_update_changes_nothing():
     each = call()
     patch = {"type": "realtime", "instructions": "x", "audio": {"output": {"speed": 9}}}
