@@ -1,8 +1,8 @@
 """A session on a script: what a client sends and a model says, and everything that comes of it.
 
-A script is a JSON Lines file under `golden/events`. Lines `client`, `speech`, `model` and
-`wait_s` are what happens; `server`, `ask`, `abort`, `transcribe` and `close` are what the session
-does about it, in that order. `python -m tests.scripted` writes the latter anew.
+A script is a JSON Lines file under `golden/events`. Lines `client`, `speech`, `model`,
+`transcript` and `wait_s` are what happens; `server`, `ask`, `abort`, `transcribe` and `close` are
+what the session does about it, in that order. `python -m tests.scripted` writes the latter anew.
 """
 
 import json
@@ -58,6 +58,8 @@ class Scripted:
     """Every server event as it goes over the wire."""
     asked: AskModel | None = None
     """The latest request to the model."""
+    wish: Transcribe | None = None
+    """The latest speech to be written down."""
 
     def __post_init__(self) -> None:
         self._ids: dict[str, int] = {}
@@ -89,6 +91,7 @@ class Scripted:
                 case AbortModel(response_id):
                     self.log.append({"abort": response_id})
                 case Transcribe(item_id, pcm):
+                    self.wish = command
                     self.log.append({"transcribe": item_id, "ms": round(seconds(pcm) * 1000)})
                 case Close(code, reason):
                     self.log.append({"close": code, "reason": reason})
@@ -118,6 +121,12 @@ class Scripted:
         to = response_id or self.asked.response_id
         self.perform(self.session.from_model(to, output, self.now))
 
+    def transcript(self, words: str) -> None:
+        """Let the recogniser write down the user's latest turn."""
+        assert self.wish is not None
+        duration_s = seconds(self.wish.pcm)
+        self.perform(self.session.transcribed(self.wish.item_id, words, duration_s))
+
     def advance(self, wait_s: float) -> None:
         """Let time pass; whatever falls due happens on the way."""
         until = self.now + wait_s
@@ -136,6 +145,8 @@ class Scripted:
                 self.speak(probability, count)
             case {"model": output}:
                 self.model(output_of(output))
+            case {"transcript": str(words)}:
+                self.transcript(words)
             case {"wait_s": wait_s}:
                 self.advance(wait_s)
             case _:
@@ -188,7 +199,7 @@ def asked(ask: AskModel) -> Json:
     return told
 
 
-HAPPENS = {"client", "speech", "model", "wait_s", "note"}
+HAPPENS = {"client", "speech", "model", "transcript", "wait_s"}
 
 
 def read(script: Path) -> list[Json]:
@@ -200,7 +211,7 @@ def replayed(lines: list[Json]) -> Iterator[Json]:
     scripted = Scripted()
     yield from scripted.log
     for line in lines:
-        if not HAPPENS & line.keys():
+        if not (HAPPENS | {"note"}) & line.keys():
             continue
         yield line
         done = len(scripted.log)

@@ -98,6 +98,24 @@ def test_a_wrong_key_is_said_and_the_connection_closed(locked: str, how: dict[st
     assert closed.value.rcvd.reason == "invalid_request_error.invalid_api_key"
 
 
+def test_what_clients_add_of_their_own_is_ignored(unlocked: str):
+    headers = {
+        "OpenAI-Beta": "realtime=v1",
+        "OpenAI-Organization": "org-1",
+        "OpenAI-Safety-Identifier": "user_1",
+        "X-OpenAI-Agents-SDK": "openai-agents-sdk.1",
+    }
+    path = "/realtime?model=gpt-realtime-2.1&intent=transcription&call_id=rtc_1&api-version=1"
+    with knock(unlocked, path, additional_headers=headers, compression="deflate") as client:
+        assert client.protocol.extensions == []
+        session = json.loads(client.recv(timeout=10))["session"]
+    assert session["id"].startswith("sess_")
+    assert session["model"] == "gpt-realtime-2.1"
+    assert session["output_modalities"] == ["audio"]
+    assert session["instructions"]
+    assert session["audio"]["input"]["turn_detection"]["type"] == "server_vad"
+
+
 def test_realtime_is_the_subprotocol_that_is_chosen(unlocked: str):
     offered = [Subprotocol("realtime"), Subprotocol("openai-insecure-api-key.x")]
     with knock(unlocked, subprotocols=offered) as client:
@@ -124,11 +142,21 @@ def test_a_secret_opens_a_session_that_begins_with_its_configuration(locked: str
     assert secret.value.startswith("ek_")
     assert secret.session.type == "realtime"
     assert secret.session.instructions == "Speak like a pirate."
-    for _ in range(2):
-        with knock(locked, additional_headers=bearer(secret.value)) as client:
+    shown: dict[str, dict[str, Any]] = {
+        "as a key": {"additional_headers": bearer(secret.value)},
+        "by a browser": {
+            "subprotocols": [
+                Subprotocol("realtime"),
+                Subprotocol(f"openai-insecure-api-key.{secret.value}"),
+            ]
+        },
+    }
+    for how in shown.values():
+        with knock(locked, **how) as client:
             session = json.loads(client.recv(timeout=10))["session"]
         assert session["instructions"] == "Speak like a pirate."
         assert session["model"] == "mine"
+    assert first_event(locked, **shown["as a key"])["session"]["model"] == "any"
 
 
 def test_a_secret_makes_no_other_secrets(locked: str):

@@ -1,40 +1,78 @@
-"""A session's time runs out on a real socket: it is told why, and the close code says so."""
+"""An hour on a real socket, on a clock that a test can put forward: pings, and the end of it."""
 
 import asyncio
+import io
 import json
+import re
+import time
+from contextlib import redirect_stdout
 
-from websockets.asyncio.client import connect
-from websockets.asyncio.server import ServerConnection, serve
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.frames import Frame, Opcode
+from websockets.protocol import Event
 
-from agent.session import Session
-from server.connection import Connection, new_id
-from server.model import ModelServer
-from server.settings import Settings
-from server.transcription import Transcriber
-from server.vad import WebRtc
-from tests.scripted import Scripted, config
+from server.app import App
+from server.settings import checked
 
-
-async def expire() -> tuple[list[str], int | None, str | None]:
-    model = ModelServer(Settings())
-    transcriber = Transcriber(Settings(), model)
-
-    async def one_client(socket: ServerConnection) -> None:
-        soon = asyncio.get_running_loop().time() + 0.05
-        session = Session(config(), Scripted().timing, new_id, soon)
-        await Connection(socket, session, model.seat(), transcriber, WebRtc()).run()
-
-    async with serve(one_client, "127.0.0.1", 0) as server:
-        port = next(iter(server.sockets)).getsockname()[1]
-        async with connect(f"ws://127.0.0.1:{port}") as socket:
-            told = [json.loads(frame) async for frame in socket]
-    await model.close()
-    kinds = [event.get("error", {}).get("code") or event["type"] for event in told]
-    return kinds, socket.close_code, socket.close_reason
+HOUR_S = 3_600
+SETTINGS = checked({"listen": {"port": 0}, "turn": {"vad": "webrtc"}}, "test")
 
 
-def test_an_expired_session_is_told_so_and_closed_with_1001():
-    told, code, reason = asyncio.run(asyncio.wait_for(expire(), 20))
-    assert told == ["session.created", "session_expired"]
-    assert code == 1001
-    assert reason == "Your session hit the maximum duration of 60 minutes."
+class Hasty(asyncio.SelectorEventLoop):
+    """A loop whose clock can be put forward."""
+
+    ahead_s = 0.0
+
+    def time(self) -> float:
+        return super().time() + self.ahead_s
+
+
+class Console(io.StringIO):
+    """Where the server prints its address."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.url = asyncio.get_running_loop().create_future()
+
+    def write(self, text: str) -> int:
+        if found := re.search(r"wss?://\S+", text):
+            self.url.set_result(found[0])
+        return len(text)
+
+
+class Client(ClientConnection):
+    """Notices the server's pings."""
+
+    pinged: asyncio.Event
+
+    def process_event(self, event: Event) -> None:
+        if isinstance(event, Frame) and event.opcode is Opcode.PING:
+            self.pinged.set()
+        super().process_event(event)
+
+
+async def idle_for_an_hour(loop: Hasty) -> None:
+    Client.pinged = asyncio.Event()
+    with redirect_stdout(console := Console()):
+        app = asyncio.create_task(App(SETTINGS).run())
+        url = await console.url
+    async with connect(url, create_connection=Client, ping_interval=None) as client:
+        created = json.loads(await client.recv())
+        assert abs(created["session"]["expires_at"] - time.time() - HOUR_S) < 10
+        loop.ahead_s += 20
+        await Client.pinged.wait()
+        loop.ahead_s += HOUR_S - 30
+        await (await client.ping())
+        loop.ahead_s += 10
+        [error] = [json.loads(frame)["error"] async for frame in client]
+    assert error["code"] == "session_expired"
+    assert error["message"] == "Your session hit the maximum duration of 60 minutes."
+    assert (client.close_code, client.close_reason) == (1001, error["message"])
+    app.cancel()
+    await asyncio.wait([app])
+
+
+def test_an_idle_session_is_pinged_and_kept_and_after_an_hour_told_so_and_closed():
+    loop = Hasty()
+    with asyncio.Runner(loop_factory=lambda: loop) as runner:
+        runner.run(asyncio.wait_for(idle_for_an_hour(loop), HOUR_S + 60))

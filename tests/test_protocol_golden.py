@@ -25,7 +25,7 @@ def name(script: Path) -> str:
 def run(script: Path) -> Scripted:
     played = Scripted()
     for line in scripted.read(script):
-        if {"client", "speech", "model", "wait_s"} & line.keys():
+        if scripted.HAPPENS & line.keys():
             played.play(line)
     return played
 
