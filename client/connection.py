@@ -141,7 +141,7 @@ class Connection:
         """Send an event; return whether there was a connection to send it over."""
         # What the server said before it left counts: `events` tells of it, then of the end.
         try:
-            await self._socket.send(msgspec.json.encode({"type": kind, **fields}).decode())
+            await self._socket.send(msgspec.json.encode({"type": kind, **fields}), text=True)
         except ConnectionClosed:
             return False
         return True

@@ -88,7 +88,7 @@ class EchoCanceller:
         if len(self._far) > MOST_BEHIND_SAMPLES:
             self._far = self._far[-KEPT_BEHIND_SAMPLES:]
             self.trims += 1
-        return np.pad(far, (0, count - len(far)))
+        return far if len(far) == count else np.pad(far, (0, count - len(far)))
 
     def _correct(self, delay_samples: int) -> None:
         delay_ms = max(0, milliseconds(delay_samples))

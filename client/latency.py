@@ -4,6 +4,7 @@ The clock is the caller's; all times are seconds on it. The end of speech is mea
 the sound itself, never told by the server that is being measured.
 """
 
+import math
 from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,7 +33,8 @@ def level(frame: Samples) -> float:
     """Root mean square of a frame, from 0.0 to 1.0."""
     if not len(frame):
         return 0.0
-    return float(np.sqrt(np.mean(np.square(frame.astype(np.float32))))) / 2**15
+    sound = frame.astype(np.float32)
+    return math.sqrt(float(np.dot(sound, sound)) / len(sound)) / 2**15
 
 
 def end_of_speech(sound: Samples) -> int:

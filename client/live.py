@@ -2,94 +2,76 @@
 
 import asyncio
 import itertools
-from dataclasses import dataclass
 from random import Random
 from typing import Literal, NamedTuple
 
-import numpy as np
-
-from client import devices
+from agent.audio import Samples
 from client.backoff import backoff
 from client.call import Call
 from client.connection import Connection, open_connection
-from client.devices import DeviceError, Loudspeaker, Microphone, Names, PortAudio
-from client.echo import EchoCanceller, find_processor
-from client.latency import FRAME_SAMPLES, LiveSpeech, Turn, level
-from client.microphone_check import MicrophoneCheck
+from client.ends import Ends
+from client.latency import LiveSpeech, Turn
 from client.push_to_talk import PushToTalk
 from client.script import only_foreseen
 from client.view import State, Status, View
 from client.voice import ticks
 
-PUMP_S = 0.01
 SCREEN_S = 0.1
-SILENT_DEVICE_S = 1.5
-"""A device that has not called for so long went away."""
-
-STARTING_S = 5.0
-"""Devices may take as long until they call for the first time."""
-
-STALL_S = 0.5
-"""A pause of this program that says nothing about devices."""
-
-NO_DEVICE_S = 2.0
-"""Between looks for a device when there is none."""
 
 
 class LiveOptions(NamedTuple):
     instructions: str | None
-    names: Names
-    headphones: bool
     duck_db: float
     voice: str | None
-
-
-@dataclass
-class Meters:
-    """How loud both sides are now: root mean squares from 0.0 to 1.0."""
-
-    microphone: float = 0.0
-    loudspeaker: float = 0.0
 
 
 class Live:
     """Talks until cancelled; all of it on one event loop."""
 
-    def __init__(self, portaudio: PortAudio, options: LiveOptions, view: View):
-        self._portaudio = portaudio
+    def __init__(self, ends: Ends, options: LiveOptions, view: View):
+        self._ends = ends
         self._options = options
         self._view = view
-        self._meters = Meters()
         self._speech = LiveSpeech()
-        self._check = MicrophoneCheck()
         self._push: PushToTalk | None = None
         self._hands_free: dict[str, object] = {}
         self._muted = self._invited = False
+        self._safe: bool | None = None
+        """The agent won't hear itself; `None` before the devices run."""
         self._call: Call | None = None
         self._connection: Connection | None = None
-        self._loudspeaker: Loudspeaker | None = None
 
     async def run(self, url: str) -> None:
-        """Talk with a server.
+        """Talk with a server; the devices start while it is being reached.
 
         Raises:
             UnreachableError: If it can't be reached at the start, or sends this client away.
         """
+        self._ends.listener = self
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._ends.run())
+                tasks.create_task(self._converse(url))
+        except ExceptionGroup as failures:
+            raise only_foreseen(failures) from None
+
+    async def _converse(self, url: str) -> None:
         clock = asyncio.get_running_loop().time
         waits_s = lambda: backoff(Random())  # noqa: E731
         async with open_connection(url, waits_s) as connection:
             await connection.start_session(self._options.instructions)
             if self._options.voice is not None:
                 await connection.update(audio={"output": {"voice": self._options.voice}})
-            ended_at, duck_db = self._speech.ended_at, self._options.duck_db
-            call = Call(connection, self._view, clock, ended_at, self._delay, duck_db=duck_db)
-            self._call, self._connection = call, connection
+            ended_at, delay = self._speech.ended_at, self._ends.delay_samples
+            duck_db = self._options.duck_db
+            self._call = Call(connection, self._view, clock, ended_at, delay, duck_db=duck_db)
+            self._connection = connection
             self._view.connection("")
+            self._invite()
             try:
                 async with asyncio.TaskGroup() as tasks:
-                    tasks.create_task(call.follow())
-                    tasks.create_task(self._show(call))
-                    tasks.create_task(self._talk(call, connection))
+                    tasks.create_task(self._call.follow())
+                    tasks.create_task(self._show(self._call))
             except ExceptionGroup as failures:
                 raise only_foreseen(failures) from None
 
@@ -141,94 +123,43 @@ class Live:
 
     # --- sound -------------------------------------------------------------------------------
 
-    def _delay(self) -> int:
-        return self._loudspeaker.delay_samples if self._loudspeaker is not None else 0
+    def ready(self, safe: bool) -> None:
+        self._safe = safe
+        self._invite()
 
-    async def _talk(self, call: Call, connection: Connection) -> None:
-        """Talk through the chosen devices, and through others when one goes away."""
-        names = self._options.names
-        while True:
-            try:
-                with devices.open_devices(self._portaudio, names) as (microphone, loudspeaker):
-                    self._loudspeaker = loudspeaker
-                    echo = self._echo_canceller()
-                    self._invite(echo)
-                    async with asyncio.TaskGroup() as tasks:
-                        pumps = (
-                            tasks.create_task(self._speak(call, connection, microphone, echo)),
-                            tasks.create_task(self._play(call, loudspeaker)),
-                        )
-                        gone = await _first_gone(microphone, loudspeaker)
-                        for pump in pumps:
-                            pump.cancel()
-            except DeviceError as error:
-                if names == Names():
-                    self._view.problem(f"{error}; looking again.")
-                    await asyncio.sleep(NO_DEVICE_S)
-                else:
-                    self._view.problem(f"{error}; using the default devices.")
-            else:
-                self._view.problem(f"The {gone} went away; using the default devices.")
-            self._loudspeaker = None
-            names = Names()
-            devices.look_again(self._portaudio)
-
-    def _echo_canceller(self) -> EchoCanceller | None:
-        processor = None if self._options.headphones else find_processor()
-        return None if processor is None else EchoCanceller(processor)
-
-    def _invite(self, echo: EchoCanceller | None) -> None:
-        if not self._invited:
-            self._invited = True
-            safe = echo is not None or self._options.headphones
-            advice = "" if safe else " Headphones keep the agent from hearing itself."
-            self._view.note(f"Speak now.{advice}")
-
-    async def _speak(
-        self,
-        call: Call,
-        connection: Connection,
-        microphone: Microphone,
-        echo: EchoCanceller | None,
-    ) -> None:
-        clock = asyncio.get_running_loop().time
-        async for _ in ticks(clock(), PUMP_S):
-            recorded = microphone.read()
-            loudspeaker = self._loudspeaker
-            if not recorded or loudspeaker is None:
-                continue
-            if advice := self._check.add(np.frombuffer(recorded, np.int16)):
-                self._view.problem(advice)
-            if echo is not None:
-                delay = microphone.delay_samples + loudspeaker.latency_samples
-                recorded = echo.clean(recorded, loudspeaker.played(), delay)
-            await self._send(call, connection, recorded)
-
-    async def _send(self, call: Call, connection: Connection, recorded: bytes) -> None:
+    async def hear(self, pcm: bytes, loudness: float) -> None:
+        call, connection = self._call, self._connection
+        if call is None or connection is None:
+            return
         now = asyncio.get_running_loop().time()
-        self._meters.microphone = level(np.frombuffer(recorded, np.int16))
         if self._muted:
             # Silence, not nothing: the server measures time in what it hears.
-            recorded = bytes(len(recorded))
+            pcm = bytes(len(pcm))
         if self._push is None:
-            self._speech.add(now, self._meters.microphone, call.floor.user_speaks)
-            await connection.append(recorded)
+            self._speech.add(now, loudness, call.floor.user_speaks)
+            await connection.append(pcm)
         elif self._push.open:
-            self._speech.add(now, self._meters.microphone, True)
-            await connection.append(recorded)
+            self._speech.add(now, loudness, True)
+            await connection.append(pcm)
             self._push.tick(now)
             if not self._push.open:
                 await connection.send("input_audio_buffer.commit")
                 await connection.send("response.create")
 
-    async def _play(self, call: Call, loudspeaker: Loudspeaker) -> None:
-        frame = np.zeros(FRAME_SAMPLES, np.int16)
-        async for _ in ticks(asyncio.get_running_loop().time(), PUMP_S):
-            while loudspeaker.room >= FRAME_SAMPLES:
-                call.pull(frame)
-                loudspeaker.write(frame)
-                self._meters.loudspeaker = level(frame)
-            await call.report()
+    async def play(self, out: Samples) -> None:
+        if self._call is None:
+            out[:] = 0
+            return
+        self._call.pull(out)
+        await self._call.report()
+
+    def _invite(self) -> None:
+        """Say so once both the devices and the connection are there."""
+        if self._invited or self._safe is None or self._call is None:
+            return
+        self._invited = True
+        advice = "" if self._safe else " Headphones keep the agent from hearing itself."
+        self._view.note(f"Speak now.{advice}")
 
     # --- what is shown -----------------------------------------------------------------------
 
@@ -243,8 +174,8 @@ class Live:
             self._view.status(
                 Status(
                     state=self._state(call),
-                    microphone=self._meters.microphone,
-                    loudspeaker=self._meters.loudspeaker,
+                    microphone=self._ends.heard,
+                    loudspeaker=self._ends.played,
                     spoken=call.spoken,
                     muted=self._muted,
                     push=self._push_state(),
@@ -263,20 +194,3 @@ class Live:
         if self._push is None:
             return "off"
         return "open" if self._push.open else "closed"
-
-
-async def _first_gone(microphone: Microphone, loudspeaker: Loudspeaker) -> str:
-    """Wait until a device stops calling; return which."""
-    clock = asyncio.get_running_loop().time
-    began = looked = clock()
-    calls, seen = [0, 0], [began, began]
-    async for _ in ticks(began, SCREEN_S):
-        now = clock()
-        patience_s = SILENT_DEVICE_S if now - began > STARTING_S else STARTING_S
-        for which, device in enumerate((microphone, loudspeaker)):
-            if device.calls != calls[which] or now - looked > STALL_S:
-                calls[which], seen[which] = device.calls, now
-            elif now - seen[which] > patience_s:
-                return ("microphone", "loudspeaker")[which]
-        looked = now
-    raise AssertionError("ticks never end")

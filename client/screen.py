@@ -166,4 +166,5 @@ class LiveScreen(App[None]):
         """Draw only what has changed: a screen that stands still costs nothing."""
         if self._drawn.get(where) != content:
             self._drawn[where] = content
-            self.query_one(f"#{where}", Static).update(shown)
+            moves = where in ("now", "connection")
+            self.query_one(f"#{where}", Static).update(shown, layout=moves)

@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -16,12 +16,14 @@ from urllib.parse import urlsplit
 from agent.errors import AgentError
 from client import devices
 from client.cli import SERVER_URL, local_server
-from client.devices import DeviceError, Names, PortAudio
+from client.devices import DeviceError, Names
+from client.ends import Ends
 from client.latency import Clip
 from client.live import Live, LiveOptions
 from client.script import Script, ScriptOptions
 from client.selection import list_devices, select
 from client.terminal import Terminal
+from client.view import View
 
 COULD_NOT_RUN = 1
 SCREEN = "client.screen"
@@ -128,9 +130,11 @@ def _live(options: Options, terminal: Terminal) -> int:
     except DeviceError as error:
         return _without_devices(error, options, terminal)
     names, complaints = select(portaudio, wished)
-    wishes = LiveOptions(
-        options.instructions, names, options.headphones, options.duck_db, options.voice
-    )
+    wishes = LiveOptions(options.instructions, options.duck_db, options.voice)
+
+    def talk(view: View) -> Live:
+        return Live(Ends(portaudio, names, options.headphones, view), wishes, view)
+
     with_screen = terminal.is_live and not options.plain and _has_screen()
     if with_screen:
         # It takes a moment to load: meanwhile the server starts.
@@ -138,20 +142,20 @@ def _live(options: Options, terminal: Terminal) -> int:
     with _server(options, terminal) as url:
         if with_screen:
             terminal.close()
-            return _on_screen(url, portaudio, wishes, complaints)
+            return _on_screen(url, talk, complaints)
         for complaint in complaints:
             terminal.problem(complaint)
-        return _in_lines(url, portaudio, wishes, terminal)
+        return _in_lines(url, talk(terminal), terminal)
 
 
 def _has_screen() -> bool:
     return importlib.util.find_spec("textual") is not None
 
 
-def _on_screen(url: str, portaudio: PortAudio, wishes: LiveOptions, complaints: list[str]) -> int:
+def _on_screen(url: str, talk: Callable[[View], Live], complaints: list[str]) -> int:
     from client.screen import LiveScreen  # noqa: PLC0415 - an extra, and slow to load
 
-    screen = LiveScreen(url, lambda view: Live(portaudio, wishes, view), complaints)
+    screen = LiveScreen(url, talk, complaints)
     with _terminal_of_its_own():
         screen.run()
     screen.background.end()
@@ -177,9 +181,9 @@ def _terminal_of_its_own() -> Generator[None]:
             os.close(kept)
 
 
-def _in_lines(url: str, portaudio: PortAudio, wishes: LiveOptions, terminal: Terminal) -> int:
+def _in_lines(url: str, live: Live, terminal: Terminal) -> int:
     try:
-        asyncio.run(Live(portaudio, wishes, terminal).run(url))
+        asyncio.run(live.run(url))
     except KeyboardInterrupt:
         terminal.note("Goodbye.")
     return 0

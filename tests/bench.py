@@ -19,6 +19,7 @@ from typing import Any, cast
 import numpy as np
 import openai
 
+from tests.bench_client import busy_percent
 from tests.bench_server import barge_in_ms, relay_ms
 from tests.model_client import CLEAN, Client, audio_part, recording, sounds_of, user, wrong_words
 from tests.model_client import words as words_of
@@ -121,6 +122,14 @@ def server_alone() -> Iterator[Figure]:
     yield Figure("barge-in: speech onset → request closed at the model", "ms", "p95 < 400", request)
 
 
+def client_alone(turns: int) -> Iterator[Figure]:
+    """What the terminal client costs through a sound card; card and model are stand-ins."""
+    for name, options in (("lines", ("--json",)), ("screen", ())):
+        for echo, more in (("echo cancelled", ()), ("headphones", ("--headphones",))):
+            busy = busy_percent((*options, *more), turns)
+            yield Figure(f"client: share of a core, {name}, {echo}", "%", "p50 < 10", busy)
+
+
 def table(figures: Sequence[Figure]) -> str:
     lines = ["| figure | p50 | p95 | p99 | n | bar |", "|---|---|---|---|---|---|"]
     for each in figures:
@@ -180,6 +189,7 @@ def main() -> None:
         measure(voice_to_voice(server_url, max(1, options.runs // 4)))
         measure(memory(pids))
     measure(server_alone())
+    measure(client_alone(max(1, options.runs // 4)))
     print(table(figures))
     if options.json:
         options.json.write_text(json.dumps([asdict(each) for each in figures]))

@@ -1,0 +1,95 @@
+"""What `mimo-live talk` itself costs: a conversation on a virtual sound card, a stand-in model."""
+
+import os
+import pty
+import subprocess
+import threading
+import time
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from tests.fakes import stand_in
+from tests.model_client import DATA
+from tests.processes import ROOT, command, start_server
+from tests.virtual_audio import VirtualAudio, virtual_audio
+
+TURN_S = 8.0
+"""A question of 2 s, and its answer of 5 s."""
+
+TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
+
+
+@contextmanager
+def conversation() -> Generator[tuple[VirtualAudio, str]]:
+    """A sound card into which a question is spoken every 8 s, and a server that answers."""
+    with (
+        virtual_audio() as card,
+        stand_in(first_chunk_ms=300, rtf=0.5, groups=31) as model,
+        start_server(model.url.removesuffix("/v1")) as url,
+    ):
+        over = threading.Event()
+        asking = threading.Thread(target=_ask, args=(card, over))
+        asking.start()
+        try:
+            yield card, url
+        finally:
+            over.set()
+            asking.join()
+
+
+def _ask(card: VirtualAudio, over: threading.Event) -> None:
+    while not over.is_set():
+        with card.say(DATA / "weather_question.wav"):
+            over.wait(TURN_S)
+
+
+@contextmanager
+def talking(card: VirtualAudio, url: str, *options: str) -> Generator[tuple[int, bytearray]]:
+    """Run the client in a terminal of its own; give its process and what it has drawn so far."""
+    parent, child = pty.openpty()
+    environment = card.environment | {"TERM": "xterm-256color", "COLUMNS": "100", "LINES": "30"}
+    process = subprocess.Popen(
+        command("talk", "--url", url, *options),
+        cwd=ROOT,
+        env=environment,
+        stdin=child,
+        stdout=child,
+        stderr=child,
+    )
+    os.close(child)
+    drawn = bytearray()
+
+    def draw() -> None:
+        # A terminal that is gone reads as an error.
+        with suppress(OSError):
+            while some := os.read(parent, 65536):
+                drawn.extend(some)
+
+    drawing = threading.Thread(target=draw)
+    drawing.start()
+    try:
+        yield process.pid, drawn
+    finally:
+        process.terminate()
+        process.wait(20)
+        drawing.join()
+        os.close(parent)
+
+
+def busy_percent(options: tuple[str, ...], turns: int) -> list[float]:
+    """The share of one core that the client takes, turn by turn, once it has started."""
+    with conversation() as (card, url), talking(card, url, *options) as (pid, _):
+        time.sleep(2 * TURN_S)
+        shares: list[float] = []
+        for _ in range(turns):
+            before, began = _busy_s(pid), time.monotonic()
+            time.sleep(TURN_S)
+            shares.append(100 * (_busy_s(pid) - before) / (time.monotonic() - began))
+        return shares
+
+
+def _busy_s(pid: int) -> float:
+    """Processor time so far, of all threads."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS_A_SECOND
