@@ -10,8 +10,8 @@ from websockets.exceptions import ConnectionClosed
 
 from agent.audio import RATE, SAMPLE_BYTES
 from agent.trace import Line, Source, line
-from client.connection import UnreachableError, open_socket
 from client.latency import FRAME_SAMPLES
+from client.link import UnreachableError, open_socket
 from client.phone import Event, Phone, Take, without_sound
 from client.scenarios import Scenario
 from client.voice import ticks

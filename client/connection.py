@@ -10,38 +10,23 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import msgspec
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
+from websockets.asyncio.client import ClientConnection
+from websockets.exceptions import ConnectionClosed
 
 from agent.audio import RATE, SAMPLE_BYTES, milliseconds
-from agent.errors import AgentError
 from client import wire
 from client.jitter import Heard
-from client.wire import Extension, Extensions, ServerEvent, SessionConfig, full_url
+from client.link import RefusedError, UnreachableError, greeted, reach
+from client.wire import Extension, Extensions, ServerEvent, SessionConfig
 
-MOST_FRAME_BYTES = 2**24
 KEPT_BYTES = 10 * RATE * SAMPLE_BYTES
 """Speech kept while the connection is away: the newest 10 s."""
 
 SEMANTIC = {"type": "semantic_vad"}
 """What this client can do well: it holds its sound while the server judges an interruption."""
 
-HELLO_TIMEOUT_S = 10.0
-PING_S = 5.0
-"""Between pings, and for each answer: how soon a cut cable is noticed."""
-
 ENDED = 1000
 """WebSocket close code of a conversation that is meant to be over."""
-
-REFUSED = (401, 403)
-
-
-class UnreachableError(AgentError):
-    """The server can't be reached, refused the session, or left in the middle of it."""
-
-
-class RefusedError(UnreachableError):
-    """The server wants no conversation with this client; trying again won't help."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +66,8 @@ class Connection:
         self._kept = bytearray()
         self._session = SessionConfig()
         self._token: str | None = None
+        self._after = ""
+        """The id of the last event that was received, where the server gives them."""
         self._wishes: dict[str, object] = {}
         self._extensions: list[Extension] = []
         self.received: Received | None = None
@@ -159,6 +146,8 @@ class Connection:
             try:
                 async for frame in self._socket:
                     event = wire.decode(frame)
+                    if event is not None:
+                        self._after = event.event_id
                     if event is not None and not await self._settle(event):
                         yield event
                 reason = "the server ended the conversation"
@@ -206,24 +195,28 @@ class Connection:
             yield Lost(reason, wait_s)
             await asyncio.sleep(wait_s)
             try:
-                self._socket = await _connect(self._url, **self._resume())
-                self._note(await _greeted(self._socket))
+                self._socket = await reach(self._url, **self._resume())
+                greeting = await greeted(self._socket)
             except RefusedError:
                 raise
             except UnreachableError as error:
                 reason = str(error)
                 continue
+            # Only now has the token been used: an attempt that reached nobody leaves it.
+            self._token, self._after = None, greeting.event_id
+            self._note(greeting.session)
             await self._ask()
             yield Regained(bool(before) and self._session.id == before)
             return
 
     def _resume(self) -> dict[str, str | int]:
-        token, self._token = self._token, None
-        if token is None:
+        if self._token is None:
             return {}
+        if self._after:
+            return {"resume": self._token, "after": self._after}
         item_id, samples = self.received or ("", 0)
         where = {"item_id": item_id, "received_samples": samples} if samples else {}
-        return {"resume": token, **where}
+        return {"resume": self._token, **where}
 
     async def _send_kept(self) -> None:
         while self._kept:
@@ -232,53 +225,6 @@ class Connection:
                 self._kept = bytearray(kept) + self._kept
                 return
         self._away = False
-
-
-async def _connect(url: str, **query: str | int) -> ClientConnection:
-    try:
-        return await connect(
-            full_url(url, **query),
-            max_size=MOST_FRAME_BYTES,
-            compression=None,
-            close_timeout=1,
-            ping_interval=PING_S,
-            ping_timeout=PING_S,
-        )
-    except (OSError, TimeoutError, InvalidHandshake, InvalidURI, ValueError) as error:
-        reason = str(error) or "no answer in time"
-        refused = isinstance(error, InvalidStatus) and error.response.status_code in REFUSED
-        kind = RefusedError if refused else UnreachableError
-        raise kind(f"can't reach a conversation server at {url}: {reason}") from error
-
-
-async def _greeted(socket: ClientConnection) -> SessionConfig:
-    """Wait for the server's first word."""
-    try:
-        async with asyncio.timeout(HELLO_TIMEOUT_S):
-            event = wire.decode(await socket.recv())
-    except (TimeoutError, ConnectionClosed) as error:
-        raise UnreachableError("the server took the connection, but no session began") from error
-    match event:
-        case wire.SessionCreated(session):
-            return session
-        case wire.ErrorEvent(error):
-            raise UnreachableError(error.message)
-        case _:
-            raise UnreachableError("the server did not begin with a session")
-
-
-@asynccontextmanager
-async def open_socket(url: str) -> AsyncGenerator[ClientConnection]:
-    """Connect to a conversation server.
-
-    Raises:
-        UnreachableError: If nothing answers there, or what answers holds no conversations.
-    """
-    socket = await _connect(url)
-    try:
-        yield socket
-    finally:
-        await socket.close()
 
 
 @asynccontextmanager
@@ -293,7 +239,7 @@ async def open_connection(
     Raises:
         UnreachableError: If nothing answers there, or what answers holds no conversations.
     """
-    connection = Connection(url, await _connect(url), waits_s)
+    connection = Connection(url, await reach(url), waits_s)
     try:
         yield connection
     finally:

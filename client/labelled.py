@@ -15,8 +15,8 @@ import numpy.typing as npt
 from websockets.asyncio.client import ClientConnection
 
 from agent.audio import RATE, samples_in
-from client.connection import UnreachableError, open_socket
 from client.figures import Figures, percentile
+from client.link import UnreachableError, open_socket
 from client.recordings import Labelled
 
 SILENCE_MS = 200

@@ -38,65 +38,69 @@ class SessionConfig(Struct, frozen=True):
     x_mimo: Extensions | None = None
 
 
-class SessionCreated(Struct, tag="session.created"):
+class _Event(Struct, kw_only=True):
+    event_id: str = ""
+
+
+class SessionCreated(_Event, tag="session.created"):
     session: SessionConfig
 
 
-class SessionUpdated(Struct, tag="session.updated"):
+class SessionUpdated(_Event, tag="session.updated"):
     session: SessionConfig
 
 
-class SpeechStarted(Struct, tag="input_audio_buffer.speech_started"):
+class SpeechStarted(_Event, tag="input_audio_buffer.speech_started"):
     pass
 
 
-class SpeechStopped(Struct, tag="input_audio_buffer.speech_stopped"):
+class SpeechStopped(_Event, tag="input_audio_buffer.speech_stopped"):
     pass
 
 
-class Committed(Struct, tag="input_audio_buffer.committed"):
+class Committed(_Event, tag="input_audio_buffer.committed"):
     item_id: str
 
 
-class UserTranscriptDelta(Struct, tag="conversation.item.input_audio_transcription.delta"):
+class UserTranscriptDelta(_Event, tag="conversation.item.input_audio_transcription.delta"):
     item_id: str
     delta: str = ""
 
 
-class UserTranscript(Struct, tag="conversation.item.input_audio_transcription.completed"):
+class UserTranscript(_Event, tag="conversation.item.input_audio_transcription.completed"):
     item_id: str
     transcript: str
 
 
-class AudioDelta(Struct, tag="response.output_audio.delta"):
+class AudioDelta(_Event, tag="response.output_audio.delta"):
     response_id: str
     item_id: str
     delta: bytes
 
 
-class AudioDone(Struct, tag="response.output_audio.done"):
+class AudioDone(_Event, tag="response.output_audio.done"):
     item_id: str
 
 
-class TranscriptDelta(Struct, tag="response.output_audio_transcript.delta"):
+class TranscriptDelta(_Event, tag="response.output_audio_transcript.delta"):
     response_id: str
     delta: str
 
 
-class TranscriptDone(Struct, tag="response.output_audio_transcript.done"):
+class TranscriptDone(_Event, tag="response.output_audio_transcript.done"):
     response_id: str
     transcript: str
 
 
-class Duck(Struct, tag="x_mimo.duck"):
+class Duck(_Event, tag="x_mimo.duck"):
     pass
 
 
-class Hold(Struct, tag="x_mimo.hold"):
+class Hold(_Event, tag="x_mimo.hold"):
     pass
 
 
-class Restore(Struct, tag="x_mimo.restore"):
+class Restore(_Event, tag="x_mimo.restore"):
     pass
 
 
@@ -116,11 +120,11 @@ class Response(Struct):
     status_details: StatusDetails | None = None
 
 
-class ResponseDone(Struct, tag="response.done"):
+class ResponseDone(_Event, tag="response.done"):
     response: Response
 
 
-class ErrorEvent(Struct, tag="error"):
+class ErrorEvent(_Event, tag="error"):
     error: Problem = field(default_factory=Problem)
 
 

@@ -16,9 +16,10 @@ from websockets.asyncio.server import ServerConnection, serve
 from agent.audio import RATE, SAMPLE_BYTES
 from client.backoff import LONGEST_S, backoff
 from client.call import Call
-from client.connection import KEPT_BYTES, Connection, Lost, UnreachableError, open_connection
+from client.connection import KEPT_BYTES, Connection, Lost, open_connection
 from client.jitter import Heard
 from client.latency import Latency
+from client.link import UnreachableError
 from client.view import Speaker, Status
 from client.wire import SpeechStarted, SpeechStopped, full_url
 

@@ -9,14 +9,18 @@ import json
 import subprocess
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from contextlib import asynccontextmanager, contextmanager, suppress
+from itertools import repeat
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from agent.audio import RATE, SAMPLE_BYTES, read_wav, samples_in
+from client import wire
+from client.connection import Regained, open_connection
 from tests.fakes import Reply, StandIn, stand_in
 from tests.model_client import DATA
 from tests.processes import ROOT, command
@@ -441,3 +445,68 @@ def test_a_server_that_stops_does_not_wait_for_clients_that_are_away(
     with serve(tmp_path, model.url, 60.0) as process:
         run(lambda: talk(process))
         assert process.wait(5) == 0
+
+
+class Line:
+    """A way to a server that can be cut, and stay cut for so many attempts."""
+
+    def __init__(self, url: str):
+        self._to = urlsplit(url)
+        self._writers: list[asyncio.StreamWriter] = []
+        self.refusals = 0
+
+    @asynccontextmanager
+    async def laid(self) -> AsyncGenerator[str]:
+        async with await asyncio.start_server(self._connected, "127.0.0.1", 0) as listening:
+            yield f"ws://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
+            self.cut()
+
+    def cut(self) -> None:
+        for writer in self._writers:
+            writer.transport.abort()
+        self._writers.clear()
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self.refusals:
+            self.refusals -= 1
+            writer.transport.abort()
+            return
+        there, back = await asyncio.open_connection(self._to.hostname, self._to.port)
+        self._writers += [writer, back]
+        with suppress(ConnectionError):
+            await asyncio.gather(_carry(reader, back), _carry(there, writer))
+
+
+async def _carry(source: asyncio.StreamReader, to: asyncio.StreamWriter) -> None:
+    while some := await source.read(65536):
+        to.write(some)
+        await to.drain()
+    to.transport.abort()
+
+
+def test_the_terminal_client_gets_every_event_once_though_the_line_is_cut(model: StandIn, url: str):
+    async def talk() -> None:
+        model.reply = SLOW
+        line, refused = Line(url), 3
+        events, sounds = list[object](), list[wire.AudioDelta]()
+        waits_s = lambda: repeat(0.0)  # noqa: E731
+        async with line.laid() as through, open_connection(through, waits_s) as connection:
+            await connection.start_session(None, ["resume"])
+            await connection.write("user", "Tell me more.")
+            await connection.send("response.create")
+            async for event in connection.events():
+                events.append(event)
+                sounds = [each for each in events if isinstance(each, wire.AudioDelta)]
+                is_sound = isinstance(event, wire.AudioDelta) and len(sounds) in (2, 5)
+                if is_sound or isinstance(event, wire.TranscriptDone):
+                    line.refusals, refused = refused, 0
+                    line.cut()
+                if isinstance(event, wire.ResponseDone):
+                    break
+        assert [each.resumed for each in events if isinstance(each, Regained)] == [True] * 3
+        assert b"".join(each.delta for each in sounds) == model.chats[-1].pcm
+        words = [each.delta for each in events if isinstance(each, wire.TranscriptDelta)]
+        whole = [each.transcript for each in events if isinstance(each, wire.TranscriptDone)]
+        assert ["".join(words)] == whole
+
+    run(talk)

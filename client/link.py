@@ -1,0 +1,79 @@
+"""One WebSocket to a conversation server: opened, refused, greeted."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
+
+from agent.errors import AgentError
+from client import wire
+from client.wire import SessionCreated, full_url
+
+MOST_FRAME_BYTES = 2**24
+HELLO_TIMEOUT_S = 10.0
+PING_S = 5.0
+"""Between pings, and for each answer: how soon a cut cable is noticed."""
+
+REFUSED = (401, 403)
+
+
+class UnreachableError(AgentError):
+    """The server can't be reached, refused the session, or left in the middle of it."""
+
+
+class RefusedError(UnreachableError):
+    """The server wants no conversation with this client; trying again won't help."""
+
+
+async def reach(url: str, **query: str | int) -> ClientConnection:
+    """Connect to a conversation server.
+
+    Raises:
+        UnreachableError: If nothing answers there, or what answers holds no conversations.
+    """
+    try:
+        return await connect(
+            full_url(url, **query),
+            max_size=MOST_FRAME_BYTES,
+            compression=None,
+            close_timeout=1,
+            ping_interval=PING_S,
+            ping_timeout=PING_S,
+        )
+    except (OSError, TimeoutError, InvalidHandshake, InvalidURI, ValueError) as error:
+        reason = str(error) or "no answer in time"
+        refused = isinstance(error, InvalidStatus) and error.response.status_code in REFUSED
+        kind = RefusedError if refused else UnreachableError
+        raise kind(f"can't reach a conversation server at {url}: {reason}") from error
+
+
+async def greeted(socket: ClientConnection) -> SessionCreated:
+    """Wait for the server's first word.
+
+    Raises:
+        UnreachableError: If it is another one, or doesn't come.
+    """
+    try:
+        async with asyncio.timeout(HELLO_TIMEOUT_S):
+            event = wire.decode(await socket.recv())
+    except (TimeoutError, ConnectionClosed) as error:
+        raise UnreachableError("the server took the connection, but no session began") from error
+    match event:
+        case SessionCreated():
+            return event
+        case wire.ErrorEvent(error):
+            raise UnreachableError(error.message)
+        case _:
+            raise UnreachableError("the server did not begin with a session")
+
+
+@asynccontextmanager
+async def open_socket(url: str) -> AsyncGenerator[ClientConnection]:
+    """Connect to a conversation server, as `reach` does, for the time of a `with`."""
+    socket = await reach(url)
+    try:
+        yield socket
+    finally:
+        await socket.close()
