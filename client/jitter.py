@@ -41,14 +41,20 @@ class _Chunk:
         self.taken = 0
 
 
+def enough_at_once(wait_samples: int, newest_samples: int) -> int:
+    """How much sound may play without a wait, where the newest chunk of it is so long."""
+    return 7 * wait_samples // 4 + newest_samples // 2
+
+
 class JitterBuffer:
     """Holds back the first sound of an answer for a moment, so that later sound may be late.
 
-    It waits for twice the wait's worth of sound, as answers come faster than they play, but not
-    longer than the wait. That begins at 100 ms, grows with each underrun by half of it, up to
-    320 ms, and shrinks by 3 ms with each item that plays without one. Where sound stops, the
-    last value glides to zero in 5 ms; where it starts, it fades in over 5 ms. So neither gaps
-    nor interruptions click.
+    It waits for 1.75 times the wait's worth of sound, as answers come faster than they play, and
+    for half a chunk more, which is the time until the next one; but not longer than the wait. That
+    begins at 100 ms, grows with each underrun by half of it, up to 320 ms, and shrinks by 3 ms
+    with each item that plays without one. `server/page/wait.js` has the same rules. Where sound
+    stops, the last value glides to zero in 5 ms; where it starts, it fades in over 5 ms. So neither
+    gaps nor interruptions click.
     """
 
     def __init__(self) -> None:
@@ -156,7 +162,8 @@ class JitterBuffer:
             # In the middle of an answer the gap is heard already: end it soon.
             least = wait // 2
         else:
-            least = wait if waited >= wait else 2 * wait
+            newest = len(self._chunks[-1].sound) if self._chunks else 0
+            least = wait if waited >= wait else enough_at_once(wait, newest)
         enough = self._buffered >= least
         if self._buffered and (self._open_item is None or enough):
             self._playing = True

@@ -10,7 +10,8 @@ from agent.audio import Samples, samples_in
 from client.jitter import FADE_SAMPLES, LEAST_WAIT_SAMPLES, Heard, JitterBuffer
 
 FRAME = samples_in(20)
-ENOUGH = 2 * LEAST_WAIT_SAMPLES
+ENOUGH = 7 * LEAST_WAIT_SAMPLES // 2
+"""One chunk of so much sound plays at once."""
 
 
 def tone(samples: int, value: int = 1000) -> Samples:
@@ -33,7 +34,7 @@ def test_an_empty_buffer_is_silent():
 
 def test_sound_waits_until_there_is_enough_to_play():
     jitter = JitterBuffer()
-    jitter.push("item", tone(ENOUGH - 1))
+    jitter.push("item", tone(ENOUGH - 2))
     assert not pull(jitter).any()
     jitter.push("item", tone(1))
     assert pull(jitter).all()
@@ -77,7 +78,7 @@ def test_running_dry_glides_to_silence_and_resumes_with_nothing_lost():
 
 def test_a_little_sound_waits_no_longer_than_the_wait():
     jitter = JitterBuffer()
-    jitter.push("item", tone(ENOUGH - 1))
+    jitter.push("item", tone(ENOUGH - 2))
     for _ in range(LEAST_WAIT_SAMPLES // FRAME):
         assert not pull(jitter).any()
     assert pull(jitter).all()
@@ -101,10 +102,10 @@ def test_an_underrun_makes_the_next_answer_wait_for_more():
     jitter.push("item", tone(ENOUGH))
     jitter.complete("item")
     pull(jitter, 2 * ENOUGH)
-    # Half of what it ran dry for is waited for in addition, so twice as much must have come.
-    jitter.push("next", tone(ENOUGH + 5 * FRAME - 1))
-    assert not pull(jitter).any()
-    jitter.push("next", tone(1))
+    # Half of the five frames that it ran dry for is waited for in addition.
+    jitter.push("next", tone(ENOUGH))
+    for _ in range(8):
+        assert not pull(jitter).any()
     assert pull(jitter).any()
 
 

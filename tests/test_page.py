@@ -120,7 +120,7 @@ def test_a_chunk_that_comes_too_late_makes_a_pause_without_a_click(
         peer.speak("one", 200)
         talk.wait_for_phase("agent")
         talk.wait_for_silence()
-        # Enough to begin with, but not once sound has run out.
+        # It goes on once it is all there.
         peer.speak("one", 100)
         peer.speak("one", 60)
         peer.end("one")

@@ -1,14 +1,13 @@
 /**
  * The loudspeaker's worklet: a jitter buffer that knows how much of each item was played.
  *
- * Playing starts when enough is there to ride out late chunks, or all there will be. "Enough"
- * begins at 80 ms, doubles with each underrun up to 320 ms, and halves with each item that plays
- * without one. Every break, at an underrun, a hold or a cut, is faded, because a step in the
- * waveform clicks; a break loses no sample but those that a cut drops.
+ * Playing starts when enough is there to ride out late chunks, which `wait.js` says, or all there
+ * will be. Every break, at an underrun, a hold or a cut, is faded, because a step in the waveform
+ * clicks; a break loses no sample but those that a cut drops.
  */
 
-const LEAST_START_SAMPLES = Math.round(0.08 * sampleRate);
-const MOST_START_SAMPLES = Math.round(0.32 * sampleRate);
+import { Wait } from "./wait.js";
+
 const FADE_SAMPLES = Math.round(0.008 * sampleRate);
 const REPORT_SAMPLES = Math.round(0.032 * sampleRate);
 /** How loud the agent goes on under a sound of the user: 14 dB less. */
@@ -45,9 +44,7 @@ class Playout extends AudioWorkletProcessor {
   #queued = 0;
   #flowing = false;
   #gain = 0;
-  #startSamples = LEAST_START_SAMPLES;
-  /** The item that ran dry while it was open: an underrun, if it does go on. */
-  #starved = "";
+  #wait = new Wait(sampleRate);
   /** @type {Volume} */
   #volume = "full";
   #loudness = 1;
@@ -65,12 +62,13 @@ class Playout extends AudioWorkletProcessor {
   #take(order) {
     switch (order.type) {
       case "chunk":
-        this.#noteUnderrun(order.item);
+        if (order.item === this.#starved?.id) this.#wait.underrun();
         this.#itemNamed(order.item).chunks.push(order.pcm);
         this.#queued += order.pcm.length;
         break;
       case "complete":
         this.#itemNamed(order.item).complete = true;
+        this.#wait.completed();
         this.#endPlayed();
         break;
       case "flush":
@@ -80,14 +78,6 @@ class Playout extends AudioWorkletProcessor {
         this.#volume = order.state;
         break;
     }
-  }
-
-  /** @param {string} item */
-  #noteUnderrun(item) {
-    if (item === this.#starved) {
-      this.#startSamples = Math.min(MOST_START_SAMPLES, 2 * this.#startSamples);
-    }
-    this.#starved = "";
   }
 
   /** @param {string} id */
@@ -112,7 +102,7 @@ class Playout extends AudioWorkletProcessor {
     this.#queued = 0;
     this.#flowing = false;
     this.#gain = 0;
-    this.#starved = "";
+    this.#wait.flushed();
     this.#volume = "full";
     this.#loudness = 1;
   }
@@ -132,15 +122,17 @@ class Playout extends AudioWorkletProcessor {
   }
 
   #sample() {
-    if (!this.#flowing) this.#flowing = this.#volume !== "held" && this.#isReady();
-    if (!this.#flowing) return 0;
+    if (!this.#flowing && (this.#volume === "held" || !this.#starts())) return 0;
 
     const runsDry = this.#queued <= FADE_SAMPLES && !this.#isComplete();
     const fades = runsDry || this.#volume === "held";
     this.#gain = clamp(this.#gain + (fades ? -1 : 1) / FADE_SAMPLES, 0, 1);
     this.#follow(this.#volume === "full" ? 1 : DUCKED);
     const sample = this.#next() * this.#gain * this.#loudness;
-    if (this.#queued === 0) this.#runDry();
+    if (this.#queued === 0) {
+      this.#flowing = false;
+      this.#gain = 0;
+    }
     if (this.#volume === "held" && this.#gain === 0) this.#flowing = false;
     return sample;
   }
@@ -152,16 +144,22 @@ class Playout extends AudioWorkletProcessor {
     this.#loudness = clamp(loudness, this.#loudness - fall, this.#loudness + rise);
   }
 
-  #runDry() {
-    this.#flowing = false;
-    this.#gain = 0;
+  /** The item that ran dry while it was open: an underrun, if it does go on. */
+  get #starved() {
     const open = this.#items.at(-1);
-    if (open) this.#starved = open.id;
-    else this.#startSamples = Math.max(LEAST_START_SAMPLES, this.#startSamples / 2);
+    return open && this.#queued === 0 && open.played > 0 && !open.complete ? open : undefined;
   }
 
-  #isReady() {
-    return this.#queued >= this.#startSamples || (this.#queued > 0 && this.#isComplete());
+  #starts() {
+    if (this.#starved) this.#wait.ranDry();
+    this.#flowing = this.#queued > 0 && (this.#isComplete() || this.#hasEnough());
+    if (this.#flowing) this.#wait.started();
+    return this.#flowing;
+  }
+
+  #hasEnough() {
+    const { chunks, played } = /** @type {Item} */ (this.#items.at(-1));
+    return this.#wait.isOver(this.#queued, chunks.at(-1)?.length ?? 0, played > 0);
   }
 
   #isComplete() {
