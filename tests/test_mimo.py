@@ -154,7 +154,7 @@ def test_recorded_refusals(name: str, status: int, words: str):
 def test_every_recorded_response_is_tested():
     refused = {"bad_json", "bad_modality", "bad_spl_key", "full_err"}
     streams = {row[0] for row in STREAMS} | {"stream_earlyerr", "stream_miderr"}
-    others = {"full_normal", "health"}
+    others = {"full_normal", "health", "stream_tool_call"}
     assert {file.stem for file in WIRE.glob("*.raw")} == refused | streams | others
 
 
@@ -261,6 +261,20 @@ def test_a_reply_cut_at_its_limit_says_so():
     outputs = read(chunk("Hi") + chunk("", stop_reason=None) + audio(TONE) + DONE)
     ended = [TextEnded(cut_short=True), Sound(TONE), Ended(cut_short=True)]
     assert outputs == [Text("Hi"), *ended]
+
+
+def test_the_text_of_a_real_reply_is_over_long_before_its_sound():
+    # A real server's, with forced words, the sound of each chunk cut to a millisecond.
+    outputs = read((WIRE / "stream_tool_call.raw").read_bytes())
+    over = outputs.index(TextEnded())
+    call = '<tool_call>\n{"name": "get_weather", "arguments": {"city": "Paris"}}\n</tool_call>'
+    assert text_of(outputs[:over]) == f"Let me look. {call}" == text_of(outputs)
+    assert [type(each) for each in outputs[over + 1 :]] == [Sound, Sound, Ended]
+
+
+def test_text_goes_on_after_five_groups_and_a_character_in_pieces():
+    body = chunk("A") + 8 * chunk("") + chunk("B") + 20 * chunk("") + TEXT_END + DONE
+    assert read(body) == [Text("A"), Text("B"), TextEnded(), Ended()]
 
 
 def code_of(output: Output) -> str:

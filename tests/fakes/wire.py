@@ -25,7 +25,7 @@ DONE = b"data: [DONE]\n\n"
 CREATED = 1_795_477_676
 END_OF_TEXT = 151_671
 TEXT_TOKENS = 5
-"""So many tokens of text are written between two groups of sound."""
+"""So many tokens of text are written, then so many groups are spoken, and so on."""
 
 
 class Fault(StrEnum):
@@ -183,7 +183,8 @@ class _Stream:
         }
 
     def events(self, pcm: bytes) -> list[Event]:
-        texts = list(self._texts()) if "text" in self._modalities else []
+        groups = len(pcm) // (GROUP_SAMPLES * 2)
+        texts = list(self._texts(groups)) if "text" in self._modalities else []
         sounds = list(self._sounds(pcm)) if "audio" in self._modalities else []
         made = sorted([*texts, *sounds], key=lambda event: event.at_s)
         if self._wants_usage:
@@ -201,21 +202,19 @@ class _Stream:
         early = min(1.0, (step + 1) / (self._reply.chunk_groups + 1))
         return early * self._reply.first_chunk_ms / 1000 + self._due_s(step) - self._due_s(0)
 
-    def _texts(self) -> Iterator[Event]:
+    def _texts(self, groups: int) -> Iterator[Event]:
         choice: Json = {"index": 0, "delta": {"role": "assistant", "content": ""}}
         choice |= {"logprobs": None, "finish_reason": None}
         about = {"prompt_token_ids": None, "prompt_text": None, "modality": "text"}
-        at_s = self._step_s(0)
-        yield Event(at_s, sse({**self._head, "choices": [choice], **about}))
+        yield Event(self._step_s(0), sse({**self._head, "choices": [choice], **about}))
         words = re.findall(r"\s*\S+", self._reply.text)
-        for step, start in enumerate(range(0, len(words), TEXT_TOKENS)):
-            at_s = self._step_s(step)
-            for content in [*words[start : start + TEXT_TOKENS], *[""] * TEXT_TOKENS]:
-                yield self._text(at_s, content, None, {})
-        speaks = "audio" in self._modalities
-        # A reply in text only still spends the steps of its sound.
-        at_s = at_s if speaks else self._due_s(self._reply.groups)
-        yield self._text(at_s, "", None if speaks else "stop", {"stop_reason": END_OF_TEXT})
+        for start in range(0, max(len(words), groups), TEXT_TOKENS):
+            for content in words[start : start + TEXT_TOKENS]:
+                yield self._text(self._step_s(min(start, groups)), content, None, {})
+            for group in range(start, min(start + TEXT_TOKENS, groups)):
+                yield self._text(self._step_s(group), "", None, {})
+        finish = None if "audio" in self._modalities else "stop"
+        yield self._text(self._due_s(groups), "", finish, {"stop_reason": END_OF_TEXT})
 
     def _text(self, at_s: float, content: str, finish: str | None, more: Json) -> Event:
         choice = {"index": 0, "delta": {"content": content}, "logprobs": None}
