@@ -112,6 +112,8 @@ class SpeechPaused:
     """The user fell silent for a moment: time to prepare a reply."""
 
     response_id: str
+    silence_s: float = 0.0
+    """How long the silence has lasted by now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +133,8 @@ class TurnEnded:
     item_id: str
     answer: str | None
     """Id for the response that answers it, unless the client asks for one itself."""
+    silence_s: float = 0.0
+    """How long the user has been silent by now; none if the client ended the turn."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,4 @@
-"""The user's side: sound from the microphone becomes utterances, by turn detection or by hand.
-
-It says what happened to the floor, and what the client is told about it.
-"""
+"""The user's side: sound from the microphone becomes utterances, by turn detection or by hand."""
 
 from collections.abc import Callable, Iterator
 
@@ -187,7 +184,7 @@ class Microphone:
             case Pause(end):
                 self._hesitate(end)
                 if waiting.early:
-                    yield floor.SpeechPaused(new_id("resp")), None
+                    yield floor.SpeechPaused(new_id("resp"), self._endpointer.silence_s), None
             case Resumption():
                 paused = self._endpointer.now - (self._pause or 0) + waiting.limits.pause
                 waiting.go_on(milliseconds(paused))
@@ -200,7 +197,8 @@ class Microphone:
                 waiting.end(end)
                 self._buffer.take_before(end)
                 answer = new_id("resp") if detection.create_response else None
-                yield floor.TurnEnded(self._item_id, answer), self._stopped(end)
+                ended = floor.TurnEnded(self._item_id, answer, self._endpointer.silence_s)
+                yield ended, self._stopped(end)
             case Onset() | None:
                 pass
 

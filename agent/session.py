@@ -17,10 +17,11 @@ from agent.errors import ModelError, ProtocolError
 from agent.events import ErrorDetail, ServerEvent
 from agent.idle import Idle
 from agent.items import ResponseOptions
+from agent.marks import Stopwatch
 from agent.merge import merged
 from agent.microphone import Microphone, Utterance
 from agent.mimo import Ended, Failed, Output
-from agent.objects import SessionConfig
+from agent.objects import Extensions, SessionConfig
 from agent.resumption import Resumption
 from agent.speaker import NO_VOICES, Speaker, Wish
 from agent.tally import Tally
@@ -60,6 +61,7 @@ class Session:
         self._speaker = Speaker(self._conversation, timing.tool_style, voices, new_id)
         self._utterance = Utterance("", b"")
         self._guard = EchoGuard()
+        self._stopwatch = Stopwatch()
         self.tally = Tally()
         self.model_busy = False
         """Whether others wait for the model server: no reply is prepared in a pause then."""
@@ -90,8 +92,7 @@ class Session:
         Raises:
             ProtocolError: If the buffer is full, or the frame is binary and wasn't asked for.
         """
-        asked = self._config.x_mimo
-        if isinstance(event, protocol.BinaryAppend) and not (asked and asked.binary_audio):
+        if isinstance(event, protocol.BinaryAppend) and not self._asked.binary_audio:
             message = "Send JSON text, or ask for binary frames with session.x_mimo.binary_audio."
             raise ProtocolError(message, code="invalid_event")
         return self._microphone.append(event.audio)
@@ -102,15 +103,16 @@ class Session:
         if self._timing.echo_guard:
             probability *= 1 - self._guard.explain(self._microphone.next_frame, now)
         audible = isinstance(self._floor, floor.AgentSpeaking | floor.Overlap)
-        for heard, event in self._microphone.push(probability, self._new_id, audible, self._ducks):
+        for heard, event in self._microphone.push(
+            probability, self._new_id, audible, self._asked.duck
+        ):
             commands += [Send(event)] if event else []
             commands += self._step(heard, now)
         return commands
 
     @property
-    def _ducks(self) -> bool:
-        asked = self._config.x_mimo
-        return bool(asked) and asked.duck
+    def _asked(self) -> Extensions:
+        return self._config.x_mimo or Extensions()
 
     def from_model(self, response_id: str, output: Output, now: float) -> list[Command]:
         read = self._speaker.read(response_id, output)
@@ -244,14 +246,20 @@ class Session:
             self.model_busy or not isinstance(before, floor.UserSpeaking)
         ):
             return []
+        self._stopwatch.note(event, now)
         self._floor, actions = turn.step(before, event, now, self._timing.patience)
         self.tally.count(before, actions)
         for action in actions:
-            if self._ducks or not isinstance(action, floor.Duck):
+            if self._asked.duck or not isinstance(action, floor.Duck):
                 self._guard.follow(action, now)
         if self._idle.begins(before, self._floor, now):
             self._microphone.begin_silence()
-        return [command for action in actions for command in self._perform(action)]
+        commands: list[Command] = []
+        for action in actions:
+            marks = self._stopwatch.follow(action, now)
+            commands += [Send(marks)] if marks and self._asked.marks else []
+            commands += self._perform(action)
+        return commands
 
     def _perform(self, action: floor.Action) -> list[Command]:
         speaker = self._speaker
@@ -275,7 +283,7 @@ class Session:
                 speaker.cut(heard_s)
                 return []
             case floor.Duck() | floor.Hold() | floor.Restore() | floor.AnnounceSpeech():
-                return [*map(Send, self._microphone.follow(action, self._ducks))]
+                return [*map(Send, self._microphone.follow(action, self._asked.duck))]
 
     def _add_utterance(self) -> list[Command]:
         """The user's turn becomes an item: it is told, and written down if that was asked for."""

@@ -8,7 +8,8 @@ from tests.scripted import Json
 
 def assert_in_order(events: Sequence[Json]) -> set[str]:
     """Check a session from its beginning; return the responses that are still open."""
-    running, over, known, added = set[str](), set[str](), set[str](), set[str]()
+    running, over, marked = set[str](), set[str](), set[str]()
+    known, added = set[str](), set[str]()
     for event in events:
         kind = event["type"]
         response = event.get("response", {}).get("id", event.get("response_id"))
@@ -22,6 +23,10 @@ def assert_in_order(events: Sequence[Json]) -> set[str]:
                 assert event["response"]["status"] != "in_progress"
                 running.remove(response)
                 over.add(response)
+            case "x_mimo.marks":
+                assert response in running, "marks of a response that isn't open"
+                assert response not in marked, "marks once"
+                marked.add(response)
             case "response.output_item.added":
                 assert response in running
                 known.add(event["item"]["id"])

@@ -31,7 +31,7 @@ def item(kind: str, **fields: Any) -> Json:
 
 
 CLIENT: list[Json] = [
-    update(tools=[TOOL]),
+    update(tools=[TOOL], x_mimo={"marks": True}),
     update(tools=[], output_modalities=["text"]),
     update(output_modalities=["audio"], audio={"output": {"format": {"type": "audio/pcmu"}}}),
     update(audio={"output": {"speed": 1.3}}),
