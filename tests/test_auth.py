@@ -7,6 +7,7 @@ import os
 import socket
 import ssl
 import subprocess
+import time
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any, cast
@@ -14,10 +15,13 @@ from urllib.parse import urlsplit
 
 import openai
 import pytest
+from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Origin, Subprotocol
 
+from agent.objects import SessionPatch
+from server.auth import Doorkeeper
 from tests.fakes import stand_in
 from tests.processes import ROOT, command, start_server
 
@@ -140,9 +144,12 @@ def test_a_secret_opens_a_session_that_begins_with_its_configuration(locked: str
             session={"type": "realtime", "model": "mine", "instructions": "Speak like a pirate."},
         )
     assert secret.value.startswith("ek_")
-    assert secret.session.type == "realtime"
-    assert secret.session.instructions == "Speak like a pirate."
-    shown: dict[str, dict[str, Any]] = {
+    assert abs(secret.expires_at - time.time() - 60) < 10
+    shown = secret.session.to_dict()
+    assert (shown["type"], shown["object"]) == ("realtime", "realtime.session")
+    assert str(shown["id"]).startswith("sess_")
+    assert shown["instructions"] == "Speak like a pirate."
+    ways: dict[str, dict[str, Any]] = {
         "as a key": {"additional_headers": bearer(secret.value)},
         "by a browser": {
             "subprotocols": [
@@ -151,12 +158,35 @@ def test_a_secret_opens_a_session_that_begins_with_its_configuration(locked: str
             ]
         },
     }
-    for how in shown.values():
+    for how in ways.values():
         with knock(locked, **how) as client:
             session = json.loads(client.recv(timeout=10))["session"]
         assert session["instructions"] == "Speak like a pirate."
         assert session["model"] == "mine"
-    assert first_event(locked, **shown["as a key"])["session"]["model"] == "any"
+    assert first_event(locked, **ways["as a key"])["session"]["model"] == "any"
+
+
+@pytest.mark.parametrize(
+    ("asked", "lasts_s"),
+    [
+        ({}, 600),
+        ({"expires_after": {"anchor": "created_at", "seconds": 10}}, 10),
+        ({"expires_after": {"seconds": 7_200}}, 7_200),
+    ],
+)
+def test_a_secret_lasts_as_long_as_asked(locked: str, asked: dict[str, Any], lasts_s: int):
+    _, secret = post(locked, SECRETS, json.dumps(asked).encode(), bearer(KEY))
+    assert abs(secret["expires_at"] - time.time() - lasts_s) < 10
+
+
+def test_a_secret_that_has_expired_opens_nothing(monkeypatch: pytest.MonkeyPatch):
+    doorkeeper = Doorkeeper(KEY)
+    secret = doorkeeper.issue(10, SessionPatch(type="realtime"))
+    shown = Headers(bearer(secret.value))
+    assert doorkeeper.admits(shown)
+    monkeypatch.setattr(time, "time", lambda: secret.expires_at)
+    assert not doorkeeper.admits(shown)
+    assert doorkeeper.secret(shown) is None
 
 
 def test_a_secret_makes_no_other_secrets(locked: str):
@@ -174,7 +204,8 @@ def test_a_secret_makes_no_other_secrets(locked: str):
             "session.tools[0].type",
         ),
         (b"{", 400, None),
-        (b'{"expires_after":{"anchor":"created_at","seconds":5}}', 400, None),
+        (b'{"expires_after":{"anchor":"created_at","seconds":9}}', 400, None),
+        (b'{"expires_after":{"anchor":"created_at","seconds":7201}}', 400, None),
         (b'{"session":{"type":"realtime","voice":"x"}}', 400, "session.voice"),
         (b'{"session":[]}', 400, "session"),
     ],

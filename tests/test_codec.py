@@ -48,8 +48,9 @@ def test_every_sample_becomes_the_nearest_there_is(law: Law):
     assert (np.abs(samples - found) <= nearest + 1).all()
 
 
-def test_digital_silence_is_the_byte_that_telephony_sends_for_it():
-    assert U_LAW.encode(bytes(4)) == b"\xff\xff"
+@pytest.mark.parametrize(("format", "byte"), [(PcmuFormat(), b"\xff"), (PcmaFormat(), b"\xd5")])
+def test_digital_silence_is_the_byte_that_telephony_sends_for_it(format: AudioFormat, byte: bytes):
+    assert set(Encoder(format).push(bytes(9_600))) == set(byte)
 
 
 @given(st.binary(max_size=400), st.lists(st.integers(0, 400), max_size=8))

@@ -329,6 +329,7 @@ def test_a_frame_that_is_too_large_ends_only_its_own_connection(server: Server):
         with suppress(ConnectionClosed):
             await hostile.send("x" * 22 * MEGABYTE)
         await hostile.wait_closed()
+        assert hostile.close_code == 1009
         async with connect(server.url) as client:
             await ask_aloud(client)
 

@@ -54,7 +54,8 @@ EVENTS: list[tuple[Json, AnyClientEvent]] = [
 @pytest.mark.parametrize(("wire", "meant"), EVENTS, ids=[str(wire["type"]) for wire, _ in EVENTS])
 def test_every_event_is_read(wire: Json, meant: AnyClientEvent):
     assert decode(json.dumps(wire)) == meant
-    assert decode(json.dumps({**wire, "event_id": "mine"}).encode()).event_id == "mine"
+    for event_id in ("mine", "x" * 512):
+        assert decode(json.dumps({**wire, "event_id": event_id}).encode()).event_id == event_id
 
 
 def update(**session: object) -> Json:

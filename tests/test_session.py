@@ -175,9 +175,11 @@ def test_an_answer_in_writing_has_text_events():
     delta, done = "response.output_text.delta", "response.output_text.done"
     assert each.told() == ["response.created", *OPENED, delta, delta, done, *CLOSED[2:]]
     assert each.done().metadata == {"n": "1"}
-    each.client("response.create")
+    each.user(UTTERANCE)
     assert each.asks[1].modality == "audio"
     assert each.asks[1].messages[0].text == "Be brief."
+    each.model(*ANSWER)
+    assert each.done().metadata is None
 
 
 def test_without_turn_detection_only_the_client_ends_turns():

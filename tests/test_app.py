@@ -1,0 +1,127 @@
+"""The server in this process: what ends a connection, and with which close code."""
+
+import asyncio
+import io
+import json
+import re
+import time
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager, redirect_stdout
+
+import pytest
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.frames import Frame, Opcode
+from websockets.protocol import Event
+
+from server.app import App
+from server.settings import checked
+
+HOUR_S = 3_600
+SETTINGS = checked({"listen": {"port": 0}, "turn": {"vad": "webrtc"}}, "test")
+
+
+class Hasty(asyncio.SelectorEventLoop):
+    """A loop whose clock can be put forward."""
+
+    ahead_s = 0.0
+
+    def time(self) -> float:
+        return super().time() + self.ahead_s
+
+
+class Console(io.StringIO):
+    """Where the server prints its address."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.url = asyncio.get_running_loop().create_future()
+
+    def write(self, text: str) -> int:
+        if found := re.search(r"wss?://\S+", text):
+            self.url.set_result(found[0])
+        return len(text)
+
+
+class Client(ClientConnection):
+    """Notices the server's pings."""
+
+    pinged: asyncio.Event
+
+    def process_event(self, event: Event) -> None:
+        if isinstance(event, Frame) and event.opcode is Opcode.PING:
+            self.pinged.set()
+        super().process_event(event)
+
+
+@asynccontextmanager
+async def serving() -> AsyncGenerator[tuple[str, asyncio.Task[None]]]:
+    """Run the server until the end; give its address."""
+    with redirect_stdout(console := Console()):
+        app = asyncio.create_task(App(SETTINGS).run())
+        url = await console.url
+    yield url, app
+    app.cancel()
+    await asyncio.wait([app])
+
+
+async def idle_for_an_hour(loop: Hasty) -> None:
+    Client.pinged = asyncio.Event()
+    async with (
+        serving() as (url, _),
+        connect(url, create_connection=Client, ping_interval=None) as client,
+    ):
+        created = json.loads(await client.recv())
+        assert abs(created["session"]["expires_at"] - time.time() - HOUR_S) < 10
+        loop.ahead_s += 20
+        await asyncio.wait_for(Client.pinged.wait(), 10)
+        loop.ahead_s += HOUR_S - 30
+        await (await client.ping())
+        loop.ahead_s += 10
+        [error] = [json.loads(frame)["error"] async for frame in client]
+    assert error["code"] == "session_expired"
+    assert error["message"] == "Your session hit the maximum duration of 60 minutes."
+    assert (client.close_code, client.close_reason) == (1001, error["message"])
+
+
+def test_an_idle_session_is_pinged_and_kept_and_after_an_hour_told_so_and_closed():
+    loop = Hasty()
+    with asyncio.Runner(loop_factory=lambda: loop) as runner:
+        runner.run(asyncio.wait_for(idle_for_an_hour(loop), 2 * HOUR_S))
+
+
+def test_a_server_that_goes_away_says_so_to_its_clients():
+    async def leave() -> None:
+        async with serving() as (url, app), connect(url) as client:
+            await client.recv()
+            app.cancel()
+            await client.wait_closed()
+        assert client.close_code == 1001
+
+    asyncio.run(asyncio.wait_for(leave(), 60))
+
+
+class Broken:
+    """A detector with a bug."""
+
+    def __init__(self, kind: str): ...
+
+    def push(self, pcm: bytes) -> list[float]:
+        raise ZeroDivisionError
+
+
+def test_a_bug_ends_its_own_session_only_and_clients_may_try_again(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    async def fail() -> None:
+        async with serving() as (url, _), connect(url) as other:
+            await other.recv()
+            monkeypatch.setattr("server.app.detector", Broken)
+            async with connect(url) as client:
+                await client.send('{"type": "input_audio_buffer.append", "audio": "AAAA"}')
+                await client.wait_closed()
+            assert client.close_code == 1011
+            await other.send('{"type": "input_audio_buffer.clear"}')
+            assert "input_audio_buffer.cleared" in str(await other.recv())
+
+    asyncio.run(asyncio.wait_for(fail(), 60))
+    assert "ZeroDivisionError" in caplog.text
