@@ -1,6 +1,7 @@
 """The server in this process: what ends a connection, and with which close code."""
 
 import asyncio
+import base64
 import io
 import json
 import re
@@ -13,6 +14,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.frames import Frame, Opcode
 from websockets.protocol import Event
 
+from agent.audio import RATE, SAMPLE_BYTES
 from server.app import App
 from server.settings import checked
 
@@ -72,6 +74,7 @@ async def idle_for_an_hour(loop: Hasty) -> None:
     ):
         created = json.loads(await client.recv())
         assert abs(created["session"]["expires_at"] - time.time() - HOUR_S) < 10
+        await client.send('{"type": "input_audio_buffer.append", "audio": "AAAA"}')
         loop.ahead_s += 20
         await asyncio.wait_for(Client.pinged.wait(), 10)
         loop.ahead_s += HOUR_S - 30
@@ -98,6 +101,21 @@ def test_a_server_that_goes_away_says_so_to_its_clients():
         assert client.close_code == 1001
 
     asyncio.run(asyncio.wait_for(leave(), 60))
+
+
+def test_sound_that_is_refused_is_quoted_by_its_event_id(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("agent.input_audio.LONGEST_S", 1)
+    audio = base64.b64encode(bytes(RATE * SAMPLE_BYTES + 2)).decode()
+    event = {"type": "input_audio_buffer.append", "audio": audio, "event_id": "mine"}
+
+    async def refuse() -> None:
+        async with serving() as (url, _), connect(url) as client:
+            await client.recv()
+            await client.send(json.dumps(event))
+            error = json.loads(await client.recv())["error"]
+        assert (error["code"], error["event_id"]) == ("input_audio_buffer_full", "mine")
+
+    asyncio.run(asyncio.wait_for(refuse(), 60))
 
 
 class Broken:

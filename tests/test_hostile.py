@@ -15,6 +15,8 @@ from threading import Thread
 
 import msgspec
 import pytest
+from openai.types.realtime import ConversationItemInputAudioTranscriptionFailedEvent
+from pydantic import TypeAdapter
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
@@ -24,6 +26,7 @@ from agent.errors import ProtocolError
 from agent.objects import Json
 from tests.processes import ROOT
 
+TRANSCRIPTION_FAILED = TypeAdapter(ConversationItemInputAudioTranscriptionFailedEvent)
 REPLY = (ROOT / "tests" / "golden" / "wire" / "stream_pcm16.raw").read_bytes()
 QUESTION = read_wav((ROOT / "tests" / "data" / "weather_question.wav").read_bytes())
 SECOND = bytes(RATE * SAMPLE_BYTES)
@@ -111,8 +114,12 @@ def is_marker(event: Json) -> bool:
     return event["type"] == "error" and '"event_id": "marker"' in json.dumps(event["error"])
 
 
-async def ask_aloud(client: ClientConnection) -> list[str]:
-    """Set turn detection anew, ask the recorded question, and return what came until the answer."""
+async def ask_aloud(client: ClientConnection) -> dict[str, Json]:
+    """Set turn detection anew and ask the recorded question.
+
+    Returns:
+        What came until the answer was over: the last event of each type.
+    """
     detection = {"type": "server_vad"}
     session = {
         "type": "realtime",
@@ -124,13 +131,13 @@ async def ask_aloud(client: ClientConnection) -> list[str]:
     sound = SECOND + QUESTION + SECOND
     for start in range(0, len(sound), 9_600):
         await client.send(append(sound[start : start + 9_600]))
-    told: list[str] = []
+    told: dict[str, Json] = {}
     async for event in events(client):
-        told.append(str(event["type"]))
-        if told[-1] == "response.done" and "input_audio_buffer.committed" in told:
+        told[str(event["type"])] = event
+        if event["type"] == "response.done" and "input_audio_buffer.committed" in told:
             assert '"completed"' in json.dumps(event)
             return told
-    raise AssertionError(f"the server hung up after {told[-5:]}")
+    raise AssertionError(f"the server hung up after {list(told)[-5:]}")
 
 
 def run(attack: Coroutine[None, None, None]) -> None:
@@ -343,6 +350,9 @@ def test_a_recogniser_that_answers_nonsense_costs_the_transcript_and_nothing_els
     async def attack() -> None:
         async with connect(server.url) as client:
             await client.send(json.dumps({"type": "session.update", "session": session}))
-            assert failed in [*await ask_aloud(client), *await ask_aloud(client)]
+            told = await ask_aloud(client) | await ask_aloud(client)
+            event = TRANSCRIPTION_FAILED.validate_python(told[failed], strict=True)
+            assert event.error.code == "transcription_failed"
+            assert "param" not in event.error.model_fields_set, "null there is lost on some clients"
 
     run(attack())

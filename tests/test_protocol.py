@@ -71,6 +71,9 @@ def listening(**audio_input: object) -> Json:
     [
         ({"type": "semantic_vad"}, SemanticVad()),
         ({"type": "semantic_vad", "eagerness": "low"}, SemanticVad("low")),
+        ({"type": "semantic_vad", "eagerness": "medium"}, SemanticVad("medium")),
+        ({"type": "semantic_vad", "eagerness": "high"}, SemanticVad("high")),
+        ({"type": "semantic_vad", "eagerness": "auto"}, SemanticVad("auto")),
         ({"type": "server_vad", "silence_duration_ms": 200}, ServerVad(silence_duration_ms=200)),
         (None, None),
     ],

@@ -1,4 +1,10 @@
-"""Whole sessions, event by event, as their scripts say; and what holds for every one of them."""
+"""Whole sessions, event by event, as their scripts say; and what holds for every one of them.
+
+Where else rules of the protocol are kept: values and paths of errors in `test_protocol`; sizes,
+formats and bytes in `test_protocol_limits` and `test_codec`; the order of any session in
+`test_protocol_rules`; turns, barge-in and cuts in `test_session`; keys, secrets, headers and
+addresses in `test_auth`; pings and close codes in `test_app`.
+"""
 
 from pathlib import Path
 from typing import Any

@@ -144,6 +144,20 @@ def test_semantic_turn_detection_hears_and_answers_as_well():
     assert each.told() == [*HEARD, "response.created"]
 
 
+def test_speech_begins_by_the_clients_own_threshold_and_padding():
+    each = call(ServerVad(threshold=0.95))
+    each.user(UTTERANCE)
+    assert each.told() == []
+    starts: list[int] = []
+    for padding_ms in (100, 300):
+        each = call(ServerVad(prefix_padding_ms=padding_ms))
+        each.user([IS_SILENT] * 40 + UTTERANCE)
+        started = each.news()[0]
+        assert isinstance(started, events.SpeechStarted)
+        starts.append(started.audio_start_ms)
+    assert starts[0] - starts[1] == 200
+
+
 def test_a_microphone_that_goes_dead_in_a_pause_ends_the_turn():
     each = call()
     each.user([SPEAKS] * 20 + [IS_SILENT] * PAUSE)
