@@ -16,6 +16,11 @@ def _law(format: AudioFormat) -> Law | None:
             return A_LAW
 
 
+def samples_of(data: bytes, format: AudioFormat) -> int:
+    """How long sound of a format lasts, in samples at 24 kHz."""
+    return len(data) // SAMPLE_BYTES if _law(format) is None else len(data) * RATE // g711.RATE
+
+
 class Decoder:
     """Reads a stream of sound that may be cut anywhere, even inside a sample."""
 

@@ -10,11 +10,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from agent import events
-from agent.audio import RATE, SAMPLE_BYTES
+from agent.codec import samples_of
 from agent.commands import Close
 from agent.events import AudioDelta, ServerEvent
-from agent.g711 import RATE as G711_RATE
-from agent.objects import PcmFormat
+from agent.objects import AudioFormat, PcmFormat
 from agent.resumption import Position, Resumed
 
 MOST_KEPT_EVENTS = 2_000
@@ -56,7 +55,7 @@ class Outgoing:
         self._sent_bytes = 0
         self._keeps = False
         self._number = 0
-        self._is_pcm = True
+        self._format: AudioFormat = PcmFormat()
         self._item_id = ""
         """The item whose sound is being sent; empty between two of them."""
         self._item_samples = 0
@@ -141,10 +140,10 @@ class Outgoing:
             case Resumed():
                 return
             case events.ResponseCreated(response=response):
-                self._is_pcm = isinstance(response.audio.output.format, PcmFormat)
+                self._format = response.audio.output.format
             case AudioDelta(item_id=item_id):
                 start = self._item_samples if item_id == self._item_id else 0
-                end = start + self._samples(event.delta)
+                end = start + samples_of(event.delta, self._format)
                 self._item_id, self._item_samples = item_id, end
             case events.AudioDone():
                 self._item_id = ""
@@ -155,9 +154,6 @@ class Outgoing:
             self._sent_bytes += size
         while len(self._sent) > MOST_KEPT_EVENTS or self._sent_bytes > MOST_KEPT_BYTES:
             self._forget(self._sent[0].number)
-
-    def _samples(self, sound: bytes) -> int:
-        return len(sound) // SAMPLE_BYTES if self._is_pcm else len(sound) * RATE // G711_RATE
 
     def _forget(self, number: int) -> None:
         while self._sent and self._sent[0].number <= number:

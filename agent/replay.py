@@ -1,194 +1,171 @@
-"""A session recorded and held again: what it takes in and decides, as lines of a trace.
-
-A session reads no clock and draws no chance, so the same inputs at the same times, with the
-same ids, lead to the same decisions. Requests are recorded without the sound in them.
-"""
+"""A recorded session held again, to see whether it still comes to the same decisions."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import TypeVar
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import zip_longest
+from typing import NamedTuple, TypeVar
 
 import msgspec
-from msgspec import Struct
 
-from agent import protocol, trace
-from agent.audio import SAMPLE_BYTES
-from agent.commands import AbortModel, AskModel, Close, Command, Send, Transcribe, refuse
+from agent import protocol
+from agent.commands import Command
 from agent.errors import ModelError, ProtocolError
+from agent.inputs import Busy, DeadlinePassed, FromModel, Input, Judged, Returned, Transcribed, feed
 from agent.mimo import Ended, Failed, Output, Sound, Text, TextEnded
-from agent.session import Session
-from agent.trace import Line, Source, TraceError
-
-
-@dataclass(frozen=True, slots=True)
-class Judged:
-    """The probability of speech in the next frame of the microphone."""
-
-    probability: float
-
-
-@dataclass(frozen=True, slots=True)
-class FromModel:
-    response_id: str
-    output: Output
-
-
-class Transcribed(Struct, frozen=True):
-    item_id: str
-    text: str
-    duration_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class DeadlinePassed:
-    pass
-
+from agent.recorder import ENDED, ModelLine, Recorder, Refused, Setup
+from agent.resumption import Position
+from agent.trace import Line, TraceError
 
 T = TypeVar("T")
 
-Input = protocol.AnyClientEvent | Judged | FromModel | Transcribed | DeadlinePassed
+DECISIONS = ("id", "server", "request")
+"""The sources of what a session did itself."""
 
 
-def feed(session: Session, taken: Input, now: float) -> list[Command]:
-    """Give a session one input, whatever it is."""
-    match taken:
-        case Judged(probability):
-            return session.hear(probability, now)
-        case FromModel(response_id, output):
-            return session.from_model(response_id, output, now)
-        case Transcribed():
-            return session.transcribed(taken.item_id, taken.text, taken.duration_s)
-        case DeadlinePassed():
-            return session.pass_deadline(now)
-        case protocol.InputAudioAppend():
-            try:
-                session.append(taken)
-            except ProtocolError as error:
-                return [refuse(error, taken.event_id)]
-            return []
-        case _:
-            return session.receive(taken, now)
+class Difference(NamedTuple):
+    """A decision as it was recorded, and as it is taken now; `None` if there is none."""
+
+    recorded: Line | None
+    now: Line | None
 
 
-class Recorder:
-    """Writes down a session's inputs, ids and decisions, in their order."""
+@dataclass(slots=True)
+class Step:
+    """One input of a session, and what came of it when it was recorded and comes of it now."""
 
-    def __init__(self, note: Callable[[Line], None], new_id: Callable[[str], str]):
-        self._note = note
-        self._draw = new_id
-        self._now = 0.0
-        self._microphone = 0
+    at_s: float
+    taken: Setup | Input
+    recorded: list[Line] = field(default_factory=list[Line])
+    again: list[Line] = field(default_factory=list[Line])
+    commands: list[Command] = field(default_factory=list[Command])
+    is_whole: bool = True
+    """Whether the trace is known to go on behind it, or to be over."""
 
-    def new_id(self, kind: str) -> str:
-        """Draw an id; the session is to be made with this."""
-        drawn = self._draw(kind)
-        self._write("id", drawn)
-        return drawn
-
-    def took(self, taken: Input, now: float) -> None:
-        """Note an input, before the session is given it."""
-        self._now = now
-        if isinstance(taken, protocol.InputAudioAppend):
-            self._microphone += len(taken.audio) // SAMPLE_BYTES
-        source, what = _written(taken)
-        self._write(source, what)
-
-    def decided(self, commands: Sequence[Command]) -> None:
-        """Note what the session answered to it."""
-        for command in commands:
-            source, what = _decision(command)
-            self._write(source, what)
-
-    def _write(self, source: Source, what: object) -> None:
-        self._note(trace.line(self._now, self._microphone, source, what))
+    @property
+    def difference(self) -> Difference | None:
+        """The first decision that isn't the same; of ids only if all else is."""
+        recorded, again = self.recorded, self.again
+        if not self.is_whole:
+            again = again[: len(recorded)]
+        told = ([line for line in lines if line.source != "id"] for lines in (recorded, again))
+        return _first_difference(*told) or _first_difference(recorded, again)
 
 
-def replay(lines: Iterable[Line], make: Callable[[Callable[[str], str]], Session]) -> list[Line]:
-    """Hold a recorded session again and return the lines of its decisions.
+def _first_difference(recorded: list[Line], again: list[Line]) -> Difference | None:
+    for before, now in zip_longest(recorded, again):
+        if before != now:
+            return Difference(before, now)
+    return None
 
-    Args:
-        make: Makes the session, with what draws its ids.
+
+def replay(lines: Iterable[Line]) -> Iterator[Step]:
+    """Hold a recorded session again, input by input.
+
+    Past a difference there is nothing to compare: the session is held no further, and the steps
+    tell only what was recorded.
 
     Raises:
-        TraceError: If the session takes another course than the trace.
+        TraceError: If the trace isn't one of a session.
     """
-    lines = list(lines)
-    ids = deque(_read(line, str) for line in lines if line.source == "id")
+    ids: deque[str] = deque()
     found: list[Line] = []
 
     def new_id(kind: str) -> str:
-        if not ids:
-            raise TraceError(f"the session draws an id for {kind} that the trace doesn't have")
-        return ids.popleft()
+        # One that wasn't recorded makes a difference in its own step.
+        return ids.popleft() if ids else f"{kind}_unrecorded"
 
     recorder = Recorder(found.append, new_id)
-    session = make(recorder.new_id)
-    recorder.decided(session.open())
-    for line in lines:
-        if (taken := _input(line)) is not None:
-            recorder.took(taken, line.at_s)
-            recorder.decided(feed(session, taken, line.at_s))
-    return decisions(found)
+    session = None
+    differs = False
+    for step in _steps(lines):
+        if differs:
+            yield step
+            continue
+        ids.extend(_read(line, str) for line in step.recorded if line.source == "id")
+        if isinstance(step.taken, Setup):
+            recorder.began(step.taken, step.at_s)
+            session = step.taken.session(recorder.new_id)
+            step.commands = session.open()
+        elif session is not None:
+            recorder.took(step.taken, step.at_s)
+            step.commands = feed(session, step.taken, step.at_s)
+        recorder.decided(step.commands)
+        step.again = decisions(found)
+        found.clear()
+        differs = step.difference is not None
+        yield step
 
 
 def decisions(lines: Iterable[Line]) -> list[Line]:
-    """Keep the lines that a session decided."""
-    return [line for line in lines if line.source in ("server", "request")]
+    """Keep the lines of what a session did itself."""
+    return [line for line in lines if line.source in DECISIONS]
 
 
-class _ModelLine(Struct, omit_defaults=True):
-    """Output of the model: exactly one of these, or nothing at its end."""
-
-    response_id: str
-    text: str | None = None
-    sound: bytes | None = None
-    failed: tuple[str, str] | None = None
-    text_cut: bool | None = None
-    """Whether the text, which is over, was cut short."""
-
-
-def _written(taken: Input) -> tuple[Source, object]:
-    match taken:
-        case Judged(probability):
-            return "speech", probability
-        case FromModel(response_id, Text(text)):
-            return "model", _ModelLine(response_id, text=text)
-        case FromModel(response_id, Sound(pcm)):
-            return "model", _ModelLine(response_id, sound=pcm)
-        case FromModel(response_id, Failed(error)):
-            return "model", _ModelLine(response_id, failed=(str(error), error.code))
-        case FromModel(response_id, TextEnded(cut_short)):
-            return "model", _ModelLine(response_id, text_cut=cut_short)
-        case FromModel(response_id, Ended()):
-            return "model", _ModelLine(response_id)
-        case Transcribed():
-            return "transcript", taken
-        case DeadlinePassed():
-            return "deadline", None
-        case event:
-            return "client", event
+def _steps(lines: Iterable[Line]) -> Iterator[Step]:
+    """Group the lines, each input with what was recorded of its consequences."""
+    step = None
+    for line in lines:
+        taken = _input(line)
+        if step is None and not isinstance(taken, Setup):
+            raise TraceError("the trace doesn't begin with what its session was made with")
+        if step is not None and line.source in DECISIONS:
+            step.recorded.append(line)
+        elif taken is not None:
+            if step is not None:
+                yield step
+            step = Step(line.at_s, taken)
+        elif step is not None and line.source == "session":
+            yield step
+            return
+    if step is None:
+        raise TraceError("the trace is empty")
+    step.is_whole = False
+    yield step
 
 
-def _input(line: Line) -> Input | None:
+def _input(line: Line) -> Setup | Input | None:
     """Read an input back; `None` if the line is none."""
     match line.source:
+        case "session":
+            return None if bytes(line.what) == _ENDED else _read(line, Setup)
         case "client":
-            return protocol.decode(bytes(line.what))
+            return _event(line)
+        case "sound":
+            return protocol.BinaryAppend(audio=_read(line, bytes))
+        case "refused":
+            told = _read(line, Refused)
+            return ProtocolError(
+                told.message, code=told.code, param=told.param, event_id=told.event_id
+            )
         case "speech":
             return Judged(_read(line, float))
         case "model":
-            return _from_model(_read(line, _ModelLine))
+            return _from_model(_read(line, ModelLine))
         case "transcript":
             return _read(line, Transcribed)
+        case "resumed":
+            return Returned(_read(line, Position))
+        case "busy":
+            return Busy(_read(line, bool))
         case "deadline":
             return DeadlinePassed()
         case _:
             return None
 
 
-def _from_model(said: _ModelLine) -> FromModel:
-    output: Output = Ended()
+_ENDED = msgspec.json.encode(ENDED)
+
+
+def _event(line: Line) -> protocol.AnyClientEvent:
+    try:
+        return protocol.decode(bytes(line.what))
+    except ProtocolError as error:
+        raise TraceError(f"a line of client at {line.at_s} s: {error}") from error
+
+
+def _from_model(said: ModelLine) -> FromModel:
+    output: Output = Ended(said.usage, said.cut_short)
     if said.text is not None:
         output = Text(said.text)
     elif said.sound is not None:
@@ -199,22 +176,6 @@ def _from_model(said: _ModelLine) -> FromModel:
     elif said.text_cut is not None:
         output = TextEnded(said.text_cut)
     return FromModel(said.response_id, output)
-
-
-def _decision(command: Command) -> tuple[Source, object]:
-    match command:
-        case Send(event):
-            return "server", event
-        case AskModel(response_id, messages, modality, max_tokens):
-            told = [(each.role, each.text, len(each.pcm) // SAMPLE_BYTES) for each in messages]
-            ask = {"ask": response_id, "messages": told}
-            return "request", {**ask, "modality": modality, "max_tokens": max_tokens}
-        case AbortModel(response_id):
-            return "request", {"abort": response_id}
-        case Close(code, reason):
-            return "request", {"close": code, "reason": reason}
-        case Transcribe(item_id, pcm):
-            return "request", {"transcribe": item_id, "samples": len(pcm) // SAMPLE_BYTES}
 
 
 def _read(line: Line, kind: type[T]) -> T:

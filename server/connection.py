@@ -9,7 +9,6 @@ import logging
 import secrets
 from collections.abc import Sequence
 from contextlib import aclosing, suppress
-from dataclasses import dataclass
 
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
@@ -19,8 +18,9 @@ from agent import events, protocol
 from agent.audio import RATE, SAMPLE_BYTES, seconds
 from agent.commands import AbortModel, AskModel, Close, Command, Send, Transcribe, refuse
 from agent.errors import ModelError, ProtocolError
-from agent.mimo import Output
+from agent.inputs import Busy, DeadlinePassed, FromModel, Input, Judged, Returned, Transcribed, feed
 from agent.outgoing import Frame
+from agent.recorder import Recorder
 from agent.resumption import Position
 from agent.session import Session
 from server.model import Seat
@@ -46,22 +46,6 @@ def new_id(kind: str) -> str:
 
 class _GoneError(Exception):
     """The client is gone for good."""
-
-
-@dataclass(frozen=True, slots=True)
-class _FromModel:
-    response_id: str
-    output: Output
-
-
-@dataclass(frozen=True, slots=True)
-class _Transcribed:
-    item_id: str
-    text: str
-    duration_s: float
-
-
-_Incoming = protocol.AnyClientEvent | ProtocolError | _FromModel | _Transcribed
 
 
 class _Return:
@@ -104,6 +88,7 @@ class Connection:
     """Serves one client until it goes.
 
     Args:
+        recorder: Writes the session down; the one that the session draws its ids from.
         grace_s: How long a client that asked to resume may be away.
     """
 
@@ -115,15 +100,17 @@ class Connection:
         transcriber: Transcriber,
         vad: VoiceActivityDetector,
         *,
+        recorder: Recorder | None = None,
         grace_s: float = 0.0,
     ):
         self._socket = socket
         self._session = session
+        self._recorder = recorder or Recorder(None, new_id)
         self._model = model
         self._transcriber = transcriber
         self._vad = vad
         self._return = _Return(grace_s)
-        self._inbox: asyncio.Queue[_Incoming] = asyncio.Queue(INBOX_EVENTS)
+        self._inbox: asyncio.Queue[Input] = asyncio.Queue(INBOX_EVENTS)
         self._outbox = Outbox()
         self._replies: dict[str, asyncio.Task[None]] = {}
 
@@ -163,7 +150,10 @@ class Connection:
         noticed late.
         """
         old, self._socket = self._socket, socket
-        self._return.come(self._session.resumed(), position)
+        self._recorder.took(Returned(position), asyncio.get_running_loop().time())
+        greeting = self._session.resumed()
+        self._recorder.decided([Send(greeting)])
+        self._return.come(greeting, position)
         old.transport.abort()
         await socket.wait_closed()
 
@@ -204,47 +194,47 @@ class Connection:
                     await socket.send(data, text=is_text)
 
     async def _drive(self, tasks: asyncio.TaskGroup) -> None:
-        clock = asyncio.get_running_loop().time
-        await self._perform(self._session.open(), tasks)
+        opening = self._session.open()
+        self._recorder.decided(opening)
+        await self._perform(opening, tasks)
         while True:
-            try:
-                async with asyncio.timeout_at(self._session.deadline):
-                    incoming = await self._inbox.get()
-            except TimeoutError:
-                await self._perform(self._session.pass_deadline(clock()), tasks)
-                continue
-            await self._take(incoming, clock(), tasks)
+            match await self._next():
+                case protocol.InputAudioAppend() as sound:
+                    await self._hear(sound, tasks)
+                case taken:
+                    if isinstance(taken, protocol.Playout):
+                        self._outbox.heard(taken.item_id, taken.audio_end_samples)
+                    await self._perform(self._decide(taken), tasks)
 
-    async def _take(self, incoming: _Incoming, now: float, tasks: asyncio.TaskGroup) -> None:
-        session = self._session
-        match incoming:
-            case _FromModel(response_id, output):
-                commands = session.from_model(response_id, output, now)
-            case _Transcribed(item_id, text, duration_s):
-                commands = session.transcribed(item_id, text, duration_s)
-            case ProtocolError() as error:
-                commands = [refuse(error)]
-            case protocol.InputAudioAppend():
-                await self._hear(incoming, tasks)
-                return
-            case protocol.Playout(item_id=item_id, audio_end_samples=samples):
-                self._outbox.heard(item_id, samples)
-                commands = session.receive(incoming, now)
-            case event:
-                commands = session.receive(event, now)
-        await self._perform(commands, tasks)
+    async def _next(self) -> Input:
+        try:
+            async with asyncio.timeout_at(self._session.deadline):
+                return await self._inbox.get()
+        except TimeoutError:
+            return DeadlinePassed()
+
+    def _decide(self, taken: Input) -> list[Command]:
+        """Give the session what came, and return what it wants done."""
+        now = asyncio.get_running_loop().time()
+        self._recorder.took(taken, now)
+        commands = feed(self._session, taken, now)
+        self._recorder.decided(commands)
+        return commands
 
     async def _hear(self, event: protocol.InputAudioAppend, tasks: asyncio.TaskGroup) -> None:
-        clock = asyncio.get_running_loop().time
+        self._recorder.took(event, asyncio.get_running_loop().time())
         try:
             pcm = self._session.append(event)
         except ProtocolError as error:
-            await self._perform([refuse(error, event.event_id)], tasks)
+            refusal = [refuse(error, event.event_id)]
+            self._recorder.decided(refusal)
+            await self._perform(refusal, tasks)
             return
-        self._session.model_busy = self._model.is_busy()
+        if (is_busy := self._model.is_busy()) != self._session.model_busy:
+            self._decide(Busy(is_busy))
         for start in range(0, len(pcm), JUDGED_AT_ONCE):
             for probability in self._vad.push(pcm[start : start + JUDGED_AT_ONCE]):
-                await self._perform(self._session.hear(probability, clock()), tasks)
+                await self._perform(self._decide(Judged(probability)), tasks)
             if len(pcm) > JUDGED_AT_ONCE:
                 # A client may send minutes at once: that must not hold up the others.
                 await asyncio.sleep(0)
@@ -271,17 +261,15 @@ class Connection:
         outputs = self._model.reply(ask)
         async with aclosing(outputs):
             async for output in outputs:
-                await self._inbox.put(_FromModel(ask.response_id, output))
+                await self._inbox.put(FromModel(ask.response_id, output))
         self._replies.pop(ask.response_id, None)
 
     async def _transcribe(self, wish: Transcribe) -> None:
+        duration_s, error = seconds(wish.pcm), None
         try:
             text = await self._transcriber.transcribe(wish.pcm)
-        except ModelError as error:
-            log.warning("no transcript of %s: %s", wish.item_id, error)
-            failed = events.TranscriptionError("server_error", error.code, str(error))
-            await self._outbox.put(
-                events.TranscriptionFailed(item_id=wish.item_id, content_index=0, error=failed)
-            )
-            return
-        await self._inbox.put(_Transcribed(wish.item_id, text, seconds(wish.pcm)))
+        except ModelError as failure:
+            log.warning("no transcript of %s: %s", wish.item_id, failure)
+            text = ""
+            error = events.TranscriptionError("server_error", failure.code, str(failure))
+        await self._inbox.put(Transcribed(wish.item_id, text, duration_s, error))

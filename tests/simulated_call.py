@@ -4,7 +4,6 @@ The caller's mouth and ears, the real voice activity detector and a session meet
 socket; the model is a script. Only the network and the clock are left out.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import count
 
@@ -14,10 +13,10 @@ import numpy as np
 from agent import protocol
 from agent.audio import RATE, Samples
 from agent.commands import AbortModel, AskModel, Command, Send
+from agent.inputs import DeadlinePassed, FromModel, Input, Judged, feed
 from agent.mimo import Ended, Output, Sound, Text
 from agent.objects import Audio, AudioInput, Extensions, SemanticVad, SessionConfig, TurnDetection
-from agent.replay import DeadlinePassed, FromModel, Input, Judged, Recorder, feed
-from agent.session import Session
+from agent.recorder import Recorder, Setup
 from agent.timing import Timing
 from agent.trace import Line
 from agent.turn import Patience
@@ -73,14 +72,13 @@ class SimulatedCall:
     def __post_init__(self) -> None:
         ids = count()
         self._recorder = Recorder(self.lines.append, lambda kind: f"{kind}_{next(ids)}")
-        self._session = self.make(self._recorder.new_id)
+        setup = Setup(session_config(self.detection, self.ducks), TIMING)
+        self._recorder.began(setup, 0.0)
+        self._session = setup.session(self._recorder.new_id)
         self._vad = Silero()
         self._take = Take(self.scenario)
         self._phone = Phone(self._take, reports=self.ducks)
         self._due: list[tuple[float, FromModel]] = []
-
-    def make(self, new_id: Callable[[str], str]) -> Session:
-        return Session(session_config(self.detection, self.ducks), TIMING, new_id)
 
     def hold(self) -> Take:
         self._perform(self._session.open(), 0.0)
@@ -94,6 +92,7 @@ class SimulatedCall:
             self._give(protocol.InputAudioAppend(audio=spoken), now / RATE)
             for probability in self._vad.push(spoken):
                 self._give(Judged(probability), now / RATE)
+        self._recorder.ended(now / RATE)
         return self._take
 
     def _let_time_pass(self, until: float) -> None:

@@ -1,13 +1,20 @@
 """Traces: what is written can be read, and a recorded session held again decides the same."""
 
+from collections.abc import Iterable
+from functools import cache
+
 import pytest
-from msgspec import structs
+from msgspec import Raw, structs
 
 from agent import trace
-from agent.errors import ModelError
-from agent.mimo import Ended, Failed, Sound, Text, TextEnded
-from agent.replay import FromModel, Recorder, decisions, replay
-from agent.trace import TraceError
+from agent.errors import ModelError, ProtocolError
+from agent.inputs import Busy, FromModel, Input, Returned, Transcribed
+from agent.mimo import Ended, Failed, Sound, Text, TextEnded, Usage
+from agent.protocol import BinaryAppend
+from agent.recorder import Recorder, Setup
+from agent.replay import Difference, decisions, replay
+from agent.resumption import Position
+from agent.trace import Line, TraceError
 from client.recordings import SHIPPED, Library
 from client.scenarios import scenarios
 from tests.simulated_call import SimulatedCall
@@ -15,68 +22,133 @@ from tests.simulated_call import SimulatedCall
 SCENARIOS = {each.name: each for each in scenarios(Library(SHIPPED), seed=1)}
 
 
-def recorded(name: str, answers: bool = True) -> SimulatedCall:
+@cache
+def recorded(name: str, answers: bool = True) -> tuple[Line, ...]:
     call = SimulatedCall(SCENARIOS[name], answers=answers)
     call.hold()
-    return call
+    return tuple(call.lines)
+
+
+def difference(lines: Iterable[Line]) -> Difference:
+    """The first one; of nothing and nothing if there is none."""
+    found = (step.difference for step in replay(lines))
+    return next(filter(None, found), Difference(None, None))
 
 
 @pytest.mark.parametrize("name", ["interruption/help_me", "pause/1000/LJ001-0004"])
 def test_a_recorded_session_replays_to_the_same_decisions(name: str):
-    call = recorded(name)
-    written = b"".join(map(trace.encode, call.lines))
-    again = replay(trace.decode(written.splitlines()), call.make)
-    assert again == decisions(call.lines)
+    written = b"".join(map(trace.encode, recorded(name)))
+    steps = list(replay(trace.decode(written.splitlines())))
+    assert not [step for step in steps if step.difference]
+    again = [line for step in steps for line in step.again]
+    assert again == decisions(trace.decode(written.splitlines()))
     assert b"response.done" in b"".join(map(trace.encode, again))
 
 
 def test_another_course_is_not_taken_for_the_same():
-    call = recorded("turn/hello_world")
-    silent = [line for line in call.lines if line.source != "speech"]
-    assert replay(silent, call.make) != decisions(call.lines)
+    lines = recorded("turn/hello_world")
+    silent = [line for line in lines if line.source != "speech"]
+    before, now = difference(silent)
+    assert before is not None
+    assert now is None
+    [started] = [
+        line for line in lines if b'input_audio_buffer.speech_started"' in bytes(line.what)
+    ]
+    assert before == started
+
+
+def test_another_timing_differs_where_it_first_matters():
+    setup, *others = recorded("turn/hello_world")
+    text = bytes(setup.what).replace(b'"early_start_ms":160', b'"early_start_ms":320')
+    before, now = difference([structs.replace(setup, what=Raw(text)), *others])
+    assert before == next(line for line in others if line.source == "request")
+    assert now is None
 
 
 def test_a_deadline_that_passed_passes_again():
-    call = recorded("turn/hello_world", answers=False)
-    again = replay(call.lines, call.make)
-    assert again == decisions(call.lines)
+    lines = recorded("turn/hello_world", answers=False)
+    steps = list(replay(lines))
+    assert not [step for step in steps if step.difference]
+    again = [line for step in steps for line in step.again]
     assert b"model_timeout" in bytes(again[-1].what)
 
 
 def test_what_was_heard_by_the_time_of_an_interruption_is_replayed():
-    call = recorded("pause/1000/LJ001-0004")
+    lines = recorded("pause/1000/LJ001-0004")
     # Without the client's word on it the session goes by the times.
     told = (b"item.truncate", b"x_mimo.playout")
-    untold = [each for each in call.lines if not any(t in bytes(each.what) for t in told)]
+    untold = [each for each in lines if not any(t in bytes(each.what) for t in told)]
     late = [structs.replace(line, at_s=line.at_s * 1.01) for line in untold]
 
-    def asks(lines: list[trace.Line]) -> list[bytes]:
-        return [bytes(each.what) for each in replay(lines, call.make) if each.source == "request"]
+    def asks(lines: list[Line]) -> list[bytes]:
+        again = [line for step in replay(lines) for line in step.again]
+        return [bytes(each.what) for each in again if each.source == "request"]
 
     assert asks(untold) == asks(untold)
     assert asks(untold) != asks(late)
 
 
-def test_a_session_that_draws_more_ids_than_were_recorded_is_refused():
-    call = recorded("turn/hello_world")
-    without = [line for line in call.lines if line.source != "id"]
-    with pytest.raises(TraceError, match=r"draws an id for \w+ that the trace doesn't have"):
-        replay(without, call.make)
+def test_an_id_that_was_not_recorded_is_a_difference():
+    lines = [line for line in recorded("turn/hello_world") if line.source != "id"]
+    before, now = difference(lines)
+    assert before is not None
+    assert now is not None
+    assert b"_unrecorded" in bytes(now.what)
 
 
-def test_every_kind_of_output_is_written_with_what_it_holds():
-    lines: list[trace.Line] = []
+def test_a_trace_that_was_cut_off_is_the_same_as_far_as_it_goes():
+    lines = recorded("turn/hello_world")
+    last = max(place for place, line in enumerate(lines) if line.source == "server")
+    steps = list(replay(lines[:last]))
+    assert not [step for step in steps if step.difference]
+    assert not steps[-1].is_whole
+    assert difference([*lines[:last], lines[-1]]).recorded is None
+
+
+@pytest.mark.parametrize("missing", [1, None], ids=["its beginning", "all of it"])
+def test_a_trace_that_is_none_of_a_session_is_refused(missing: int | None):
+    lines = recorded("turn/hello_world")[missing:] if missing else ()
+    with pytest.raises(TraceError):
+        list(replay(lines))
+
+
+EVERY_KIND: dict[bytes, Input] = {
+    b'"model","what":{"response_id":"r","text":"Hi"}': FromModel("r", Text("Hi")),
+    b'"model","what":{"response_id":"r","sound":"AQI="}': FromModel("r", Sound(b"\1\2")),
+    b'"model","what":{"response_id":"r","text_cut":true}': FromModel("r", TextEnded(True)),
+    b'"model","what":{"response_id":"r","failed":["broken","model_refused"]}': FromModel(
+        "r", Failed(ModelError("broken", code="model_refused"))
+    ),
+    b'"model","what":{"response_id":"r","usage":{"prompt_tokens":7,"completion_tokens":8},'
+    b'"cut_short":true}': FromModel("r", Ended(Usage(7, 8), cut_short=True)),
+    b'"model","what":{"response_id":"r"}': FromModel("r", Ended()),
+    b'"sound","what":"AQI="': BinaryAppend(audio=b"\1\2"),
+    b'"refused","what":{"message":"no","code":"invalid_json","event_id":"e"}': ProtocolError(
+        "no", code="invalid_json", event_id="e"
+    ),
+    b'"busy","what":true': Busy(True),
+    b'"resumed","what":{"after":3,"item_id":"i","received_samples":480}': Returned(
+        Position(3, "i", 480)
+    ),
+    b'"transcript","what":{"item_id":"i","text":"Hi","duration_s":0.5,"error":null}': Transcribed(
+        "i", "Hi", 0.5
+    ),
+}
+
+
+@pytest.mark.parametrize(("written", "taken"), EVERY_KIND.items(), ids=str)
+def test_every_kind_of_input_is_written_with_what_it_holds_and_read_as_it_was(
+    written: bytes, taken: Input
+):
+    lines: list[Line] = []
     recorder = Recorder(lines.append, str)
-    failed = Failed(ModelError("broken", code="model_refused"))
-    for output in (Text("Hi"), Sound(b"\1\2"), TextEnded(True), failed, Ended()):
-        recorder.took(FromModel("resp_1", output), 1.5)
-    assert [bytes(line.what) for line in lines] == [
-        b'{"response_id":"resp_1","text":"Hi"}',
-        b'{"response_id":"resp_1","sound":"AQI="}',
-        b'{"response_id":"resp_1","text_cut":true}',
-        b'{"response_id":"resp_1","failed":["broken","model_refused"]}',
-        b'{"response_id":"resp_1"}',
-    ]
+    recorder.took(taken, 1.5)
+    assert b'"from":' + written in trace.encode(lines[0])
+    *_, step = replay([*recorded("turn/hello_world")[:4], *lines])
+    assert type(step.taken) is type(taken)
+    assert not isinstance(step.taken, Setup)
+    recorder.took(step.taken, 1.5)
+    assert lines[0].what == lines[1].what
 
 
 def test_a_line_is_one_json_object_and_is_read_as_it_was():
