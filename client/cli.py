@@ -58,6 +58,7 @@ PROGRAMS = {
         "server.embedded.app", "the small speech model that needs no GPU; --gpu: MiMo-Audio itself"
     ),
     "eval": Program("client.evaluation", "measure turn-taking with a simulated caller"),
+    "replay": Program("client.replay", "hold a recorded session again, and compare"),
 }
 ON_A_GPU = Program("server.launch", "MiMo-Audio itself, on vLLM-Omni")
 

@@ -153,7 +153,7 @@ def _evaluate(options: Options, progress: Progress) -> Figures:
     if options.trace is not None:
         options.trace.write_bytes(b"".join(map(encode, results.lines)))
     if options.plot is not None:
-        plot.draw(results.takes, options.plot)
+        plot.draw(plot.one_of_each(results.takes), options.plot)
     return found
 
 

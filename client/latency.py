@@ -100,6 +100,11 @@ class LiveSpeech:
         while not user_speaks and len(self._frames) > FRAMES_BEFORE:
             self._frames.popleft()
 
+    @property
+    def has_heard(self) -> bool:
+        """Whether there was a frame."""
+        return bool(self._frames)
+
     def ended_at(self) -> float:
         """When the latest loud frame ended; there must have been a frame."""
         last = _last_loud([loudness for _, loudness in self._frames], NOISY_DB)

@@ -46,16 +46,15 @@ def require() -> None:
 
 
 def draw(takes: list[Take], path: Path) -> None:
-    """Draw the first take of each kind, one below the other, into a PNG file."""
+    """Draw takes, one below the other, into a PNG file."""
     matplotlib: Any = importlib.import_module("matplotlib")
     matplotlib.use("Agg")
     pyplot: Any = importlib.import_module("matplotlib.pyplot")
-    shown = _one_of_each(takes)
-    if not shown:
+    if not takes:
         raise PlotError("no call to draw")
-    size = (13, 1.9 * len(shown) + 0.8)
-    figure, axes = pyplot.subplots(len(shown), 1, figsize=size, squeeze=False)
-    for place, take in zip(axes[:, 0], shown, strict=True):
+    size = (13, 1.9 * len(takes) + 0.8)
+    figure, axes = pyplot.subplots(len(takes), 1, figsize=size, squeeze=False)
+    for place, take in zip(axes[:, 0], takes, strict=True):
         _draw_take(place, take)
     axes[-1, 0].set_xlabel("seconds of the call")
     labels: dict[str, Any] = {}
@@ -69,7 +68,7 @@ def draw(takes: list[Take], path: Path) -> None:
     pyplot.close(figure)
 
 
-def _one_of_each(takes: list[Take]) -> list[Take]:
+def one_of_each(takes: list[Take]) -> list[Take]:
     """The first take of each kind; of the pauses, one that lasted 600 ms."""
     kinds: dict[str, Take] = {}
     for take in sorted(takes, key=lambda each: each.scenario.pause_ms != 600):

@@ -20,11 +20,12 @@ from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
 from agent import events
+from agent.audio import SAMPLE_BYTES
 from agent.errors import SettingsError
 from agent.events import ErrorDetail
 from agent.merge import merged
 from agent.objects import Audio, AudioInput, SemanticVad, ServerVad, SessionConfig
-from agent.session import Session
+from agent.recorder import Recorder, Setup
 from agent.timing import Timing
 from agent.turn import Patience
 from server import settings as configuration
@@ -34,6 +35,7 @@ from server.http import Secrets, get, posting_to
 from server.lobby import Lobby, asked
 from server.model import ModelServer
 from server.settings import Listen, Settings
+from server.tracing import Traces
 from server.transcription import Transcriber
 from server.vad import detector
 from server.voices import load_voices
@@ -59,6 +61,7 @@ class App:
         self._voices = load_voices(settings.persona)
         self._transcriber = Transcriber(settings, self._model)
         self._lobby = Lobby()
+        self._traces = Traces(settings.trace)
 
     async def run(self) -> None:
         """Serve until SIGINT or SIGTERM."""
@@ -89,6 +92,7 @@ class App:
             self._lobby.close()
         await self._model.close()
         await self._transcriber.close()
+        self._traces.close()
 
     async def _serve(self, socket: ServerConnection) -> None:
         request = socket.request
@@ -118,12 +122,33 @@ class App:
         log.info("%s closed", config.id)
 
     async def _hold(self, config: SessionConfig, socket: ServerConnection) -> None:
-        settings = self._settings
+        clock = asyncio.get_running_loop().time
+        setup = self._setup(config, clock() + LONGEST_SESSION_S)
+        async with self._traces.recording(config.id) as note:
+            recorder = Recorder(note, new_id)
+            recorder.began(setup, clock())
+            session = setup.session(recorder.new_id, self._voices)
+            connection = Connection(
+                socket,
+                session,
+                self._model.seat(),
+                self._transcriber,
+                detector(self._settings.turn.vad),
+                recorder=recorder,
+                grace_s=self._settings.listen.resume_grace_s,
+            )
+            with self._lobby.running(connection):
+                await connection.run()
+            recorder.ended(clock())
+        early = session.tally
+        log.info("%s: %d early starts used, %d wasted", config.id, early.used, early.wasted)
+
+    def _setup(self, config: SessionConfig, expires_at: float) -> Setup:
+        """What a session is made with, but for the sound of the voices."""
+        model, turn = self._settings.model, self._settings.turn
         patience = Patience(
-            settings.model.first_output_timeout_ms / 1000,
-            settings.model.between_outputs_timeout_ms / 1000,
+            model.first_output_timeout_ms / 1000, model.between_outputs_timeout_ms / 1000
         )
-        turn = settings.turn
         timing = Timing(
             patience,
             turn.early_start_ms,
@@ -131,20 +156,8 @@ class App:
             settings.model.tool_style,
             turn.echo_guard,
         )
-        expires_at = asyncio.get_running_loop().time() + LONGEST_SESSION_S
-        session = Session(config, timing, new_id, expires_at, self._voices)
-        connection = Connection(
-            socket,
-            session,
-            self._model.seat(),
-            self._transcriber,
-            detector(turn.vad),
-            grace_s=settings.listen.resume_grace_s,
-        )
-        with self._lobby.running(connection):
-            await connection.run()
-        early = session.tally
-        log.info("%s: %d early starts used, %d wasted", config.id, early.used, early.wasted)
+        voices = {name: len(pcm) // SAMPLE_BYTES for name, pcm in self._voices.items()}
+        return Setup(config, timing, expires_at, voices)
 
     def _config(self, session_id: str, path: str, secret: Secret | None) -> SessionConfig:
         """The configuration that a session begins with."""

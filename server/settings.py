@@ -78,6 +78,13 @@ class Kiosk(Struct, frozen=True, forbid_unknown_fields=True):
     self_test: bool = True
 
 
+class Trace(Struct, frozen=True, forbid_unknown_fields=True):
+    """Recordings of whole sessions, with all that was said."""
+
+    folder: str = ""
+    keep_mb: Annotated[int, Meta(ge=10, le=10_000_000)] = 1_000
+
+
 class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     """Everything that can be configured."""
 
@@ -87,6 +94,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     turn: Turn = Turn()
     persona: Persona = Persona()
     kiosk: Kiosk = Kiosk()
+    trace: Trace = Trace()
 
 
 def load(path: Path) -> Settings:

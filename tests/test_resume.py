@@ -7,7 +7,7 @@ import asyncio
 import base64
 import json
 import subprocess
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from itertools import repeat
 from pathlib import Path
@@ -47,11 +47,18 @@ Event = dict[str, Any]
 
 
 @contextmanager
-def serve(folder: Path, model_url: str, grace_s: float) -> Generator[subprocess.Popen[str]]:
-    """Run the server; its lines can be read from `stdout`, the first of which is its address."""
+def serve(
+    folder: Path, model_url: str, grace_s: float, more: str = "", before: Sequence[str] = ()
+) -> Generator[subprocess.Popen[str]]:
+    """Run the server; its lines can be read from `stdout`, the first of which is its address.
+
+    Args:
+        more: What else its configuration says.
+        before: Words of a command that runs it.
+    """
     config = folder / f"grace_{grace_s}.toml"
-    config.write_text(CONFIG.format(url=model_url, grace_s=grace_s))
-    words = command("serve", "--config", str(config), "--port", "0")
+    config.write_text(CONFIG.format(url=model_url, grace_s=grace_s) + more)
+    words = [*before, *command("serve", "--config", str(config), "--port", "0")]
     pipe, same = subprocess.PIPE, subprocess.STDOUT
     with subprocess.Popen(words, cwd=ROOT, text=True, stdout=pipe, stderr=same) as process:
         try:
