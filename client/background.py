@@ -22,6 +22,7 @@ class Background:
     """Runs one conversation; every method is for other threads."""
 
     def __init__(self, conversation: Conversation, url: str):
+        self.conversation = conversation
         self._loop = asyncio.new_event_loop()
         self._task = self._loop.create_task(conversation.run(url))
         self._thread = threading.Thread(target=self._run, name="conversation", daemon=True)

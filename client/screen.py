@@ -4,7 +4,6 @@ The conversation runs on a thread of its own, because sound can't wait for a scr
 word on a board; ten times a second the screen draws what has changed.
 """
 
-from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import ClassVar
@@ -15,7 +14,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, VerticalScroll
 from textual.widgets import Input, RichLog, Static
 
-from client.background import Background, Conversation
+from client.background import Background
 from client.board import Board, Line
 from client.panel import (
     connection_line,
@@ -25,7 +24,6 @@ from client.panel import (
     state_line,
     words_line,
 )
-from client.view import View
 
 DRAW_S = 0.1
 MOST_LINES = 2000
@@ -35,8 +33,8 @@ class LiveScreen(App[None]):
     """Shows one conversation until it ends or `q` is pressed.
 
     Args:
-        talk: Makes the conversation, which is then shown.
-        complaints: What went wrong before there was a screen.
+        background: Runs it already: a screen takes longer to load than a microphone.
+        board: What it shows.
     """
 
     CSS = """
@@ -67,15 +65,13 @@ class LiveScreen(App[None]):
         Binding("escape", "dismiss", "back", show=False),
     ]
 
-    def __init__(self, url: str, talk: Callable[[View], Conversation], complaints: list[str]):
+    def __init__(self, background: Background, board: Board):
         super().__init__()
-        self._board = Board()
-        self._talk = talk(self._board)
-        self.background = Background(self._talk, url)
+        self._background = background
+        self._talk = background.conversation
+        self._board = board
         self._drawn: dict[str, object] = {}
         self._asked = "say"
-        for complaint in complaints:
-            self._board.problem(complaint)
 
     def compose(self) -> ComposeResult:
         with Horizontal(id="top"):
@@ -93,22 +89,21 @@ class LiveScreen(App[None]):
 
     def on_mount(self) -> None:
         self.query_one(VerticalScroll).anchor()
-        self.background.start()
         self.set_interval(DRAW_S, self._draw)
 
     # --- keys --------------------------------------------------------------------------------
 
     def action_mute(self) -> None:
-        self.background.do(self._talk.mute())
+        self._background.do(self._talk.mute())
 
     def action_push_to_talk(self) -> None:
-        self.background.do(self._talk.toggle_push_to_talk())
+        self._background.do(self._talk.toggle_push_to_talk())
 
     def action_push(self) -> None:
-        self.background.do(self._talk.push())
+        self._background.do(self._talk.push())
 
     def action_interrupt(self) -> None:
-        self.background.do(self._talk.interrupt())
+        self._background.do(self._talk.interrupt())
 
     def action_ask(self, what: str) -> None:
         words = self.query_one(Input)
@@ -126,7 +121,7 @@ class LiveScreen(App[None]):
     def on_input_submitted(self, event: Input.Submitted) -> None:
         text, talk = event.value.strip(), self._talk
         if text:
-            self.background.do(talk.say(text) if self._asked == "say" else talk.use_voice(text))
+            self._background.do(talk.say(text) if self._asked == "say" else talk.use_voice(text))
         self.action_dismiss()
 
     def action_save(self) -> None:
@@ -139,12 +134,12 @@ class LiveScreen(App[None]):
             self._board.note(f"saved to {file}")
 
     def action_leave(self) -> None:
-        self.background.end()
+        self._background.end()
 
     # --- drawing -----------------------------------------------------------------------------
 
     def _draw(self) -> None:
-        if not self.background.alive:
+        if not self._background.alive:
             self.exit()
             return
         news = self._board.take()

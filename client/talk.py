@@ -15,6 +15,8 @@ from urllib.parse import urlsplit
 
 from agent.errors import AgentError
 from client import devices
+from client.background import Background
+from client.board import Board
 from client.cli import SERVER_URL, local_server
 from client.devices import DeviceError, Names
 from client.ends import Ends
@@ -27,6 +29,7 @@ from client.view import View
 
 COULD_NOT_RUN = 1
 SCREEN = "client.screen"
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 EXAMPLES = """\
 examples:
@@ -62,7 +65,7 @@ def main(argv: list[str]) -> int:
     options = _parse(argv)
     terminal = Terminal(sys.stdout, sys.stderr, as_json=options.json)
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in SIGNALS[1:]:
         signal.signal(number, _as_interrupt)
     try:
         if options.devices:
@@ -153,15 +156,29 @@ def _has_screen() -> bool:
 
 
 def _on_screen(url: str, talk: Callable[[View], Live], complaints: list[str]) -> int:
-    from client.screen import LiveScreen  # noqa: PLC0415 - an extra, and slow to load
+    board = Board()
+    for complaint in complaints:
+        board.problem(complaint)
+    background = Background(talk(board), url)
 
-    screen = LiveScreen(url, talk, complaints)
+    def end(_number: int, _frame: object) -> None:
+        background.end()
+
+    for number in SIGNALS:
+        # A screen that is about to start would lose an interrupt.
+        signal.signal(number, end)
     with _terminal_of_its_own():
-        screen.run()
-    screen.background.end()
-    screen.background.join()
-    if screen.background.failure is not None:
-        raise screen.background.failure
+        background.start()
+        from client.screen import LiveScreen  # noqa: PLC0415 - an extra, and slow to load
+
+        try:
+            if background.alive:
+                LiveScreen(background, board).run()
+        finally:
+            background.end()
+            background.join()
+    if background.failure is not None:
+        raise background.failure
     return 0
 
 

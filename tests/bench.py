@@ -19,7 +19,7 @@ from typing import Any, cast
 import numpy as np
 import openai
 
-from tests.bench_client import busy_percent
+from tests.bench_client import busy_percent, listening_s
 from tests.bench_server import barge_in_ms, relay_ms
 from tests.model_client import CLEAN, Client, audio_part, recording, sounds_of, user, wrong_words
 from tests.model_client import words as words_of
@@ -130,6 +130,12 @@ def client_alone(turns: int) -> Iterator[Figure]:
             yield Figure(f"client: share of a core, {name}, {echo}", "%", "p50 < 10", busy)
 
 
+def client_start(times: int) -> Iterator[Figure]:
+    """How soon the terminal client hears its user, with and without a screen to load."""
+    for name, options in (("lines", ("--plain",)), ("screen", ())):
+        yield Figure(f"client: start → listening, {name}", "s", "", listening_s(options, times))
+
+
 def table(figures: Sequence[Figure]) -> str:
     lines = ["| figure | p50 | p95 | p99 | n | bar |", "|---|---|---|---|---|---|"]
     for each in figures:
@@ -189,6 +195,7 @@ def main() -> None:
         measure(voice_to_voice(server_url, max(1, options.runs // 4)))
         measure(memory(pids))
     measure(server_alone())
+    measure(client_start(options.runs))
     measure(client_alone(max(1, options.runs // 4)))
     print(table(figures))
     if options.json:

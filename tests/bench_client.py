@@ -8,6 +8,10 @@ import time
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from queue import Queue
+
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.server import ServerConnection, serve
 
 from tests.fakes import stand_in
 from tests.model_client import DATA
@@ -17,6 +21,7 @@ from tests.virtual_audio import VirtualAudio, virtual_audio
 TURN_S = 8.0
 """A question of 2 s, and its answer of 5 s."""
 
+GREETING = '{"type": "session.created", "session": {"id": "sess_1"}}'
 TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
 
 
@@ -87,6 +92,32 @@ def busy_percent(options: tuple[str, ...], turns: int) -> list[float]:
             time.sleep(TURN_S)
             shares.append(100 * (_busy_s(pid) - before) / (time.monotonic() - began))
         return shares
+
+
+def listening_s(options: tuple[str, ...], times: int) -> list[float]:
+    """From the start of the program until the first of what the user says reaches a server."""
+    heard: Queue[float] = Queue()
+
+    def listen(socket: ServerConnection) -> None:
+        socket.send(GREETING)
+        # The client leaves after its first sound, without a goodbye.
+        with suppress(ConnectionClosed):
+            while b"input_audio_buffer.append" not in socket.recv(decode=False):
+                pass
+            heard.put(time.monotonic())
+
+    with virtual_audio() as card, serve(listen, "127.0.0.1", 0) as server:
+        serving = threading.Thread(target=server.serve_forever)
+        serving.start()
+        url = f"ws://127.0.0.1:{server.socket.getsockname()[1]}"
+        took: list[float] = []
+        for _ in range(times):
+            began = time.monotonic()
+            with talking(card, url, *options):
+                took.append(heard.get(timeout=30) - began)
+        server.shutdown()
+        serving.join()
+    return took
 
 
 def _busy_s(pid: int) -> float:

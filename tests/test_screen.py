@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from agent.errors import AgentError
+from client.background import Background
+from client.board import Board
 from client.latency import Latency
 from client.view import Status, View
 from tests.processes import ROOT, command
@@ -23,6 +25,21 @@ pytest.importorskip("textual", reason="the extra `screen` is not installed")
 from textual.pilot import Pilot
 
 from client.screen import LiveScreen
+
+SLOW_TO_LOAD = """
+import sys, threading
+
+def conversation():
+    return next((each for each in threading.enumerate() if each.name == "conversation"), None)
+
+while not conversation():
+    threading.Event().wait(0.01)
+conversation().join()
+sys.path = [place for place in sys.path if not __file__.startswith(place or "none")]
+del sys.modules["textual"]
+import textual
+"""
+"""A library for screens that is only loaded once the conversation is over."""
 
 
 class Script:
@@ -70,20 +87,21 @@ class Shown:
     """The screen of a `Script`."""
 
     def __init__(self) -> None:
-        self.screen = LiveScreen("ws://box", self._talk, ["The headset isn't there."])
-
-    def _talk(self, view: View) -> Script:
-        self.script = Script(view)
-        return self.script
+        board = Board()
+        board.problem("The headset isn't there.")
+        self.script = Script(board)
+        self.background = Background(self.script, "ws://box")
+        self.screen = LiveScreen(self.background, board)
 
     def run(self, use: Callable[["Pilot[None]"], Awaitable[None]]) -> None:
         async def show() -> None:
+            self.background.start()
             async with self.screen.run_test(size=(100, 24)) as pilot:
                 while "Is this" not in self.picture():
                     await pilot.pause(0.01)
                 await use(pilot)
-            self.screen.background.end()
-            self.screen.background.join()
+            self.background.end()
+            self.background.join()
 
         asyncio.run(show())
 
@@ -113,7 +131,7 @@ def test_captions_levels_latency_connection_and_keys_are_on_the_screen():
 
     shown = Shown()
     shown.run(look)
-    assert shown.screen.background.failure is None
+    assert shown.background.failure is None
 
 
 def test_every_key_does_what_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -136,12 +154,39 @@ def test_every_key_does_what_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_a_conversation_that_fails_closes_the_screen_and_leaves_its_reason():
     async def fail(_pilot: "Pilot[None]") -> None:
         shown.script.failure = AgentError("the server is full")
-        shown.screen.background.do(shown.script.end())
-        shown.screen.background.join()
+        shown.background.do(shown.script.end())
+        shown.background.join()
 
     shown = Shown()
     shown.run(fail)
-    assert str(shown.screen.background.failure) == "the server is full"
+    assert str(shown.background.failure) == "the server is full"
+
+
+@pytest.mark.skipif(not is_installed(), reason="pulseaudio is not installed")
+def test_the_user_is_heard_while_the_screen_still_loads(tmp_path: Path):
+
+    def script(peer: Peer) -> None:
+        peer.send({"type": "session.created", "session": {}})
+        while not peer.sent("input_audio_buffer.append"):
+            peer.receive()
+        os.kill(process.pid, signal.SIGTERM)
+        peer.listen_on()
+
+    (tmp_path / "textual.py").write_text(SLOW_TO_LOAD)
+    with virtual_audio() as card, server(script) as (url, peers):
+        parent, child = pty.openpty()
+        environment = card.environment | {"PYTHONPATH": str(tmp_path), "TERM": "xterm"}
+        words = command("talk", "--url", url)
+        process = subprocess.Popen(
+            words, cwd=ROOT, env=environment, stdin=child, stdout=child, stderr=child
+        )
+        os.close(child)
+        try:
+            assert process.wait(30) == 0
+        finally:
+            process.kill()
+            os.close(parent)
+    assert peers[0].sent("input_audio_buffer.append")
 
 
 @pytest.mark.skipif(not is_installed(), reason="pulseaudio is not installed")
