@@ -140,6 +140,17 @@ def test_a_page_whose_server_is_dead_says_so_and_starts_again_when_it_is_back(br
         wait_for_new_page(page)
 
 
+def test_a_page_that_is_loaded_anew_says_goodbye_for_its_visitor(browser: Chromium):
+    with kiosk(browser) as (page, server):
+        page.page.locator("#begin").click()
+        peer = server.greet(token="secret token")
+        peer.begin("one")
+        peer.speak("one", 8000, "Only for you")
+        page.wait_for_phase("agent")
+        page.page.reload()
+        assert peer.wait_for_goodbye() == 1000
+
+
 def test_the_key_is_given_once_in_the_address(browser: Chromium):
     with kiosk(browser, fragment="#key=device-token") as (page, server):
         assert page.page.url == f"{server.url}kiosk"
@@ -156,10 +167,12 @@ def test_the_server_of_the_example_serves_the_page_and_its_settings():
         address = url.replace("ws", "http", 1)
         told = httpx2.get(f"{address}/page/kiosk.json")
         page = httpx2.get(f"{address}/kiosk")
-    expected = settings.load(ROOT / "configs" / "kiosk.toml").kiosk
-    assert told.json() == msgspec.to_builtins(expected)
+    expected = settings.load(ROOT / "configs" / "kiosk.toml")
+    assert told.json() == msgspec.to_builtins(expected.kiosk)
     assert told.json().keys() == SETTINGS.keys()
     assert "kiosk.js" in page.text
+    assert expected.listen.resume_grace_s <= expected.kiosk.dead_s
+    assert not expected.persona.voices
 
 
 def test_the_units_start_the_kiosk_with_its_configuration_and_with_sound():

@@ -121,13 +121,13 @@ def test_the_room_returns_the_echo_of_what_was_played_and_no_more():
     echo = np.arange(1, RATE + 1, dtype=np.int16)
     room = Echo("room", Path("room.wav"), tone(1_000), echo, tone(1_000))
     phone = Phone(Take(replace(ASKED, kind="echo", echo=room, opening=QUESTION[:0])))
-    phone.receive(delta(tone(200)), 0)
-    said, _ = listen(phone, 0, 15)
-    assert np.array_equal(said[: samples_in(200)], echo[: samples_in(200)])
-    assert not said[samples_in(200) :].any()
     phone.receive(delta(tone(400)), 0)
-    later, _ = listen(phone, 15, 5)
-    assert np.array_equal(later, echo[samples_in(200) : samples_in(300)])
+    said, _ = listen(phone, 0, 25)
+    assert np.array_equal(said[: samples_in(400)], echo[: samples_in(400)])
+    assert not said[samples_in(400) :].any()
+    phone.receive(delta(tone(400)), 0)
+    later, _ = listen(phone, 25, 5)
+    assert np.array_equal(later, echo[samples_in(400) : samples_in(500)])
 
 
 def test_what_was_played_is_reported_every_200_ms_while_something_plays():

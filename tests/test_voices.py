@@ -1,5 +1,6 @@
 """Voices: read and checked at start, named by clients, never a path."""
 
+from collections.abc import Mapping
 from itertools import count
 from pathlib import Path
 
@@ -16,6 +17,31 @@ from server.voices import load_voices
 from tests.virtual_call import PATIENCE, config
 
 SECOND = bytes([1, 0]) * RATE
+
+
+def spoken_with(
+    voices: Mapping[str, bytes], of_session: str = "{}", of_response: str = "{}"
+) -> bytes:
+    """The sample of the voice that the model gets, for those wishes in `audio.output`."""
+    ids = count()
+    session = Session(
+        config(None),
+        Timing(PATIENCE, 200, 60_000),
+        lambda kind: f"{kind}_{next(ids)}",
+        voices=voices,
+    )
+    update = f'{{"type": "realtime", "audio": {{"output": {of_session}}}}}'
+    frames = [
+        f'{{"type": "session.update", "session": {update}}}',
+        f'{{"type": "response.create", "response": {{"audio": {{"output": {of_response}}}}}}}',
+    ]
+    commands = [
+        command for frame in frames for command in session.receive(protocol.decode(frame), 0)
+    ]
+    [asked] = [command for command in commands if isinstance(command, AskModel)]
+    [system] = asked.messages
+    assert system.text == "Be brief.\nYour voice should be:"
+    return system.pcm
 
 
 def test_voices_are_known_by_the_names_of_their_files(tmp_path: Path):
@@ -63,33 +89,19 @@ def test_a_folder_of_voices_that_is_missing_is_named_at_start(tmp_path: Path):
     ],
 )
 def test_a_session_speaks_with_the_voice_it_names_or_the_default(wanted: str, heard: bytes):
-    ids = count()
-    session = Session(
-        config(None),
-        Timing(PATIENCE, 200, 60_000),
-        lambda kind: f"{kind}_{next(ids)}",
-        voices={"anna": SECOND, "default": 2 * SECOND},
-    )
-    update = f'{{"type": "realtime", "audio": {{"output": {{"voice": {wanted}}}}}}}'
-    frames = [f'{{"type": "session.update", "session": {update}}}', '{"type": "response.create"}']
-    commands = [
-        command for frame in frames for command in session.receive(protocol.decode(frame), 0)
-    ]
-    [asked] = [command for command in commands if isinstance(command, AskModel)]
-    [system] = asked.messages
-    assert system.text == "Be brief.\nYour voice should be:"
-    assert system.pcm == heard
+    voices = {"anna": SECOND, "default": 2 * SECOND}
+    assert spoken_with(voices, f'{{"voice": {wanted}}}') == heard
+
+
+@pytest.mark.parametrize("wanted", ["anna", "../anna", "marin"])
+def test_without_a_folder_of_voices_no_client_can_choose_another(tmp_path: Path, wanted: str):
+    (tmp_path / "anna.wav").write_bytes(wav(SECOND))
+    (tmp_path / "own.wav").write_bytes(wav(2 * SECOND))
+    voices = load_voices(Persona(voice=str(tmp_path / "own.wav")))
+    assert spoken_with(voices, f'{{"voice": "{wanted}"}}') == 2 * SECOND
+    assert spoken_with(voices, of_response=f'{{"voice": "{wanted}"}}') == 2 * SECOND
 
 
 def test_a_response_may_name_another_voice_for_itself_alone():
-    ids = count()
-    session = Session(
-        config(None),
-        Timing(PATIENCE, 200, 60_000),
-        lambda kind: f"{kind}_{next(ids)}",
-        voices={"anna": SECOND, "default": 2 * SECOND},
-    )
-    frame = '{"type": "response.create", "response": {"audio": {"output": {"voice": "anna"}}}}'
-    commands = session.receive(protocol.decode(frame), 0)
-    [asked] = [command for command in commands if isinstance(command, AskModel)]
-    assert asked.messages[0].pcm == SECOND
+    voices = {"anna": SECOND, "default": 2 * SECOND}
+    assert spoken_with(voices, of_response='{"voice": "anna"}') == SECOND
