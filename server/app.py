@@ -153,7 +153,7 @@ class App:
             patience,
             turn.early_start_ms,
             turn.longest_turn_ms,
-            settings.model.tool_style,
+            model.tool_style,
             turn.echo_guard,
         )
         voices = {name: len(pcm) // SAMPLE_BYTES for name, pcm in self._voices.items()}
