@@ -112,6 +112,8 @@ class Call:
                 self.jitter.hold()
             case wire.Restore():
                 self._restore()
+            case wire.Marks(requested_ms, first_sound_ms):
+                self._mark(requested_ms, first_sound_ms)
             case wire.ResponseDone(response):
                 self._response_done(response)
             case wire.ErrorEvent(error):
@@ -141,6 +143,11 @@ class Call:
             # The tail of an earlier answer may still be playing.
             turn.heard_at = self._clock() if self.jitter.played(turn.item_id) else None
         return filled
+
+    def _mark(self, requested_ms: int, first_sound_ms: int | None) -> None:
+        turn = self.floor.turn
+        if turn is not None and turn.first_audio_at is None and first_sound_ms is not None:
+            turn.reply_ms = first_sound_ms - requested_ms
 
     async def interrupt(self) -> None:
         """Stop the agent's voice, and tell the server how much of it was heard."""

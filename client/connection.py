@@ -86,7 +86,7 @@ class Connection:
     async def start_session(
         self,
         instructions: str | None,
-        extensions: Iterable[Extension] = ("playout", "duck", "resume"),
+        extensions: Iterable[Extension] = ("playout", "duck", "resume", "marks"),
     ) -> None:
         """Ask for captions, judged interruptions and extensions; else the server's defaults."""
         self._extensions = list(extensions)

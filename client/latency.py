@@ -123,6 +123,7 @@ class Turn:
     first_audio_at: float | None = None
     heard_at: float | None = None
     """The first sample of the answer left the jitter buffer."""
+    reply_ms: int | None = None
 
     def latency(self) -> "Latency | None":
         if self.first_audio_at is None or self.heard_at is None:
@@ -132,6 +133,7 @@ class Turn:
             endpointing_ms=_ms(self.committed_at - self.speech_ended_at),
             model_ms=_ms(self.first_audio_at - self.committed_at),
             playout_ms=_ms(self.heard_at - self.first_audio_at),
+            reply_ms=self.reply_ms,
         )
 
 
@@ -176,6 +178,18 @@ class Latency:
     endpointing_ms: int
     model_ms: int
     playout_ms: int
+    reply_ms: int | None = None
+    """From the request, which may have been made in a pause, to the first sound; if it is told."""
+
+    @property
+    def parts(self) -> dict[str, str]:
+        """What it is made of, in milliseconds as words."""
+        whole = "" if self.reply_ms is None else f" of {self.reply_ms}"
+        return {
+            "endpointing": f"{self.endpointing_ms}",
+            "model": f"{self.model_ms}{whole}",
+            "playout": f"{self.playout_ms}",
+        }
 
 
 def _ms(seconds: float) -> int:

@@ -87,6 +87,6 @@ def latency_line(latencies: Sequence[Latency]) -> Text:
     )
     for name, part in parts.items():
         line.append("━" * round(PART_CELLS * max(0, part) / whole), PARTS[name])
-    for name, part in parts.items():
-        line.append(f"  {name} {part}", PARTS[name])
+    for name, words in last.parts.items():
+        line.append(f"  {name} {words}", PARTS[name])
     return line.append(" ms", "dim")

@@ -43,7 +43,8 @@ class Script:
 
     async def run(self, url: str) -> int:
         async with open_connection(url) as connection:
-            await connection.start_session(self._options.instructions, ("playout", "duck"))
+            wanted = ("playout", "duck", "marks")
+            await connection.start_session(self._options.instructions, wanted)
             clock = asyncio.get_running_loop().time
             voice = Voice(connection.append, clock())
             ended_at, duck_db = lambda: voice.speech_ended_at, self._options.duck_db

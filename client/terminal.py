@@ -64,12 +64,9 @@ class Terminal:
             self._json(event="turn", turn=number, file=name, answered=True, **asdict(latency))
             return
         self._last_latency = f"{latency.voice_to_voice_ms / 1000:.2f} s"
-        parts = (
-            f"endpointing {latency.endpointing_ms}, model {latency.model_ms}, "
-            f"playout {latency.playout_ms} ms"
-        )
+        parts = ", ".join(f"{name} {words}" for name, words in latency.parts.items())
         answered = f"turn {number} answered after {latency.voice_to_voice_ms} ms"
-        self._line(self._quiet(f"{answered} ({parts})"))
+        self._line(self._quiet(f"{answered} ({parts} ms)"))
 
     def unanswered(self, number: int, name: str, reason: str) -> None:
         if self._as_json:

@@ -104,6 +104,11 @@ class Restore(_Event, tag="x_mimo.restore"):
     pass
 
 
+class Marks(_Event, tag="x_mimo.marks"):
+    requested_ms: int
+    first_sound_ms: int | None = None
+
+
 class Problem(Struct):
     message: str = "no reason given"
     code: str | None = None
@@ -143,11 +148,12 @@ ServerEvent = (
     | Duck
     | Hold
     | Restore
+    | Marks
     | ResponseDone
     | ErrorEvent
 )
 
-Extension = Literal["playout", "duck", "resume"]
+Extension = Literal["playout", "duck", "resume", "marks"]
 
 _KNOWN = frozenset(str(kind.__struct_config__.tag) for kind in ServerEvent.__args__)
 _decoder = msgspec.json.Decoder(ServerEvent)

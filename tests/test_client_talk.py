@@ -171,7 +171,9 @@ def test_one_turn_is_spoken_heard_and_timed(talk_to: Talk):
     def script(peer: Peer) -> None:
         peer.send({"type": "session.created", "session": {}})
         peer.hear("said_1")
-        peer.send(begun(1), audio(1, FIRST, 2400), audio(1, FIRST, 4800), *ended(1, "Hello."))
+        times = {"requested_ms": 160, "decided_ms": 500, "first_sound_ms": 590}
+        peer.send(begun(1), {"type": "x_mimo.marks", "response_id": "resp_1", **times})
+        peer.send(audio(1, FIRST, 2400), audio(1, FIRST, 4800), *ended(1, "Hello."))
         peer.listen_on()
 
     with server(script) as (url, peers):
@@ -193,7 +195,7 @@ def test_one_turn_is_spoken_heard_and_timed(talk_to: Talk):
                 }
             },
             "instructions": "Be brief.",
-            "x_mimo": {"playout": True, "duck": True},
+            "x_mimo": {"playout": True, "duck": True, "marks": True},
         },
     }
     assert np.count_nonzero(talked.user == USER) == samples_in(300)
@@ -204,6 +206,7 @@ def test_one_turn_is_spoken_heard_and_timed(talk_to: Talk):
     [turn] = talked.of("turn")
     parts = [cast(int, turn[f"{part}_ms"]) for part in ("endpointing", "model", "playout")]
     assert abs(sum(parts) - cast(int, turn["voice_to_voice_ms"])) <= 2
+    assert turn["reply_ms"] == 430
     # What was timed is what was recorded, to a frame and the clock's own lateness.
     gap = np.flatnonzero(talked.agent)[0] - np.flatnonzero(talked.user)[-1]
     assert gap > 0
@@ -289,8 +292,8 @@ def test_a_server_that_knows_no_extensions_is_asked_again_without_them(talk_to: 
     assert talked.status == 0
     asked = [cast(Event, event["session"]) for event in peers[0].sent("session.update")]
     assert [session.get("x_mimo") for session in asked] == [
-        {"playout": True, "duck": True},
-        {"playout": True},
+        {"playout": True, "duck": True, "marks": True},
+        {"playout": True, "marks": True},
         None,
     ]
     assert talked.of("error") == []

@@ -52,7 +52,7 @@ class Script:
         self.view.connection("")
         self.view.caption("user", f"Is this {url}?")
         self.view.partial("agent", "It is. Anything else?")
-        self.view.turn(1, None, Latency(1040, 580, 450, 10))
+        self.view.turn(1, None, Latency(1040, 580, 450, 10, 610))
         self.view.status(Status("speaking", 0.1, 0.1, spoken=0.2, muted=True))
         await self.heard.wait()
         if self.failure is not None:
@@ -119,7 +119,7 @@ def test_captions_levels_latency_connection_and_keys_are_on_the_screen():
             "  you Is this ws://box?",
             "agent It is.",
             "answered in 1.04 s",
-            "endpointing 580  model 450  playout 10 ms",
+            "endpointing 580  model 450 of 610  playout 10 ms",
             "m mute",
             "q quit",
         ):
