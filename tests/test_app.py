@@ -5,12 +5,14 @@ import base64
 import io
 import json
 import re
+import signal
 import time
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager, redirect_stdout
+from contextlib import asynccontextmanager, redirect_stdout, suppress
 
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
 from websockets.frames import Frame, Opcode
 from websockets.protocol import Event
 
@@ -96,8 +98,9 @@ def test_a_server_that_goes_away_says_so_to_its_clients():
     async def leave() -> None:
         async with serving() as (url, app), connect(url) as client:
             await client.recv()
-            app.cancel()
+            signal.raise_signal(signal.SIGTERM)
             await client.wait_closed()
+            await app
         assert client.close_code == 1001
 
     asyncio.run(asyncio.wait_for(leave(), 60))
@@ -127,15 +130,21 @@ class Broken:
         raise ZeroDivisionError
 
 
+def missing(kind: str) -> Broken:
+    raise ZeroDivisionError
+
+
+@pytest.mark.parametrize("detector", [Broken, missing])
 def test_a_bug_ends_its_own_session_only_and_clients_may_try_again(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    detector: object, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
     async def fail() -> None:
         async with serving() as (url, _), connect(url) as other:
             await other.recv()
-            monkeypatch.setattr("server.app.detector", Broken)
+            monkeypatch.setattr("server.app.detector", detector)
             async with connect(url) as client:
-                await client.send('{"type": "input_audio_buffer.append", "audio": "AAAA"}')
+                with suppress(ConnectionClosed):
+                    await client.send('{"type": "input_audio_buffer.append", "audio": "AAAA"}')
                 await client.wait_closed()
             assert client.close_code == 1011
             await other.send('{"type": "input_audio_buffer.clear"}')

@@ -170,6 +170,7 @@ async def call_a_function(talk: Talk) -> None:
     await talk.connection.response.create()
     (call,) = (await talk.done())["output"]
     assert (call["name"], json.loads(call["arguments"])) == ("weather", {"city": "Oslo"})
+    assert len(call["call_id"]) <= 32
     await talk.connection.conversation.item.create(
         item={"type": "function_call_output", "call_id": call["call_id"], "output": "snow"}
     )
