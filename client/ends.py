@@ -9,7 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
-from agent.audio import Samples
+from agent.audio import RATE, Samples
 from client import devices
 from client.devices import DeviceError, Loudspeaker, Microphone, Names, PortAudio
 from client.echo import EchoCanceller, find_processor
@@ -27,6 +27,9 @@ STARTING_S = 5.0
 
 STALL_S = 0.5
 """A pause of this program that says nothing about devices."""
+
+TAIL_S = 0.05
+"""Sound systems hold a little more than they say."""
 
 NO_DEVICE_S = 2.0
 """Between looks for a device when there is none."""
@@ -83,7 +86,12 @@ class Ends:
         while True:
             try:
                 with devices.open_devices(self._portaudio, names) as (microphone, loudspeaker):
-                    gone = await self._pump(microphone, loudspeaker)
+                    try:
+                        gone = await self._pump(microphone, loudspeaker)
+                    except asyncio.CancelledError:
+                        # What is on its way fades out where it ends; closing would cut it.
+                        await asyncio.sleep(loudspeaker.delay_samples / RATE + TAIL_S)
+                        raise
             except DeviceError as error:
                 if names == Names():
                     self._view.problem(f"{error}; looking again.")

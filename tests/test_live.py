@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from agent.audio import RATE, Samples, read_wav
+from tests.model_client import DATA
 from tests.processes import ROOT, command
 from tests.test_client_talk import Peer, audio, begun, ended, server
 from tests.virtual_audio import VirtualAudio, is_installed, virtual_audio
@@ -90,6 +91,28 @@ def test_an_interruption_is_heard_at_once_and_does_not_click(tmp_path: Path):
     assert click_dbfs(sound) < -40
     [truncated] = peers[0].sent("conversation.item.truncate")
     assert truncated["audio_end_ms"] == cut["audio_end_ms"]
+
+
+def test_leaving_while_the_agent_speaks_does_not_click(tmp_path: Path):
+    def script(peer: Peer) -> None:
+        peer.receive()
+        peer.send(begun(1), audio(1, LOUD, 20 * RATE))
+        while not peer.sent("x_mimo.playout") and len(peer.sent("input_audio_buffer.append")) < 60:
+            peer.receive()
+        peer.listen_on()
+
+    file = tmp_path / "heard.wav"
+    with server(script) as (url, _), virtual_audio() as card, card.ear(file):
+        with talk(card, url) as talking:
+            talking.wait_for(event="state", state="speaking")
+            talking.wait_for(event="error")
+        # The ear goes on for a moment.
+        assert card.say(DATA / "LJ001-0002.wav").wait(20) == 0
+    sound = heard(file)
+    loud = np.flatnonzero(np.abs(sound.astype(int)) > LOUD // 2)
+    assert RATE < len(loud) < 19 * RATE
+    assert loud[-1] < len(sound) - RATE // 5
+    assert click_dbfs(sound) < -40
 
 
 def test_a_loudspeaker_that_is_unplugged_is_replaced_by_the_default_one(tmp_path: Path):
