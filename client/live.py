@@ -2,16 +2,20 @@
 
 import asyncio
 import itertools
+import time
 from random import Random
 from typing import Literal, NamedTuple
 
-from agent.audio import Samples
+import numpy as np
+
+from agent.audio import RATE, Samples, seconds
 from client.backoff import backoff
 from client.call import Call
 from client.connection import Connection, open_connection
 from client.ends import Ends
 from client.latency import LiveSpeech, Turn
 from client.push_to_talk import PushToTalk
+from client.recording import Recording
 from client.script import only_foreseen
 from client.view import State, Status, View
 from client.voice import ticks
@@ -28,8 +32,11 @@ class LiveOptions(NamedTuple):
 class Live:
     """Talks until cancelled; all of it on one event loop."""
 
-    def __init__(self, ends: Ends, options: LiveOptions, view: View):
+    def __init__(
+        self, ends: Ends, options: LiveOptions, view: View, recording: Recording | None = None
+    ):
         self._ends = ends
+        self._recording = recording
         self._options = options
         self._view = view
         self._speech = LiveSpeech()
@@ -137,20 +144,28 @@ class Live:
             pcm = bytes(len(pcm))
         if self._push is None:
             self._speech.add(now, loudness, call.floor.user_speaks)
-            await connection.append(pcm)
+            await self._send(connection, pcm)
         elif self._push.open:
             self._speech.add(now, loudness, True)
-            await connection.append(pcm)
+            await self._send(connection, pcm)
             self._push.tick(now)
             if not self._push.open:
                 await connection.send("input_audio_buffer.commit")
                 await connection.send("response.create")
 
+    async def _send(self, connection: Connection, pcm: bytes) -> None:
+        if self._recording is not None:
+            began = time.monotonic() - seconds(pcm)
+            self._recording.add("user", np.frombuffer(pcm, np.int16), began)
+        await connection.append(pcm)
+
     async def play(self, out: Samples) -> None:
         if self._call is None:
             out[:] = 0
             return
-        self._call.pull(out)
+        if self._call.pull(out) and self._recording is not None:
+            delay_s = self._ends.delay_samples() / RATE
+            self._recording.add("agent", out, time.monotonic() + delay_s)
         await self._call.report()
 
     def _invite(self) -> None:

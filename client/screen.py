@@ -24,6 +24,7 @@ from client.panel import (
     state_line,
     words_line,
 )
+from client.recording import Recording
 
 DRAW_S = 0.1
 MOST_LINES = 2000
@@ -35,6 +36,7 @@ class LiveScreen(App[None]):
     Args:
         background: Runs it already: a screen takes longer to load than a microphone.
         board: What it shows.
+        recording: What can be saved of its sound.
     """
 
     CSS = """
@@ -65,11 +67,12 @@ class LiveScreen(App[None]):
         Binding("escape", "dismiss", "back", show=False),
     ]
 
-    def __init__(self, background: Background, board: Board):
+    def __init__(self, background: Background, board: Board, recording: Recording):
         super().__init__()
         self._background = background
         self._talk = background.conversation
         self._board = board
+        self._recording = recording
         self._drawn: dict[str, object] = {}
         self._asked = "say"
 
@@ -125,13 +128,16 @@ class LiveScreen(App[None]):
         self.action_dismiss()
 
     def action_save(self) -> None:
-        file = Path(f"conversation-{datetime.now():%Y-%m-%d-%H%M%S}.txt")
+        """The words, and beside them the sound."""
+        text = Path(f"conversation-{datetime.now():%Y-%m-%d-%H%M%S}.txt")
+        sound = text.with_suffix(".wav")
         try:
-            file.write_text(self._board.transcript())
+            text.write_text(self._board.transcript())
+            self._recording.save(sound)
         except OSError as error:
             self._board.problem(f"can't save the conversation: {error}")
         else:
-            self._board.note(f"saved to {file}")
+            self._board.note(f"saved to {text} and {sound}")
 
     def action_leave(self) -> None:
         self._background.end()

@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -22,6 +23,7 @@ from client.devices import DeviceError, Names
 from client.ends import Ends
 from client.latency import Clip
 from client.live import Live, LiveOptions
+from client.recording import Recording
 from client.script import Script, ScriptOptions
 from client.selection import list_devices, select
 from client.terminal import Terminal
@@ -135,8 +137,9 @@ def _live(options: Options, terminal: Terminal) -> int:
     names, complaints = select(portaudio, wished)
     wishes = LiveOptions(options.instructions, options.duck_db, options.voice)
 
-    def talk(view: View) -> Live:
-        return Live(Ends(portaudio, names, options.headphones, view), wishes, view)
+    def talk(view: View, recording: Recording | None = None) -> Live:
+        ends = Ends(portaudio, names, options.headphones, view)
+        return Live(ends, wishes, view, recording)
 
     with_screen = terminal.is_live and not options.plain and _has_screen()
     if with_screen:
@@ -155,11 +158,11 @@ def _has_screen() -> bool:
     return importlib.util.find_spec("textual") is not None
 
 
-def _on_screen(url: str, talk: Callable[[View], Live], complaints: list[str]) -> int:
-    board = Board()
+def _on_screen(url: str, talk: Callable[[View, Recording], Live], complaints: list[str]) -> int:
+    board, recording = Board(), Recording(time.monotonic())
     for complaint in complaints:
         board.problem(complaint)
-    background = Background(talk(board), url)
+    background = Background(talk(board, recording), url)
 
     def end(_number: int, _frame: object) -> None:
         background.end()
@@ -173,7 +176,7 @@ def _on_screen(url: str, talk: Callable[[View], Live], complaints: list[str]) ->
 
         try:
             if background.alive:
-                LiveScreen(background, board).run()
+                LiveScreen(background, board, recording).run()
         finally:
             background.end()
             background.join()

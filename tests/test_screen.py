@@ -15,6 +15,7 @@ from agent.errors import AgentError
 from client.background import Background
 from client.board import Board
 from client.latency import Latency
+from client.recording import Recording
 from client.view import Status, View
 from tests.processes import ROOT, command
 from tests.test_client_talk import Peer, begun, ended, server
@@ -88,7 +89,7 @@ class Shown:
         board.problem("The headset isn't there.")
         self.script = Script(board)
         self.background = Background(self.script, "ws://box")
-        self.screen = LiveScreen(self.background, board)
+        self.screen = LiveScreen(self.background, board, Recording(0.0))
 
     def run(self, use: Callable[["Pilot[None]"], Awaitable[None]]) -> None:
         async def show() -> None:
@@ -146,6 +147,7 @@ def test_every_key_does_what_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert shown.script.told == ["mute", "push-to-talk", "push", "interrupt", "say hiq", "voice a"]
     [saved] = tmp_path.glob("conversation-*.txt")
     assert "user  Is this ws://box?" in saved.read_text()
+    assert saved.with_suffix(".wav").read_bytes().startswith(b"RIFF")
 
 
 def test_a_conversation_that_fails_closes_the_screen_and_leaves_its_reason():
