@@ -7,7 +7,8 @@ from agent.interjection import Interjection
 from agent.overlap import Frame, is_sustained, judge, judge_ended
 
 VOICE, GAP = Frame(0.95, -22.0), Frame(0.1, -60.0)
-FAR, LOUD, FADING = Frame(0.95, -36.0), Frame(0.95, -15.0), Frame(0.9, -38.0)
+FAR, LOUD, FADING = Frame(0.95, -36.0), Frame(0.95, -12.0), Frame(0.9, -38.0)
+CLEAR = Frame(0.95, -15.0)
 USUAL_DB = -22.0
 
 CASES: list[tuple[str, list[Frame], int, bool | None]] = [
@@ -20,6 +21,7 @@ CASES: list[tuple[str, list[Frame], int, bool | None]] = [
     ("nor does it when it has ended", [FAR] * 30 + [GAP] * 3, 600, False),
     ("a cry interrupts early", [LOUD] * 7, 224, True),
     ("even one that was short", [LOUD] * 5 + [GAP] * 3, 256, True),
+    ("a short word, clearly spoken, is no cry", [CLEAR] * 8 + [GAP] * 3, 352, False),
     ("noise that may be speech doesn't", [Frame(0.4, -22.0)] * 22, 704, False),
     ("a second sound counts with the first", [VOICE] * 9 + [GAP] * 8 + [VOICE] * 10, 320, True),
 ]
