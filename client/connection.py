@@ -79,6 +79,11 @@ class Connection:
         return self._session.x_mimo or Extensions()
 
     @property
+    def is_away(self) -> bool:
+        """The connection is lost, and not back yet."""
+        return self._away
+
+    @property
     def turn_detection(self) -> dict[str, object] | None:
         """How the server finds the ends of turns."""
         return self._session.audio.input.turn_detection

@@ -68,6 +68,10 @@ class Ends:
         self._loudspeaker: Loudspeaker | None = None
         self._frame = np.zeros(FRAME_SAMPLES, np.int16)
         self.listener: Listener | None = None
+        self.cleans = True
+        """Echoes and noise are taken out, where that is possible."""
+        self.alive_at = 0.0
+        """When both devices last worked, on the running loop's clock."""
         self.heard = 0.0
         """How loud the microphone is now: a root mean square from 0.0 to 1.0."""
 
@@ -121,6 +125,7 @@ class Ends:
                 loudspeaker.write(self._frame)
             if gone := pulse.gone(clock(), (microphone.calls, loudspeaker.calls)):
                 return gone
+            self.alive_at = max(self.alive_at, pulse.seen)
         raise AssertionError("ticks never end")
 
     async def _hear(
@@ -133,7 +138,8 @@ class Ends:
             self._view.problem(advice)
         if echo is not None:
             delay = microphone.delay_samples + loudspeaker.latency_samples
-            recorded = echo.clean(recorded, loudspeaker.played(), delay)
+            cleaned = echo.clean(recorded, loudspeaker.played(), delay)
+            recorded = cleaned if self.cleans else recorded
         self.heard = level(np.frombuffer(recorded, np.int16))
         if self.listener is not None:
             await self.listener.hear(recorded, self.heard)
@@ -155,6 +161,11 @@ class _Pulse:
         self._looked = self.began
         self._calls = [0, 0]
         self._seen = [self.began, self.began]
+
+    @property
+    def seen(self) -> float:
+        """When both of them called last."""
+        return min(self._seen)
 
     def gone(self, now: float, calls: tuple[int, int]) -> str | None:
         """Which device has not called for too long, if one has not."""

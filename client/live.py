@@ -11,7 +11,7 @@ import numpy as np
 from agent.audio import RATE, Samples, seconds
 from client.backoff import backoff
 from client.call import Call
-from client.connection import Connection, open_connection
+from client.connection import KEPT_BYTES, Connection, open_connection
 from client.ends import Ends
 from client.latency import LiveSpeech, Turn
 from client.push_to_talk import PushToTalk
@@ -21,6 +21,8 @@ from client.view import State, Status, View
 from client.voice import ticks
 
 SCREEN_S = 0.1
+STUCK_S = 60.0
+"""A server that says nothing for so long owes nothing any more."""
 
 
 class LiveOptions(NamedTuple):
@@ -30,13 +32,24 @@ class LiveOptions(NamedTuple):
 
 
 class Live:
-    """Talks until cancelled; all of it on one event loop."""
+    """Talks until cancelled; all of it on one event loop.
+
+    Args:
+        recording: Gets what is said and heard.
+        before: Speech that came first; what is said until the server is there comes to it.
+    """
 
     def __init__(
-        self, ends: Ends, options: LiveOptions, view: View, recording: Recording | None = None
+        self,
+        ends: Ends,
+        options: LiveOptions,
+        view: View,
+        recording: Recording | None = None,
+        before: bytearray | None = None,
     ):
         self._ends = ends
         self._recording = recording
+        self._before = before
         self._options = options
         self._view = view
         self._speech = LiveSpeech()
@@ -58,17 +71,20 @@ class Live:
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._ends.run())
-                tasks.create_task(self._converse(url))
+                tasks.create_task(self.converse(url))
         except ExceptionGroup as failures:
             raise only_foreseen(failures) from None
 
-    async def _converse(self, url: str) -> None:
+    async def converse(self, url: str) -> None:
+        """Talk with a server, through ends that somebody else runs; else like `run`."""
         clock = asyncio.get_running_loop().time
         waits_s = lambda: backoff(Random())  # noqa: E731
         async with open_connection(url, waits_s) as connection:
             await connection.start_session(self._options.instructions)
             if self._options.voice is not None:
                 await connection.update(audio={"output": {"voice": self._options.voice}})
+            if self._before is not None:
+                await connection.append(bytes(self._before))
             ended_at, delay = self._speech.ended_at, self._ends.delay_samples
             duck_db = self._options.duck_db
             self._call = Call(connection, self._view, clock, ended_at, delay, duck_db=duck_db)
@@ -137,6 +153,9 @@ class Live:
     async def hear(self, pcm: bytes, loudness: float) -> None:
         call, connection = self._call, self._connection
         if call is None or connection is None:
+            if self._before is not None:
+                self._before += pcm
+                del self._before[:-KEPT_BYTES]
             return
         now = asyncio.get_running_loop().time()
         if self._muted:
@@ -175,6 +194,16 @@ class Live:
         self._invited = True
         advice = "" if self._safe else " Headphones keep the agent from hearing itself."
         self._view.note(f"Speak now.{advice}")
+
+    @property
+    def is_busy(self) -> bool:
+        """Somebody speaks, or an answer is due, as far as the server can still tell."""
+        call, connection = self._call, self._connection
+        if call is None or connection is None or connection.is_away:
+            return False
+        now = asyncio.get_running_loop().time()
+        told = call.floor.user_speaks or call.floor.answer_due
+        return call.jitter.buffered > 0 or (told and now < call.floor.changed_at + STUCK_S)
 
     # --- what is shown -----------------------------------------------------------------------
 

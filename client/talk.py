@@ -9,10 +9,9 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Coroutine, Generator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from agent.errors import AgentError
 from client import devices
@@ -21,6 +20,8 @@ from client.board import Board
 from client.cli import SERVER_URL, local_server
 from client.devices import DeviceError, Names
 from client.ends import Ends
+from client.kiosk import Kiosk
+from client.kiosk_view import KioskView
 from client.latency import Clip
 from client.live import Live, LiveOptions
 from client.recording import Recording
@@ -28,6 +29,7 @@ from client.script import Script, ScriptOptions
 from client.selection import list_devices, select
 from client.terminal import Terminal
 from client.view import View
+from client.wire import page_url
 
 COULD_NOT_RUN = 1
 SCREEN = "client.screen"
@@ -59,6 +61,7 @@ class Options(argparse.Namespace):
     input: str | None
     output: str | None
     headphones: bool
+    kiosk: bool
     duck_db: float
 
 
@@ -99,6 +102,7 @@ def _parse(argv: list[str]) -> Options:
     add("--duck-db", type=float, default=-15.0, help="loudness while you may be interrupting")
     add("--plain", action="store_true", help="lines instead of a live screen")
     add("--json", action="store_true", help="one JSON object a line, for scripts")
+    add("--kiosk", action="store_true", help="visitor after visitor, unattended: docs/kiosk.md")
     files = parser.add_argument_group("from files")
     add = files.add_argument
     add("--wav", type=Path, action="append", default=[], help="speak this file; may be repeated")
@@ -108,6 +112,8 @@ def _parse(argv: list[str]) -> Options:
     options = parser.parse_args(argv, Options())
     if not options.wav and (options.save or options.barge_in is not None):
         parser.error("--save and --barge-in go with --wav")
+    if options.kiosk and (options.wav or options.instructions or options.voice):
+        parser.error("a kiosk's persona and voice are the server's, and its voices are visitors'")
     return options
 
 
@@ -133,6 +139,8 @@ def _live(options: Options, terminal: Terminal) -> int:
     try:
         portaudio = devices.find_portaudio()
     except DeviceError as error:
+        if options.kiosk:
+            raise
         return _without_devices(error, options, terminal)
     names, complaints = select(portaudio, wished)
     wishes = LiveOptions(options.instructions, options.duck_db, options.voice)
@@ -141,7 +149,7 @@ def _live(options: Options, terminal: Terminal) -> int:
         ends = Ends(portaudio, names, options.headphones, view)
         return Live(ends, wishes, view, recording)
 
-    with_screen = terminal.is_live and not options.plain and _has_screen()
+    with_screen = terminal.is_live and not options.kiosk and not options.plain and _has_screen()
     if with_screen:
         # It takes a moment to load: meanwhile the server starts.
         threading.Thread(target=importlib.import_module, args=(SCREEN,), daemon=True).start()
@@ -151,7 +159,11 @@ def _live(options: Options, terminal: Terminal) -> int:
             return _on_screen(url, talk, complaints)
         for complaint in complaints:
             terminal.problem(complaint)
-        return _in_lines(url, talk(terminal), terminal)
+        if options.kiosk:
+            kiosk_view = KioskView(terminal, words=terminal.is_live or options.json)
+            ends = Ends(portaudio, names, options.headphones, kiosk_view)
+            return _in_lines(Kiosk(ends, options.duck_db, kiosk_view).run(url), terminal)
+        return _in_lines(talk(terminal).run(url), terminal)
 
 
 def _has_screen() -> bool:
@@ -201,9 +213,9 @@ def _terminal_of_its_own() -> Generator[None]:
             os.close(kept)
 
 
-def _in_lines(url: str, live: Live, terminal: Terminal) -> int:
+def _in_lines(conversation: Coroutine[None, None, None], terminal: Terminal) -> int:
     try:
-        asyncio.run(live.run(url))
+        asyncio.run(conversation)
     except KeyboardInterrupt:
         terminal.note("Goodbye.")
     return 0
@@ -213,19 +225,14 @@ def _without_devices(error: DeviceError, options: Options, terminal: Terminal) -
     terminal.problem(f"Can't talk through a sound card here: {error}. Two other ways:")
     terminal.note("  mimo-live talk --wav question.wav --save answer.wav")
     terminal.note(
-        f"  the page of `mimo-live serve`, {_page(options.url or SERVER_URL)} in a browser"
+        f"  the page of `mimo-live serve`, {page_url(options.url or SERVER_URL)} in a browser"
     )
     if options.url is not None or not terminal.is_live:
         return COULD_NOT_RUN
     with _server(options, terminal) as url:
-        terminal.note(f"The page is ready at {_page(url)} until you press Ctrl-C.")
+        terminal.note(f"The page is ready at {page_url(url)} until you press Ctrl-C.")
         try:
             signal.pause()
         except KeyboardInterrupt:
             terminal.note("Goodbye.")
     return 0
-
-
-def _page(url: str) -> str:
-    where = urlsplit(url)
-    return f"{'https' if where.scheme == 'wss' else 'http'}://{where.netloc}/"

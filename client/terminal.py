@@ -115,6 +115,26 @@ class Terminal:
         meters = f"mic {microphone}  ear {loudspeaker}"
         self._redraw(f"{left}{meters}{self._quiet(latency)}  {self._quiet(words)}")
 
+    def stage(self, name: str, text: str) -> None:
+        """Show the next picture of a kiosk; the one before is gone, from the scroll-back too."""
+        self._partial = self._last_latency = self._progress = self._connection = self._state = ""
+        if self._as_json:
+            self._json(event="kiosk", stage=name, text=text)
+            return
+        if self.is_live:
+            self._out.write("\x1b[H\x1b[2J\x1b[3J")
+        self._line(text)
+
+    def countdown(self, text: str, left_s: int) -> None:
+        """Show how much time is left: redrawn when live, else said once."""
+        if self._as_json:
+            self._json(event="countdown", left_s=left_s)
+        elif self.is_live:
+            self._redraw(self._in_colour("problem", f"{text} {left_s}"))
+        elif self._progress != text:
+            self._progress = text
+            self._line(f"{text} {left_s} s are left.")
+
     def close(self) -> None:
         """Leave the cursor at the start of an empty line."""
         if self.is_live:

@@ -184,3 +184,9 @@ def full_url(url: str, **query: str | int) -> str:
     path = "/v1/realtime" if parts.path in ("", "/") else parts.path
     words = urlencode([*parse_qsl(parts.query), *query.items()])
     return urlunsplit(parts._replace(path=path, query=words))
+
+
+def page_url(url: str) -> str:
+    """Where the pages of that conversation server are."""
+    where = urlsplit(url)
+    return f"{'https' if where.scheme == 'wss' else 'http'}://{where.netloc}/"

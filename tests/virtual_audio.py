@@ -53,6 +53,13 @@ class VirtualAudio(NamedTuple):
             finally:
                 recorder.terminate()
 
+    def couple(self) -> None:
+        """Let the microphone hear the loudspeaker, as in a room."""
+        words = ("load-module", "module-loopback", f"source={LOUDSPEAKER}.monitor")
+        more = (f"sink={MICROPHONE}", "latency_msec=50")
+        with self._run("pactl", *words, *more) as loading:
+            assert loading.wait(10) == 0
+
     def plug_in(self, name: str, other: "VirtualAudio") -> None:
         """Make another sound card a device of this one; it is unplugged by its end."""
         address = other.environment["PULSE_SERVER"]
