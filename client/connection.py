@@ -22,6 +22,9 @@ from client.wire import Extension, Extensions, ServerEvent, SessionConfig
 KEPT_BYTES = 10 * RATE * SAMPLE_BYTES
 """Speech kept while the connection is away: the newest 10 s."""
 
+STUCK_BYTES = 2**14
+"""More than this waits for the network only if the network has stopped: 0.25 s of speech."""
+
 SEMANTIC = {"type": "semantic_vad"}
 """What this client can do well: it holds its sound while the server judges an interruption."""
 
@@ -106,9 +109,11 @@ class Connection:
         await self.send("session.update", session={"type": "realtime", **session})
 
     async def append(self, pcm: bytes) -> None:
-        if self._away or not await self.send("input_audio_buffer.append", audio=pcm):
-            self._kept += pcm
-            del self._kept[:-KEPT_BYTES]
+        """Send speech; never waits for a line that takes nothing, as sound can't wait."""
+        self._kept += pcm
+        del self._kept[:-KEPT_BYTES]
+        if not self._away and not self._is_stuck:
+            await self._send_kept()
 
     async def truncate(self, heard: Heard) -> None:
         """Tell how much of an item was heard, so that the server remembers no more of it."""
@@ -120,7 +125,7 @@ class Connection:
     async def report(self, heard: Heard) -> None:
         """Tell how much of an item was heard so far, if the server wants to know."""
         words = {"item_id": heard.item_id, "audio_end_samples": heard.samples}
-        if self.agreed.playout:
+        if self.agreed.playout and not self._is_stuck:
             await self.send("x_mimo.playout", **words)
 
     async def write(self, role: str, text: str) -> None:
@@ -137,6 +142,10 @@ class Connection:
         except ConnectionClosed:
             return False
         return True
+
+    @property
+    def _is_stuck(self) -> bool:
+        return self._socket.transport.get_write_buffer_size() > STUCK_BYTES
 
     async def close(self) -> None:
         await self._socket.close()
@@ -164,7 +173,7 @@ class Connection:
             self._away = True
             async for word in self._come_back(reason, self._waits_s()):
                 yield word
-            await self._send_kept()
+            self._away = not await self._send_kept()
 
     async def _settle(self, event: ServerEvent) -> bool:
         """Note what the server says of the session; return whether that was all it meant."""
@@ -223,13 +232,14 @@ class Connection:
         where = {"item_id": item_id, "received_samples": samples} if samples else {}
         return {"resume": self._token, **where}
 
-    async def _send_kept(self) -> None:
+    async def _send_kept(self) -> bool:
+        """Send what waits; return whether it went."""
         while self._kept:
-            kept, self._kept = bytes(self._kept), bytearray()
-            if not await self.send("input_audio_buffer.append", audio=kept):
-                self._kept = bytearray(kept) + self._kept
-                return
-        self._away = False
+            kept, self._kept = self._kept, bytearray()
+            if not await self.send("input_audio_buffer.append", audio=bytes(kept)):
+                self._kept = kept + self._kept
+                return False
+        return True
 
 
 @asynccontextmanager

@@ -254,6 +254,41 @@ def test_speech_of_a_gap_is_kept_and_sent_first_the_newest_ten_seconds_of_it():
     assert sound[-1] == 0x63
 
 
+def test_a_line_that_takes_nothing_keeps_nobody_waiting():
+    moment = b"\x01\x00" * (RATE // 10)
+    stalled = asyncio.Event()
+
+    async def stall(peer: Peer) -> None:
+        await peer.greet("sess_1", playout=True)
+        await stalled.wait()
+        while not (await peer.hear(1)).endswith(b"\x02\x00"):
+            pass
+
+    async def use(connection: Connection, _call: Call) -> None:
+        # Far more than the system takes on its way.
+        async with asyncio.timeout(20):
+            for _ in range(6000):
+                await connection.append(moment)
+                await connection.report(Heard("item", 1))
+        stalled.set()
+        while not connection.is_away:
+            await connection.append(b"\x02\x00")
+            await asyncio.sleep(0.01)
+
+    async def run() -> None:
+        async with server(stall) as (url, _), open_connection(url) as connection:
+            await connection.start_session(None)
+            clock = asyncio.get_running_loop().time
+            call = Call(connection, Shown(), clock, clock, int, duck_db=-15.0)
+            async with asyncio.TaskGroup() as tasks:
+                using = tasks.create_task(use(connection, call))
+                with pytest.raises(UnreachableError):
+                    await call.follow()
+                using.cancel()
+
+    asyncio.run(run())
+
+
 def test_a_server_that_sends_the_client_away_is_not_asked_again():
     async def first(peer: Peer) -> None:
         await peer.greet("sess_1")
