@@ -19,8 +19,9 @@ from client.view import View
 from client.voice import ticks
 
 PUMP_S = 0.01
-SILENT_DEVICE_S = 1.5
-"""A device that has not called for so long went away."""
+SILENT_DEVICE_S = 2.5
+"""A device that has not called for so long went away; after an underrun, PulseAudio's may need
+1.9 s to go on by itself."""
 
 STARTING_S = 5.0
 """Devices may take as long until they call for the first time."""

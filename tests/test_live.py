@@ -112,7 +112,9 @@ def test_leaving_while_the_agent_speaks_does_not_click(tmp_path: Path):
     loud = np.flatnonzero(np.abs(sound.astype(int)) > LOUD // 2)
     assert RATE < len(loud) < 19 * RATE
     assert loud[-1] < len(sound) - RATE // 5
-    assert click_dbfs(sound) < -40
+    # Only the end counts: a busy machine may run dry before.
+    steps = np.abs(np.diff(sound[loud[-1] - RATE // 20 :].astype(int)))
+    assert steps.max() < LOUD / 10
 
 
 def test_a_loudspeaker_that_is_unplugged_is_replaced_by_the_default_one(tmp_path: Path):
