@@ -52,6 +52,7 @@ class LiveScreen(App[None]):
     #asked { display: none; }
     #asked.open { display: block; }
     """
+    TITLE = "mimo-live talk"
     ENABLE_COMMAND_PALETTE = False
     AUTO_FOCUS = ""
     BINDINGS: ClassVar[list[BindingType]] = [
