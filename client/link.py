@@ -1,6 +1,7 @@
 """One WebSocket to a conversation server: opened, refused, greeted."""
 
 import asyncio
+import os
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
@@ -18,6 +19,11 @@ PING_S = 5.0
 
 REFUSED = (401, 403)
 
+API_KEY = "MIMO_LIVE_API_KEY"
+"""Environment variable that holds the server's key, for the server as for its clients."""
+
+WRONG_KEY = "invalid_api_key"
+
 
 class UnreachableError(AgentError):
     """The server can't be reached, refused the session, or left in the middle of it."""
@@ -28,14 +34,16 @@ class RefusedError(UnreachableError):
 
 
 async def reach(url: str, **query: str | int) -> ClientConnection:
-    """Connect to a conversation server.
+    """Connect to a conversation server, with the key of the environment if there is one.
 
     Raises:
         UnreachableError: If nothing answers there, or what answers holds no conversations.
     """
+    key = os.environ.get(API_KEY)
     try:
         return await connect(
             full_url(url, **query),
+            additional_headers={"Authorization": f"Bearer {key}"} if key else None,
             max_size=MOST_FRAME_BYTES,
             compression=None,
             close_timeout=1,
@@ -54,6 +62,7 @@ async def greeted(socket: ClientConnection) -> SessionCreated:
 
     Raises:
         UnreachableError: If it is another one, or doesn't come.
+        RefusedError: If the server wants another key.
     """
     try:
         async with asyncio.timeout(HELLO_TIMEOUT_S):
@@ -63,6 +72,9 @@ async def greeted(socket: ClientConnection) -> SessionCreated:
     match event:
         case SessionCreated():
             return event
+        case wire.ErrorEvent(error) if error.code == WRONG_KEY:
+            shown = "another" if os.environ.get(API_KEY) else "an"
+            raise RefusedError(f"the server wants {shown} API key, in the variable {API_KEY}")
         case wire.ErrorEvent(error):
             raise UnreachableError(error.message)
         case _:

@@ -43,6 +43,8 @@ examples:
   mimo-live talk --wav question.wav --save answer.wav
   mimo-live talk --wav one.wav --wav two.wav --barge-in 1.5 --json
 
+MIMO_LIVE_API_KEY holds the server's API key, where it wants one.
+
 exit status: 0 every turn was answered, 1 could not run, 2 wrong usage, 3 a turn was not answered
 """
 

@@ -109,6 +109,7 @@ def talk(socket: Any, said: bytes) -> bytes:
 def main(argv: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m client.thin", description=__doc__)
     parser.add_argument("--url", default="ws://127.0.0.1:8080/v1/realtime")
+    parser.add_argument("--key", default="none", help="the server's API key")
     parser.add_argument("--wav", required=True, help="what to say: mono, 16 bits, 8 kHz")
     parser.add_argument("--save", required=True, help="where what was heard goes, likewise")
     arguments = parser.parse_args(argv)
@@ -116,7 +117,8 @@ def main(argv: list[str]) -> None:
         if (file.getnchannels(), file.getsampwidth(), file.getframerate()) != (1, 2, RATE):
             raise SystemExit(f"thin: {arguments.wav}: not mono with 16 bits at 8 kHz")
         samples = memoryview(file.readframes(file.getnframes())).cast("h")
-    with connect(arguments.url) as socket:
+    shown = {"Authorization": f"Bearer {arguments.key}"}
+    with connect(arguments.url, additional_headers=shown) as socket:
         heard = talk(socket, bytes(map(encode, samples)))
     with wave.open(arguments.save, "wb") as file:
         file.setparams((1, 2, RATE, 0, "NONE", ""))

@@ -1,5 +1,6 @@
 """Who is let in: keys, client secrets, foreign pages; and HTTP beside the WebSocket."""
 
+import asyncio
 import base64
 import http.client
 import json
@@ -21,7 +22,8 @@ from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Origin, Subprotocol
 
 from agent.objects import SessionPatch
-from server.auth import Doorkeeper
+from client.link import RefusedError, greeted, open_socket
+from server.auth import API_KEY, Doorkeeper
 from tests.fakes import stand_in
 from tests.processes import ROOT, command, start_server
 
@@ -220,6 +222,27 @@ def test_what_is_wrong_with_a_wish_for_a_secret_is_said(
 
 def test_nothing_else_can_be_posted(locked: str):
     assert post(locked, "/v1/realtime/calls", b"", bearer(KEY))[0] == 404
+
+
+def enter(url: str) -> None:
+    """Go in as `mimo-live talk` does."""
+
+    async def greet() -> None:
+        async with open_socket(url) as socket:
+            await greeted(socket)
+
+    asyncio.run(greet())
+
+
+@pytest.mark.parametrize(("key", "wanted"), [(None, "an API key"), ("sk-other", "another API key")])
+def test_our_client_takes_the_key_from_the_variable_of_the_server_and_names_it(
+    locked: str, monkeypatch: pytest.MonkeyPatch, key: str | None, wanted: str
+):
+    monkeypatch.setenv(API_KEY, KEY)
+    enter(locked)
+    monkeypatch.delenv(API_KEY) if key is None else monkeypatch.setenv(API_KEY, key)
+    with pytest.raises(RefusedError, match=f"wants {wanted}, in the variable {API_KEY}"):
+        enter(locked)
 
 
 def test_a_post_in_pieces_is_read_and_half_a_post_harms_nobody(locked: str):
