@@ -71,3 +71,13 @@ def refuse(error: ProtocolError, event_id: str | None = None) -> Send:
         event_id=error.event_id or event_id,
     )
     return Send(events.Error(error=detail))
+
+
+def tell_transcript(item_id: str, transcript: str, duration_s: float) -> list[Command]:
+    """Tell the client what the user said in an item, and how long that was."""
+    usage: dict[str, object] = {"type": "duration", "seconds": round(duration_s, 3)}
+    delta = events.TranscriptionDelta(item_id=item_id, content_index=0, delta=transcript)
+    completed = events.TranscriptionCompleted(
+        item_id=item_id, content_index=0, transcript=transcript, usage=usage
+    )
+    return [*([Send(delta)] if transcript else []), Send(completed)]

@@ -19,6 +19,7 @@ from agent.mimo import Sound
 Bands = npt.NDArray[np.float32]
 
 _HOP = 256
+_FRAME_HOPS = 3
 _FFT = 512
 _HOP_S = _HOP / RATE
 _BANDS = 16
@@ -35,7 +36,12 @@ _LOUD = 2.5
 _CREEP_S = 1e-5
 _LEARNING = 0.1
 _USUAL_QUANTILE = 0.5
-_LEARNT_FRAMES = 19
+_KNOWN_FRAMES = 20
+"""So much speech, or so much silence, heard while the agent is audible tells what its echo is.
+
+Less speech would not: whatever begins after the agent did is, at first, like its echo.
+"""
+_SPEECH = 0.5
 _SURE, _UNSURE = 0.5, 0.3
 _DUCKED, _DUCKS_WITHIN = 0.6, 5
 """A client that ducks lowers its volume by 6 dB at least, within 50 ms."""
@@ -74,7 +80,8 @@ class EchoGuard:
         self._received = 0
         self._anchor: float | None = None
         self._likeness = np.zeros(_DELAYS, np.float32)
-        self._audible = self._compared = 0
+        self._sounding = self._quiet = 0
+        self._put_off: list[float] = []
         self._gain = np.zeros(_BANDS, np.float32)
         self._ends_at = 0.0
         self._held_at: float | None = None
@@ -118,8 +125,28 @@ class EchoGuard:
         while self._sent:
             self._playing.add(*self._sent.popleft())
 
-    def explain(self, pcm: bytes, now: float) -> float:
-        """Take the next 32 ms of the microphone; return how much of it is echo, from 0 to 1."""
+    @property
+    def _known(self) -> bool:
+        return max(self._sounding, self._quiet) >= _KNOWN_FRAMES
+
+    @property
+    def _weight(self) -> float:
+        """Of what is heard now, beside what was heard before."""
+        return _LEARNING if self._known else 1.0
+
+    @property
+    def put_off(self) -> int:
+        """Frames of the microphone that nothing can be told about yet."""
+        return len(self._put_off)
+
+    def hear(self, pcm: bytes, now: float, probability: float) -> list[float]:
+        """Take the next 32 ms of the microphone, and the probability that it is speech.
+
+        Returns:
+            The probability that somebody else speaks, for this frame and all that were put off;
+            nothing until the echo is known, 0.64 to 1.3 s after the agent's first sound.
+        """
+        self._put_off.append(probability)
         self._received += len(pcm) // SAMPLE_BYTES
         sent_at = now - self._received / RATE
         # Sound may be late, never early: the least delay so far tells when it was recorded.
@@ -127,31 +154,46 @@ class EchoGuard:
         last = _hop(self._anchor + self._received / RATE)
         self._settle()
         if self._playing.is_over(last - _DELAYS - _WINDOW):
-            return 0.0
+            return [*self.let_go()[1:], probability]
         sound = np.concatenate((self._tail, _samples(pcm)))
         if sound.size < _FFT:
-            return 0.0
+            return [*self.let_go()[1:], probability]
         self._tail = sound[-_HOP:]
         self._heard = np.concatenate((self._heard, _bands(sound)))[-_WINDOW:]
-        return self._compare(last)
+        return self._compare(last, probability)
 
-    def _compare(self, last: int) -> float:
+    def let_go(self) -> list[float]:
+        """Put nothing off any more: what was heard in doubt was the agent."""
+        doubtful, self._put_off = self._put_off, []
+        return [0.0] * len(doubtful)
+
+    def _compare(self, last: int, probability: float) -> list[float]:
         count = len(self._heard)
         begin = last - count - _DELAYS + 2
         played = self._playing.between(begin, last + 1)
         if self._held_at is not None:
             played[max(0, _hop(self._held_at) - begin) :] = _FLOOR
         if played.max() < _ACTIVE:
-            return 0.0
-        self._audible += 1
+            return [*self.let_go()[1:], probability]
+        self._sounding += probability >= _SPEECH
+        self._quiet += probability < _SPEECH
         if count < _FEWEST:
-            return 1.0
+            return []
         delay = self._delay(played)
         first = _DELAYS - 1 - delay
         echo = played[first : first + count]
-        share = self._share(echo, float(self._likeness[delay]), last - delay + 1)
+        if self._ducked_at is None:
+            self._follow_gain(echo)
         # Until delay and level are known, no sound is told from the agent's own.
-        return share if self._audible > _LEARNT_FRAMES else 1.0
+        if not self._known:
+            return []
+        put_off, self._put_off = self._put_off, []
+        trust = (float(self._likeness[delay]) - _UNSURE) / (_SURE - _UNSURE)
+        trust = min(1.0, max(0.0, trust))
+        return [
+            each * (1 - trust * self._share(echo, last - delay + 1, back))
+            for back, each in zip(reversed(range(len(put_off))), put_off, strict=True)
+        ]
 
     def _delay(self, played: Bands) -> int:
         """Where the two vary together, by all that was heard so far."""
@@ -163,22 +205,22 @@ class EchoGuard:
         spread = (_sums(played * played, count) - sums * sums / count).sum(axis=1)[::-1]
         # What hardly varies is like anything.
         size = np.sqrt((float((here * here).sum()) + count) * (np.maximum(spread, 0) + count))
-        self._compared += 1
-        self._likeness += max(_LEARNING, 1 / self._compared) * (product / size - self._likeness)
+        self._likeness += self._weight * (product / size - self._likeness)
         return int(self._likeness.argmax())
 
-    def _share(self, echo: Bands, likeness: float, end: int) -> float:
-        if self._ducked_at is None:
-            self._follow_gain(echo)
-        expected = echo[-_RECENT:] + self._gain + _MARGIN
+    def _share(self, echo: Bands, end: int, back: int) -> float:
+        """How much of a frame, so many frames ago, is as the echo is expected."""
+        until = len(echo) - back * _FRAME_HOPS
+        if until <= 0:
+            return 1.0
+        recent = slice(max(0, until - _RECENT), until)
+        expected = echo[recent] + self._gain + _MARGIN
         if self._ducked_at is not None:
             ducked = end - _hop(self._ducked_at) - _DUCKS_WITHIN
             expected[max(0, _RECENT - max(0, ducked)) :] -= _DUCKED
-        heard = self._heard[-_RECENT:]
+        heard = self._heard[recent]
         loud = heard > heard.max() - _LOUD
-        share = float((heard <= expected)[loud].mean())
-        trust = (likeness - _UNSURE) / (_SURE - _UNSURE)
-        return share * min(1.0, max(0.0, trust))
+        return float((heard <= expected)[loud].mean())
 
     def _follow_gain(self, echo: Bands) -> None:
         """How much weaker each band mostly arrives; somebody else is heard for a while only."""
@@ -187,8 +229,7 @@ class EchoGuard:
         ordered = np.sort(np.where(active, self._heard - echo, np.inf), axis=0)
         usual = ordered[(counts * _USUAL_QUANTILE).astype(int), np.arange(_BANDS)]
         known = counts >= _FEWEST
-        weight = max(_LEARNING, 1 / self._compared)
-        self._gain[known] += weight * (usual[known] - self._gain[known])
+        self._gain[known] += self._weight * (usual[known] - self._gain[known])
 
 
 def _hop(time: float) -> int:

@@ -121,14 +121,13 @@ class Microphone:
         if not (self._endpointer.speaking or self._interjection.remembered):
             self._keep_padding(waiting.limits)
 
-    @property
-    def next_frame(self) -> bytes:
-        """The sound that the next probability is about."""
-        start = self._endpointer.now
+    def upcoming(self, frames: int = 0) -> bytes:
+        """The sound that the next probability is about, or the one so many frames later."""
+        start = self._endpointer.now + frames * FRAME_SAMPLES
         return self._buffer.cut(start, start + FRAME_SAMPLES)
 
     def _frame(self, probability: float) -> Frame:
-        frame = self._voice.hear(probability, self.next_frame, self._endpointer.speaking)
+        frame = self._voice.hear(probability, self.upcoming(), self._endpointer.speaking)
         self._interjection.hear(frame)
         return frame
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 
 from agent import events, floor, protocol, tools, turn
 from agent.audio import RATE
-from agent.commands import AbortModel, Close, Command, Send, Transcribe, refuse
+from agent.commands import AbortModel, Close, Command, Send, Transcribe, refuse, tell_transcript
 from agent.conversation import Conversation
 from agent.echo import EchoGuard
 from agent.editing import aside, check_size, edit
@@ -99,9 +99,14 @@ class Session:
 
     def hear(self, probability: float, now: float) -> list[Command]:
         """Take the probability of speech in the next frame of the microphone."""
+        if not self._timing.echo_guard:
+            return self._judge(probability, now)
+        others = self._guard.hear(self._microphone.upcoming(self._guard.put_off), now, probability)
+        return [command for each in others for command in self._judge(each, now)]
+
+    def _judge(self, probability: float, now: float) -> list[Command]:
+        """The same, once it is known how much of the frame is the agent's own voice."""
         commands: list[Command] = []
-        if self._timing.echo_guard:
-            probability *= 1 - self._guard.explain(self._microphone.next_frame, now)
         audible = isinstance(self._floor, floor.AgentSpeaking | floor.Overlap)
         for heard, event in self._microphone.push(
             probability, self._new_id, audible, self._asked.duck
@@ -144,12 +149,7 @@ class Session:
     def transcribed(self, item_id: str, transcript: str, duration_s: float) -> list[Command]:
         """The user's words are known; the item may be gone by now."""
         self._conversation.set_transcript(item_id, transcript)
-        usage: dict[str, object] = {"type": "duration", "seconds": round(duration_s, 3)}
-        delta = events.TranscriptionDelta(item_id=item_id, content_index=0, delta=transcript)
-        completed = events.TranscriptionCompleted(
-            item_id=item_id, content_index=0, transcript=transcript, usage=usage
-        )
-        return [*([Send(delta)] if transcript else []), Send(completed)]
+        return tell_transcript(item_id, transcript, duration_s)
 
     def receive(self, event: protocol.AnyClientEvent, now: float) -> list[Command]:
         """Take any event of the client but sound; what is wrong with it is answered."""
@@ -192,11 +192,12 @@ class Session:
             raise ProtocolError(message, code="cannot_update_voice", param=param)
         tools.checked(config.tools, config.tool_choice, "session")
         check_size(config, "session")
+        commands = [each for put_off in self._guard.let_go() for each in self._judge(put_off, now)]
         listens = config.audio.input
         dropped = self._microphone.configure(listens.turn_detection, listens.format)
         self._config = config
         self._idle.configure(config)
-        commands = self._step(floor.SpeechDropped(), now) if dropped else []
+        commands += self._step(floor.SpeechDropped(), now) if dropped else []
         return [*commands, Send(events.SessionUpdated(session=self.resumption.shown(config)))]
 
     def _commit(self, now: float) -> list[Command]:
