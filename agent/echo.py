@@ -36,10 +36,11 @@ _LOUD = 2.5
 _CREEP_S = 1e-5
 _LEARNING = 0.1
 _USUAL_QUANTILE = 0.5
-_KNOWN_FRAMES = 20
-"""So much speech, or so much silence, heard while the agent is audible tells what its echo is.
+_KNOWN_BY_SPEECH, _KNOWN_BY_SILENCE = 20, 16
+"""So many frames of speech, or of silence at a stretch, heard over the agent tell what its echo is.
 
-Less speech would not: whatever begins after the agent did is, at first, like its echo.
+Less speech would not: whatever begins after the agent did is, at first, like its echo. Less silence
+would not: an echo may be half a second late.
 """
 _SPEECH = 0.5
 _SURE, _UNSURE = 0.5, 0.3
@@ -81,6 +82,7 @@ class EchoGuard:
         self._anchor: float | None = None
         self._likeness = np.zeros(_DELAYS, np.float32)
         self._sounding = self._quiet = 0
+        self._known = False
         self._put_off: list[float] = []
         self._gain = np.zeros(_BANDS, np.float32)
         self._ends_at = 0.0
@@ -124,10 +126,6 @@ class EchoGuard:
         """Take in what was sent: it is put off, so that sending never waits for it."""
         while self._sent:
             self._playing.add(*self._sent.popleft())
-
-    @property
-    def _known(self) -> bool:
-        return max(self._sounding, self._quiet) >= _KNOWN_FRAMES
 
     @property
     def _weight(self) -> float:
@@ -175,8 +173,7 @@ class EchoGuard:
             played[max(0, _hop(self._held_at) - begin) :] = _FLOOR
         if played.max() < _ACTIVE:
             return [*self.let_go()[1:], probability]
-        self._sounding += probability >= _SPEECH
-        self._quiet += probability < _SPEECH
+        self._count(probability >= _SPEECH)
         if count < _FEWEST:
             return []
         delay = self._delay(played)
@@ -194,6 +191,12 @@ class EchoGuard:
             each * (1 - trust * self._share(echo, last - delay + 1, back))
             for back, each in zip(reversed(range(len(put_off))), put_off, strict=True)
         ]
+
+    def _count(self, sounds: bool) -> None:
+        self._sounding += sounds
+        self._quiet = 0 if sounds else self._quiet + 1
+        told = self._sounding >= _KNOWN_BY_SPEECH or self._quiet >= _KNOWN_BY_SILENCE
+        self._known = self._known or told
 
     def _delay(self, played: Bands) -> int:
         """Where the two vary together, by all that was heard so far."""
