@@ -68,6 +68,9 @@ class Session:
         self._idle = Idle()
         self._idle.configure(config)
 
+    def __str__(self) -> str:
+        return f"{self._config.id} in {type(self._floor).__name__}"
+
     @property
     def deadline(self) -> float | None:
         """When `pass_deadline` must be called."""

@@ -17,6 +17,7 @@ import msgspec
 from msgspec import UNSET, structs
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
+from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
 from agent import events
@@ -75,7 +76,7 @@ class App:
             listen.host,
             listen.port,
             ssl=self._tls,
-            process_request=lambda _, request: get(request.path, self._settings.kiosk),
+            process_request=self._get,
             create_connection=posting_to(secrets),
             max_size=LARGEST_FRAME,
             compression=None,
@@ -86,13 +87,18 @@ class App:
             print(f"listening on ws{secure}://{_address(server)}/v1/realtime", flush=True)
             print(f"the page is at http{secure}://{_address(server)}/", flush=True)
             async with asyncio.TaskGroup() as tasks:
-                watch = tasks.create_task(self._model.watch(), name="watch")
+                model = tasks.create_task(self._model.watch(), name="watch the model")
+                stuck = tasks.create_task(self._lobby.watch(), name="watch for stuck sessions")
                 await stop.wait()
-                watch.cancel()
+                model.cancel()
+                stuck.cancel()
             self._lobby.close()
         await self._model.close()
         await self._transcriber.close()
         self._traces.close()
+
+    def _get(self, _: ServerConnection, request: Request) -> Response | None:
+        return get(request.path, self._settings.kiosk, self._lobby.health())
 
     async def _serve(self, socket: ServerConnection) -> None:
         request = socket.request

@@ -126,6 +126,17 @@ class Connection:
         return self._socket.state is State.CLOSED
 
     @property
+    def overdue_s(self) -> float:
+        """For how long the session should have acted, and has not."""
+        deadline = self._session.deadline
+        now = asyncio.get_running_loop().time()
+        return 0.0 if deadline is None or self.is_away else max(0.0, now - deadline)
+
+    def __str__(self) -> str:
+        """What to know of a session that is stuck."""
+        return f"{self._session}, {self._inbox.qsize()} events to take, {self._outbox} to send"
+
+    @property
     def _has_left(self) -> bool:
         """Whether the client has said goodbye."""
         close = self._socket.protocol.close_rcvd

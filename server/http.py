@@ -23,6 +23,7 @@ from agent.errors import ProtocolError
 from agent.events import ErrorDetail
 from agent.objects import SessionConfig, SessionPatch
 from server.auth import Doorkeeper, Secret
+from server.lobby import Health
 from server.settings import Kiosk
 
 PAGE = Path(__file__).parent / "page"
@@ -38,13 +39,13 @@ LARGEST_BODY = 2**20
 SECONDS_BY_DEFAULT = 600
 
 
-def get(path: str, kiosk: Kiosk) -> Response | None:
+def get(path: str, kiosk: Kiosk, health: Health) -> Response | None:
     """Answer a GET request; `None` lets the WebSocket handshake go on."""
     where = urlsplit(path).path
     if where in REALTIME:
         return None
     if where == "/healthz":
-        return response(HTTPStatus.OK, b'{"status":"healthy"}', "application/json")
+        return response(HTTPStatus.OK, msgspec.json.encode(health), "application/json")
     if where == "/page/kiosk.json":
         return response(HTTPStatus.OK, msgspec.json.encode(kiosk), "application/json")
     name = PAGES.get(where, where.removeprefix("/page/"))

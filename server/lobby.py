@@ -1,22 +1,40 @@
-"""The sessions that are running, to be found again by clients that lost their connection."""
+"""The sessions that are running: found again by clients that were lost, and seen when stuck."""
 
+import asyncio
 import hmac
+import logging
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from urllib.parse import parse_qs, urlsplit
 
+from msgspec import Struct
+
 from agent.resumption import Position
 from server.connection import Connection
 
+log = logging.getLogger(__name__)
+
 MOST_AWAY = 1_000
 """Sessions that wait for their client; when one more begins, the oldest of them ends."""
+STUCK_S = 60.0
+"""Past its deadline; a client that stopped reading is given up sooner, for it answers no ping."""
+
+
+class Health(Struct, frozen=True):
+    """What is told at `/healthz`."""
+
+    sessions: int
+    stuck: int
+    """Sessions that should have acted a minute ago, and have not: a bug of ours."""
+    status: str = "healthy"
 
 
 class Lobby:
     """Knows every connection while it runs."""
 
-    def __init__(self, most_away: int = MOST_AWAY):
+    def __init__(self, most_away: int = MOST_AWAY, stuck_s: float = STUCK_S):
         self._most_away = most_away
+        self._stuck_s = stuck_s
         self._connections: dict[Connection, None] = {}
 
     @contextmanager
@@ -38,6 +56,23 @@ class Lobby:
             if known and hmac.compare_digest(known.encode(), token.encode()):
                 return connection
         return None
+
+    def health(self) -> Health:
+        return Health(len(self._connections), len(self._stuck()))
+
+    async def watch(self) -> None:
+        """Log every session that gets stuck, once."""
+        known: list[Connection] = []
+        while True:
+            await asyncio.sleep(self._stuck_s / 4)
+            stuck = self._stuck()
+            for each in stuck:
+                if each not in known:
+                    log.error("stuck: %s, %.0f s after its deadline", each, each.overdue_s)
+            known = stuck
+
+    def _stuck(self) -> list[Connection]:
+        return [each for each in self._connections if each.overdue_s > self._stuck_s]
 
     def close(self) -> None:
         """End the sessions whose clients are away; the others end with their sockets."""

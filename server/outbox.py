@@ -18,6 +18,9 @@ class Outbox:
         self._most = most
         self._changed = asyncio.Condition()
 
+    def __str__(self) -> str:
+        return f"{len(self._outgoing)} of {self._most}"
+
     async def put(self, event: ServerEvent | Close) -> None:
         async with self._changed:
             match event:
