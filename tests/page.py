@@ -238,10 +238,13 @@ class TalkPage:
 class Chromium:
     """A browser whose microphone plays what the test says; its pages know nothing of each other."""
 
-    def __init__(self, playwright: Playwright, microphone: Path, is_unattended: bool):
+    def __init__(
+        self, playwright: Playwright, microphone: Path, is_unattended: bool, repeats: bool
+    ):
         self._microphone = microphone
         self._launch = partial(playwright.chromium.launch, executable_path=CHROMIUM)
-        fake = f"--use-file-for-fake-audio-capture={microphone}%noloop"
+        once = "" if repeats else "%noloop"
+        fake = f"--use-file-for-fake-audio-capture={microphone}{once}"
         sound = ["--autoplay-policy=no-user-gesture-required"] if is_unattended else []
         self._browser = self._launch(
             args=[*_FLAGS, *sound, "--use-fake-device-for-media-stream", fake]
@@ -309,16 +312,19 @@ class Chromium:
 
 
 @contextmanager
-def chromium(folder: Path, *, is_unattended: bool = False) -> Generator[Chromium]:
+def chromium(
+    folder: Path, *, is_unattended: bool = False, repeats: bool = False
+) -> Generator[Chromium]:
     """Start a browser.
 
     Args:
         folder: Where what its microphone says is written down.
         is_unattended: Whether pages may make sound without a click.
+        repeats: Whether the microphone says the same again and again.
     """
     with (
         sync_playwright() as playwright,
-        closing(Chromium(playwright, folder / "microphone.wav", is_unattended)) as browser,
+        closing(Chromium(playwright, folder / "microphone.wav", is_unattended, repeats)) as browser,
     ):
         yield browser
 
