@@ -7,6 +7,8 @@ export const RATE = 24_000;
 /** How long a browser may take to begin sound, when it was clicked and when it was not. */
 const CLICKED_MS = 10_000;
 const UNCLICKED_MS = 1500;
+/** Firefox may stand still for good when it is asked how long its loudspeaker takes. */
+const TELLS_LATENCY = !navigator.userAgent.includes("Firefox");
 
 /**
  * @typedef {import("./playout.js").PlayoutOrder} PlayoutOrder
@@ -65,7 +67,8 @@ export class Loudspeaker {
 
   /** How long a sample still takes to the ear after the page has played it, as far as known. */
   get delayMs() {
-    return 1000 * (this.context.outputLatency || this.context.baseLatency);
+    const { context } = this;
+    return 1000 * ((TELLS_LATENCY && context.outputLatency) || context.baseLatency);
   }
 
   /**
