@@ -1,20 +1,21 @@
 """The user's silence: how long it may last before the agent speaks again of its own accord."""
 
 import math
-from dataclasses import dataclass
 
 from agent import floor
 from agent.objects import ServerVad, SessionConfig
 
 
-@dataclass(slots=True)
 class Idle:
     """Watches the floor; one silence is broken once only, until the user has spoken."""
 
-    timeout_s: float | None = None
-    at: float = math.inf
-    """When the silence has lasted long enough."""
-    _spent: bool = False
+    timeout_s: float | None
+
+    def __init__(self, config: SessionConfig):
+        self.at = math.inf
+        """When the silence has lasted long enough."""
+        self._spent = False
+        self.configure(config)
 
     def configure(self, config: SessionConfig) -> None:
         detection = config.audio.input.turn_detection

@@ -14,7 +14,7 @@ from agent.conversation import Conversation
 from agent.echo import EchoGuard
 from agent.editing import aside, check_size, edit
 from agent.errors import ModelError, ProtocolError
-from agent.events import ErrorDetail, ServerEvent
+from agent.events import ServerEvent
 from agent.idle import Idle
 from agent.items import ResponseOptions
 from agent.marks import Stopwatch
@@ -53,10 +53,9 @@ class Session:
         self._expires_at = expires_at
         self.resumption = Resumption(new_id)
         self._floor: floor.State = floor.Listening()
-        listens = config.audio.input
-        self._microphone = Microphone(
-            listens.turn_detection, timing.early_start_ms, timing.longest_turn_ms, listens.format
-        )
+        heard = config.audio.input
+        early_ms, longest_ms = timing.early_start_ms, timing.longest_turn_ms
+        self._microphone = Microphone(heard.turn_detection, early_ms, longest_ms, heard.format)
         self._conversation = Conversation(new_id("secret"))
         self._speaker = Speaker(self._conversation, timing.tool_style, voices, new_id)
         self._utterance = Utterance("", b"")
@@ -65,8 +64,7 @@ class Session:
         self.tally = Tally()
         self.model_busy = False
         """Whether others wait for the model server: no reply is prepared in a pause then."""
-        self._idle = Idle()
-        self._idle.configure(config)
+        self._idle = Idle(config)
 
     def __str__(self) -> str:
         return f"{self._config.id} in {type(self._floor).__name__}"
@@ -74,8 +72,8 @@ class Session:
     @property
     def deadline(self) -> float | None:
         """When `pass_deadline` must be called."""
-        soonest = min(turn.deadline(self._floor) or math.inf, self._idle.at, self._expires_at)
-        return None if soonest == math.inf else soonest
+        due = min(turn.deadline(self._floor) or math.inf, self._idle.at, self._expires_at)
+        return due if due < math.inf else None
 
     def open(self) -> list[Command]:
         """The first words to a client."""
@@ -146,8 +144,8 @@ class Session:
         if running := turn.open_response(self._floor):
             failed = Failed(ModelError(EXPIRED, code="session_expired"))
             commands = self._step(floor.FromModel(running, failed), now)
-        error = events.Error(error=ErrorDetail(EXPIRED, code="session_expired"))
-        return [*commands, Send(error), Close(1001, EXPIRED)]
+        expired = ProtocolError(EXPIRED, code="session_expired")
+        return [*commands, refuse(expired), Close(1001, EXPIRED)]
 
     def transcribed(self, item_id: str, transcript: str, duration_s: float) -> list[Command]:
         """The user's words are known; the item may be gone by now."""
