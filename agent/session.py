@@ -144,8 +144,8 @@ class Session:
         if running := turn.open_response(self._floor):
             failed = Failed(ModelError(EXPIRED, code="session_expired"))
             commands = self._step(floor.FromModel(running, failed), now)
-        expired = ProtocolError(EXPIRED, code="session_expired")
-        return [*commands, refuse(expired), Close(1001, EXPIRED)]
+        told = refuse(ProtocolError(EXPIRED, code="session_expired"))
+        return [*commands, told, Close(1001, EXPIRED)]
 
     def transcribed(self, item_id: str, transcript: str, duration_s: float) -> list[Command]:
         """The user's words are known; the item may be gone by now."""
@@ -218,8 +218,7 @@ class Session:
         return [Send(told), *self._step(ended, now)]
 
     def _create_response(self, options: ResponseOptions, now: float) -> list[Command]:
-        running = turn.open_response(self._floor)
-        if running is not None:
+        if running := turn.open_response(self._floor):
             raise ProtocolError(
                 f"Conversation already has an active response in progress: {running}. "
                 "Wait until the response is finished before creating a new one.",
