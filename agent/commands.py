@@ -57,7 +57,15 @@ class Transcribe:
     pcm: bytes
 
 
-Command = Send | Close | AskModel | AbortModel | Transcribe
+@dataclass(frozen=True, slots=True)
+class Overhear:
+    """Read a short sound that was passed over, if that is quick; mono PCM16 at 24 kHz."""
+
+    item_id: str
+    pcm: bytes
+
+
+Command = Send | Close | AskModel | AbortModel | Transcribe | Overhear
 
 
 def refuse(error: ProtocolError, event_id: str | None = None) -> Send:
@@ -71,13 +79,3 @@ def refuse(error: ProtocolError, event_id: str | None = None) -> Send:
         event_id=error.event_id or event_id,
     )
     return Send(events.Error(error=detail))
-
-
-def tell_transcript(item_id: str, transcript: str, duration_s: float) -> list[Command]:
-    """Tell the client what the user said in an item, and how long that was."""
-    usage: dict[str, object] = {"type": "duration", "seconds": round(duration_s, 3)}
-    delta = events.TranscriptionDelta(item_id=item_id, content_index=0, delta=transcript)
-    completed = events.TranscriptionCompleted(
-        item_id=item_id, content_index=0, transcript=transcript, usage=usage
-    )
-    return [*([Send(delta)] if transcript else []), Send(completed)]

@@ -34,6 +34,13 @@ class Transcribed(Struct, frozen=True):
     error: events.TranscriptionError | None = None
 
 
+class Overheard(Struct, frozen=True):
+    """The words of a sound over the agent's voice that was passed over."""
+
+    item_id: str
+    words: str
+
+
 class Returned(Struct, frozen=True):
     """The client goes on over another connection."""
 
@@ -57,6 +64,7 @@ Input = (
     | Judged
     | FromModel
     | Transcribed
+    | Overheard
     | Returned
     | Busy
     | DeadlinePassed
@@ -75,6 +83,8 @@ def feed(session: Session, taken: Input, now: float) -> list[Command]:
             return session.from_model(response_id, output, now)
         case Transcribed():
             return _transcribed(session, taken)
+        case Overheard(item_id=item_id, words=words):
+            return session.overheard(item_id, words, now)
         case Returned():
             return [Send(session.resumed())]
         case Busy(is_busy):

@@ -9,8 +9,11 @@ from collections import deque
 
 from agent import floor, overlap
 from agent.overlap import FRAME_MS, Frame
+from agent.utterance import Utterance
 
 _TOGETHER_MS = 800
+_READ_WITHIN_MS = 2_000
+"""After so long a word stops nothing any more: the agent may be saying something else."""
 _ONSET_FRAMES = 4
 NEAR_FRAMES = 12
 """A sound that was far away is near once this many frames are at the user's level."""
@@ -31,6 +34,8 @@ class Interjection:
         self._sustained = False
         self.open = False
         """Whether it is being judged."""
+        self.passed: Utterance | None = None
+        """What sounded just now, if it was short and is over."""
 
     @property
     def remembered(self) -> bool:
@@ -45,6 +50,8 @@ class Interjection:
             self._so_far_ms += FRAME_MS
         else:
             self._passed_ms += FRAME_MS
+            if self._passed_ms > _READ_WITHIN_MS:
+                self.passed = None
 
     @property
     def over(self) -> bool:
@@ -56,6 +63,7 @@ class Interjection:
         Returns:
             Where the utterance begins, should it be one: here, or with the sound just before.
         """
+        self.passed = None
         if not self.remembered:
             self._start = start
             self._frames.clear()
@@ -90,7 +98,7 @@ class Interjection:
             self.open, self._passed_ms = False, 0
 
     def forget(self) -> None:
-        self.open, self._passed_ms = False, _TOGETHER_MS
+        self.open, self._passed_ms, self.passed = False, _TOGETHER_MS, None
 
     def comes_near(self, usual_db: float | None) -> bool:
         """Whether a sound that was passed for its distance is now at the user's level."""

@@ -4,6 +4,7 @@ from typing import TypeVar
 
 from msgspec import UNSET, Struct, structs
 
+from agent.errors import ProtocolError
 from agent.objects import AudioInputPatch, AudioOutputPatch, AudioPatch, SessionConfig, SessionPatch
 
 T = TypeVar("T", bound=Struct)
@@ -28,3 +29,15 @@ def _replaced(base: T, patch: AudioInputPatch | AudioOutputPatch | AudioPatch | 
     named = {field: getattr(patch, field) for field in patch.__struct_fields__}
     changes = {field: value for field, value in named.items() if value is not UNSET}
     return structs.replace(base, **changes)
+
+
+def check_voice(before: SessionConfig, after: SessionConfig) -> None:
+    """Refuse another voice in a conversation that has been spoken in.
+
+    Raises:
+        ProtocolError: If it is another one.
+    """
+    if after.audio.output.voice != before.audio.output.voice:
+        message = "Cannot update a conversation's voice if assistant audio is present."
+        param = "session.audio.output.voice"
+        raise ProtocolError(message, code="cannot_update_voice", param=param)

@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Iterator
 
-from agent import ducking, events, floor
-from agent.audio import milliseconds, samples_in
+from agent import ducking, events, floor, halting
+from agent.audio import milliseconds, samples_in, seconds
+from agent.commands import Command, Overhear, Send
 from agent.endpointing import (
     FRAME_SAMPLES,
     Boundary,
@@ -19,7 +20,6 @@ from agent.events import ServerEvent
 from agent.input_audio import InputAudio
 from agent.interjection import NEAR_FRAMES, Interjection
 from agent.objects import AudioFormat, ServerVad, TurnDetection
-from agent.overlap import Frame
 from agent.utterance import Utterance
 from agent.voice import REACH_MS, Voice
 from agent.waiting import Waiting
@@ -61,10 +61,6 @@ class Microphone:
             Waiting(detection, self._early_start_ms, self._longest_ms) if detection else None
         )
 
-    @property
-    def detects_turns(self) -> bool:
-        return self._detection is not None
-
     def configure(self, detection: TurnDetection | None, format: AudioFormat) -> bool:
         """Change turn detection and format; return whether an open utterance was dropped."""
         self._buffer.change(format)
@@ -80,7 +76,7 @@ class Microphone:
     def append(self, data: bytes) -> bytes:
         """Take bytes of any length; return what turn detection has to judge: samples at 24 kHz."""
         samples = self._buffer.append(data)
-        return samples if self.detects_turns else b""
+        return samples if self._detection else b""
 
     def clear(self) -> None:
         """Forget what no turn has taken."""
@@ -104,7 +100,9 @@ class Microphone:
         """
         if (detection := self._detection) is None or (waiting := self._waiting) is None:
             return
-        boundary = self._endpointer.push(self._frame(probability).probability, waiting.limits)
+        frame = self._voice.hear(probability, self.upcoming(), self._endpointer.speaking)
+        self._interjection.hear(frame)
+        boundary = self._endpointer.push(frame.probability, waiting.limits)
         judging = self._interjection.open
         if judging:
             yield from self._judge(boundary, can_hold)
@@ -115,7 +113,7 @@ class Microphone:
             start = max(self._buffer.first, boundary.start - reach)
             yield from self._begin(start, detection, audible, new_id)
         else:
-            yield from self._follow(boundary, detection, waiting, new_id)
+            yield from self._follow(boundary, waiting, new_id)
         if self._interjection.open and not judging:
             yield from self._judge(None, can_hold)
         if not (self._endpointer.speaking or self._interjection.remembered):
@@ -125,11 +123,6 @@ class Microphone:
         """The sound that the next probability is about, or the one so many frames later."""
         start = self._endpointer.now + frames * FRAME_SAMPLES
         return self._buffer.cut(start, start + FRAME_SAMPLES)
-
-    def _frame(self, probability: float) -> Frame:
-        frame = self._voice.hear(probability, self.upcoming(), self._endpointer.speaking)
-        self._interjection.hear(frame)
-        return frame
 
     def _begin(
         self, start: int, detection: TurnDetection, audible: bool, new_id: Callable[[str], str]
@@ -175,7 +168,6 @@ class Microphone:
     def _follow(
         self,
         boundary: Boundary | None,
-        detection: TurnDetection,
         waiting: Waiting,
         new_id: Callable[[str], str],
     ) -> Iterator[Heard]:
@@ -195,11 +187,13 @@ class Microphone:
                 self._voice.end()
                 waiting.end(end)
                 self._buffer.take_before(end)
-                answer = new_id("resp") if detection.create_response else None
-                ended = floor.TurnEnded(self._item_id, answer, self._endpointer.silence_s)
-                yield ended, self._stopped(end)
+                yield self._ended(self._endpointer.silence_s, new_id), self._stopped(end)
             case Onset() | None:
                 pass
+
+    def _ended(self, silence_s: float, new_id: Callable[[str], str]) -> floor.TurnEnded:
+        answered = self._detection is not None and self._detection.create_response
+        return floor.TurnEnded(self._item_id, new_id("resp") if answered else None, silence_s)
 
     def _hesitate(self, end: int) -> None:
         self._pause = end
@@ -215,22 +209,35 @@ class Microphone:
 
     def follow(
         self, action: floor.Duck | floor.Hold | floor.Restore | floor.AnnounceSpeech, ducks: bool
-    ) -> list[ServerEvent]:
-        """Take what became of a sound over the agent's voice; return what the client is told."""
-        match action:
-            case floor.AnnounceSpeech():
-                return [self._started()]
-            case floor.Restore() if self._interjection.open:
-                self._pass_over()
-            case _:
-                pass
-        return [ducking.told(action)] if ducks else []
+    ) -> list[Command]:
+        """Take what became of a sound over the agent's voice."""
+        if isinstance(action, floor.AnnounceSpeech):
+            return [Send(self._started())]
+        told: list[Command] = [Send(ducking.told(action))] if ducks else []
+        if not isinstance(action, floor.Restore) or not self._interjection.open:
+            return told
+        self._pass_over()
+        passed = self.passed
+        return [*told, *([Overhear(passed.item_id, passed.pcm)] if passed else [])]
+
+    @property
+    def passed(self) -> Utterance | None:
+        """The latest sound over the agent's voice, if it was short and judged to be no turn."""
+        return self._interjection.passed
+
+    def end_passed(self, new_id: Callable[[str], str]) -> tuple[ServerEvent, floor.TurnEnded]:
+        """It was a turn, and ended before that was known."""
+        end = self._endpointer.now
+        self._buffer.take_before(end)
+        return self._stopped(end), self._ended(0.0, new_id)
 
     def _pass_over(self) -> None:
         """The sound over the agent's voice was no turn; it may go on, as talk far away does."""
         self._interjection.close()
         self._ignoring = self._endpointer.speaking and not self._interjection.over
         if not self._ignoring:
+            sound = self._cut(self._endpointer.now)
+            self._interjection.passed = sound if seconds(sound.pcm) <= halting.LONGEST_S else None
             self._endpointer.reset()
 
     def commit(self, new_id: Callable[[str], str]) -> tuple[Utterance, list[ServerEvent]]:
@@ -239,10 +246,12 @@ class Microphone:
         Raises:
             ProtocolError: If there is too little to commit.
         """
-        if not self.detects_turns:
+        if self._detection is None:
             self._buffer.finish()
         end = self._buffer.received
-        if is_open := self._is_open:
+        # Whether the client was told of an utterance that goes on.
+        unheard = self._ignoring or self._interjection.open
+        if is_open := self._endpointer.speaking and not unheard:
             utterance = self._cut(end)
         else:
             utterance = Utterance(new_id("item"), self._buffer.cut(self._buffer.untaken, end))
@@ -253,12 +262,6 @@ class Microphone:
         self.clear()
         self.utterance = None
         return utterance, [self._stopped(end)] if is_open else []
-
-    @property
-    def _is_open(self) -> bool:
-        """Whether the client was told of an utterance that goes on."""
-        unheard = self._ignoring or self._interjection.open
-        return self._endpointer.speaking and not unheard
 
     def begin_silence(self) -> None:
         """The agent has finished: what is heard from now on may become a silent turn."""

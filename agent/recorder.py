@@ -12,9 +12,18 @@ from msgspec import Struct, structs
 from agent import events, mimo, protocol, trace
 from agent.audio import SAMPLE_BYTES
 from agent.codec import samples_of
-from agent.commands import AbortModel, AskModel, Close, Command, Send, Transcribe
+from agent.commands import AbortModel, AskModel, Close, Command, Overhear, Send, Transcribe
 from agent.errors import ProtocolError
-from agent.inputs import Busy, DeadlinePassed, FromModel, Input, Judged, Returned, Transcribed
+from agent.inputs import (
+    Busy,
+    DeadlinePassed,
+    FromModel,
+    Input,
+    Judged,
+    Overheard,
+    Returned,
+    Transcribed,
+)
 from agent.objects import AudioFormat, PcmFormat, SessionConfig
 from agent.session import Session
 from agent.timing import Timing
@@ -115,6 +124,8 @@ class Recorder:
                 return "request", {"close": code, "reason": reason}
             case Transcribe(item_id, pcm):
                 return "request", {"transcribe": item_id, "samples": len(pcm) // SAMPLE_BYTES}
+            case Overhear(item_id, pcm):
+                return "request", {"overhear": item_id, "samples": len(pcm) // SAMPLE_BYTES}
 
     def _write(self, source: Source, what: object) -> None:
         if self._note is not None:
@@ -154,6 +165,8 @@ def _written(taken: Input) -> tuple[Source, object]:
             return "model", _model_line(response_id, output)
         case Transcribed():
             return "transcript", taken
+        case Overheard():
+            return "overheard", taken
         case DeadlinePassed():
             return "deadline", None
         case Busy(is_busy):

@@ -11,7 +11,17 @@ import msgspec
 from agent import protocol
 from agent.commands import Command
 from agent.errors import ModelError, ProtocolError
-from agent.inputs import Busy, DeadlinePassed, FromModel, Input, Judged, Returned, Transcribed, feed
+from agent.inputs import (
+    Busy,
+    DeadlinePassed,
+    FromModel,
+    Input,
+    Judged,
+    Overheard,
+    Returned,
+    Transcribed,
+    feed,
+)
 from agent.mimo import Ended, Failed, Output, Sound, Text, TextEnded
 from agent.recorder import ENDED, ModelLine, Recorder, Refused, Setup
 from agent.resumption import Position
@@ -144,6 +154,8 @@ def _input(line: Line) -> Setup | Input | None:
             return _from_model(_read(line, ModelLine))
         case "transcript":
             return _read(line, Transcribed)
+        case "overheard":
+            return _read(line, Overheard)
         case "resumed":
             return Returned(_read(line, Position))
         case "busy":

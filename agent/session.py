@@ -9,22 +9,23 @@ from collections.abc import Callable, Mapping
 
 from agent import events, floor, protocol, tools, turn
 from agent.audio import RATE
-from agent.commands import AbortModel, Close, Command, Send, Transcribe, refuse, tell_transcript
+from agent.commands import AbortModel, Close, Command, Send, Transcribe, refuse
 from agent.conversation import Conversation
 from agent.echo import EchoGuard
 from agent.editing import aside, check_size, edit
 from agent.errors import ModelError, ProtocolError
-from agent.events import ServerEvent
+from agent.halting import halts
 from agent.idle import Idle
 from agent.items import ResponseOptions
 from agent.marks import Stopwatch
-from agent.merge import merged
+from agent.merge import check_voice, merged
 from agent.microphone import Microphone, Utterance
 from agent.mimo import Ended, Failed, Output
 from agent.objects import Extensions, SessionConfig
 from agent.resumption import Resumption
 from agent.speaker import NO_VOICES, Speaker, Wish
 from agent.tally import Tally
+from agent.telling import tell_transcript, tell_turn
 from agent.timing import Timing
 
 EXPIRED = "Your session hit the maximum duration of 60 minutes."
@@ -152,6 +153,17 @@ class Session:
         self._conversation.set_transcript(item_id, transcript)
         return tell_transcript(item_id, transcript, duration_s)
 
+    def overheard(self, item_id: str, words: str, now: float) -> list[Command]:
+        """A sound that was passed over is read: a word that stops the agent is a turn after all."""
+        passed = self._microphone.passed
+        matters = isinstance(self._floor, floor.AgentSpeaking) and halts(words)
+        if passed is None or passed.item_id != item_id or not matters:
+            return []
+        commands = self._step(floor.SpeechStarted(item_id), now)
+        commands += self._step(floor.OverlapInterrupts(), now)
+        self._utterance, stopped, ended = passed, *self._microphone.end_passed(self._new_id)
+        return [*commands, Send(stopped), *self._step(ended, now)]
+
     def receive(self, event: protocol.AnyClientEvent, now: float) -> list[Command]:
         """Take any event of the client but sound; what is wrong with it is answered."""
         try:
@@ -186,11 +198,8 @@ class Session:
                 return [*map(Send, edited)]
 
     def _update(self, config: SessionConfig, now: float) -> list[Command]:
-        voice = self._config.audio.output.voice
-        if self._speaker.has_spoken and config.audio.output.voice != voice:
-            message = "Cannot update a conversation's voice if assistant audio is present."
-            param = "session.audio.output.voice"
-            raise ProtocolError(message, code="cannot_update_voice", param=param)
+        if self._speaker.has_spoken:
+            check_voice(self._config, config)
         tools.checked(config.tools, config.tool_choice, "session")
         check_size(config, "session")
         commands = [each for put_off in self._guard.let_go() for each in self._judge(put_off, now)]
@@ -202,9 +211,8 @@ class Session:
         return [*commands, Send(events.SessionUpdated(session=self.resumption.shown(config)))]
 
     def _commit(self, now: float) -> list[Command]:
-        utterance, stopped = self._microphone.commit(self._new_id)
-        self._utterance = utterance
-        ended = floor.TurnEnded(utterance.item_id, None)
+        self._utterance, stopped = self._microphone.commit(self._new_id)
+        ended = floor.TurnEnded(self._utterance.item_id, None)
         return [*map(Send, stopped), *self._step(ended, now)]
 
     def _break_silence(self, now: float) -> list[Command]:
@@ -219,11 +227,9 @@ class Session:
 
     def _create_response(self, options: ResponseOptions, now: float) -> list[Command]:
         if running := turn.open_response(self._floor):
-            raise ProtocolError(
-                f"Conversation already has an active response in progress: {running}. "
-                "Wait until the response is finished before creating a new one.",
-                code="conversation_already_has_active_response",
-            )
+            message = f"Conversation already has an active response in progress: {running}. "
+            message += "Wait until the response is finished before creating a new one."
+            raise ProtocolError(message, code="conversation_already_has_active_response")
         tools.checked(options.tools or [], options.tool_choice or "auto", "response")
         read = None
         if options.input is not None:
@@ -284,17 +290,11 @@ class Session:
                 speaker.cut(heard_s)
                 return []
             case floor.Duck() | floor.Hold() | floor.Restore() | floor.AnnounceSpeech():
-                return [*map(Send, self._microphone.follow(action, self._asked.duck))]
+                return self._microphone.follow(action, self._asked.duck)
 
     def _add_utterance(self) -> list[Command]:
         """The user's turn becomes an item: it is told, and written down if that was asked for."""
-        utterance = self._utterance
-        item = utterance.item()
-        previous = self._conversation.add(item)
-        told: list[ServerEvent] = [
-            events.Committed(previous_item_id=previous, item_id=item.id),
-            events.ItemAdded(previous_item_id=previous, item=item.wire()),
-            events.ItemDone(previous_item_id=previous, item=item.wire()),
-        ]
+        item, pcm = self._utterance.item(), self._utterance.pcm
+        told = tell_turn(item, self._conversation.add(item))
         written = self._config.audio.input.transcription is not None
-        return [*map(Send, told), *([Transcribe(item.id, utterance.pcm)] if written else [])]
+        return [*told, *([Transcribe(item.id, pcm)] if written else [])]

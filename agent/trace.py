@@ -15,11 +15,12 @@ from agent.errors import AgentError
 
 Source = Literal[
     "session", "client", "sound", "refused", "server", "speech", "model", "deadline",
-    "transcript", "busy", "resumed", "id", "request", "caller",
+    "transcript", "overheard", "busy", "resumed", "id", "request", "caller",
 ]  # fmt: skip
 """Who a line is from: what a session was made with, or its end; an event of the client or the
 server as on the wire; a binary frame; a message that was none; the probability of speech in a
-frame; output of the model; a deadline that passed; a transcript; whether others wait for the model
+frame; output of the model; a deadline that passed; a transcript; words over the
+agent's voice; whether others wait for the model
 server; how far a client had got that came back; an id that was drawn; a request of the session; or
 what the simulated caller did."""
 

@@ -16,13 +16,24 @@ from websockets.protocol import State
 
 from agent import events, protocol
 from agent.audio import RATE, SAMPLE_BYTES, seconds
-from agent.commands import AbortModel, AskModel, Close, Command, Send, Transcribe, refuse
+from agent.commands import AbortModel, AskModel, Close, Command, Overhear, Send, Transcribe, refuse
 from agent.errors import ModelError, ProtocolError
-from agent.inputs import Busy, DeadlinePassed, FromModel, Input, Judged, Returned, Transcribed, feed
+from agent.inputs import (
+    Busy,
+    DeadlinePassed,
+    FromModel,
+    Input,
+    Judged,
+    Overheard,
+    Returned,
+    Transcribed,
+    feed,
+)
 from agent.outgoing import Frame
 from agent.recorder import Recorder
 from agent.resumption import Position
 from agent.session import Session
+from server.absence import Absence, GoneError
 from server.model import Seat
 from server.outbox import Outbox
 from server.transcription import Transcriber
@@ -42,46 +53,6 @@ GOODBYE = 1000
 def new_id(kind: str) -> str:
     """An id that nobody can guess; what opens a session has 128 bits."""
     return f"{kind}_{secrets.token_hex(16 if kind == 'resume' else 8)}"
-
-
-class _GoneError(Exception):
-    """The client is gone for good."""
-
-
-class _Return:
-    """The wait for a client that was lost."""
-
-    def __init__(self, grace_s: float):
-        self._grace_s = grace_s
-        self._stirred = asyncio.Event()
-        self._come: tuple[events.SessionCreated, Position] | None = None
-        self.is_over = False
-
-    def come(self, greeting: events.SessionCreated, position: Position) -> None:
-        self._come = greeting, position
-        self._stirred.set()
-
-    def end(self) -> None:
-        """Nobody is waited for, now or later."""
-        self.is_over = True
-        self._stirred.set()
-
-    async def wait(self) -> tuple[events.SessionCreated, Position]:
-        """Wait for the client; return its greeting, and how far it had got.
-
-        Raises:
-            _GoneError: If it doesn't come back.
-        """
-        with suppress(TimeoutError):
-            async with asyncio.timeout(self._grace_s):
-                await self._stirred.wait()
-        come, self._come = self._come, None
-        if come is None:
-            self.is_over = True
-            raise _GoneError
-        if not self.is_over:
-            self._stirred.clear()
-        return come
 
 
 class Connection:
@@ -109,7 +80,7 @@ class Connection:
         self._model = model
         self._transcriber = transcriber
         self._vad = vad
-        self._return = _Return(grace_s)
+        self._return = Absence(grace_s)
         self._inbox: asyncio.Queue[Input] = asyncio.Queue(INBOX_EVENTS)
         self._outbox = Outbox()
         self._replies: dict[str, asyncio.Task[None]] = {}
@@ -148,7 +119,7 @@ class Connection:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._drive(tasks), name="drive")
                 await self._link()
-        except* _GoneError:
+        except* GoneError:
             pass
         finally:
             # Only a failure leaves it open.
@@ -265,7 +236,9 @@ class Connection:
                         reply.cancel()
                 case Transcribe() if self._transcriber.is_on:
                     tasks.create_task(self._transcribe(command), name="transcribe")
-                case Transcribe():
+                case Overhear() if self._transcriber.is_quick:
+                    tasks.create_task(self._overhear(command), name="overhear")
+                case Transcribe() | Overhear():
                     pass
 
     async def _respond(self, ask: AskModel) -> None:
@@ -284,3 +257,8 @@ class Connection:
             text = ""
             error = events.TranscriptionError("server_error", failure.code, str(failure))
         await self._inbox.put(Transcribed(wish.item_id, text, duration_s, error))
+
+    async def _overhear(self, wish: Overhear) -> None:
+        with suppress(ModelError):
+            words = await self._transcriber.transcribe(wish.pcm)
+            await self._inbox.put(Overheard(wish.item_id, words))

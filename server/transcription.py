@@ -46,6 +46,11 @@ class Transcriber:
     def is_on(self) -> bool:
         return self._settings.mode != "off"
 
+    @property
+    def is_quick(self) -> bool:
+        """Whether words are there soon, and cost no reply its place."""
+        return self._settings.mode == "embedded"
+
     async def transcribe(self, pcm: bytes) -> str:
         """Write down speech: mono PCM16 at 24 kHz.
 

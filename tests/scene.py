@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from agent import ducking, events
 from agent.audio import RATE, read_wav, samples_in
-from agent.commands import AbortModel, AskModel, Command, Send
+from agent.commands import AbortModel, AskModel, Command, Overhear, Send
 from agent.endpointing import FRAME_SAMPLES
 from agent.events import ServerEvent
 from agent.mimo import Ended, Output, Sound
@@ -98,6 +98,9 @@ class Scene:
     echo: bytes | None = None
     """What comes of the agent's voice into the microphone, from its first sound on."""
     guard: bool = True
+    words: str = ""
+    """What the recogniser makes of a sound that was passed over."""
+    reads_in_s: float = 0.4
     told: list[tuple[float, ServerEvent]] = field(default_factory=list[tuple[float, ServerEvent]])
     asked: list[AskModel] = field(default_factory=list[AskModel])
 
@@ -106,7 +109,7 @@ class Scene:
         self._ids = 0
         self.session = Session(config(self.detection, self.ducks), timing, self._new_id)
         self._vad = Silero()
-        self._due: list[tuple[float, str, Output]] = []
+        self._due: list[tuple[float, str, Output | str]] = []
         self._aborted: set[str] = set()
         self.now = 0.0
 
@@ -164,7 +167,9 @@ class Scene:
     def _deliver(self) -> None:
         due, response_id, output = min(self._due, key=lambda each: each[0])
         self._due.remove((due, response_id, output))
-        if response_id not in self._aborted:
+        if isinstance(output, str):
+            self._perform(self.session.overheard(response_id, output, self.now))
+        elif response_id not in self._aborted:
             self._perform(self.session.from_model(response_id, output, self.now))
 
     def _perform(self, commands: list[Command]) -> None:
@@ -177,6 +182,8 @@ class Scene:
                     self._due += self._reply(response_id)
                 case AbortModel(response_id):
                     self._aborted.add(response_id)
+                case Overhear(item_id):
+                    self._due.append((self.now + self.reads_in_s, item_id, self.words))
                 case _:
                     pass
 
@@ -197,10 +204,18 @@ class Scene:
 
 
 def conversation(
-    sound: Pcm, ducks: bool = True, reply_s: float = 8.0, detection: TurnDetection | None = None
+    sound: Pcm,
+    *,
+    ducks: bool = True,
+    reply_s: float = 8.0,
+    detection: TurnDetection | None = None,
+    words: str = "",
+    reads_in_s: float = 0.4,
 ) -> Scene:
     """The user asks something; 1.5 s into the answer a sound begins."""
-    scene = Scene(detection or SemanticVad(), ducks=ducks, reply_s=reply_s)
+    scene = Scene(
+        detection or SemanticVad(), ducks=ducks, reply_s=reply_s, words=words, reads_in_s=reads_in_s
+    )
     scene.play(noisy(np.concatenate((silence(0.5), clip("weather_question.wav"), silence(2.5)))))
     assert scene.times(events.AudioDelta), "the agent doesn't speak"
     return scene.play(noisy(np.concatenate((sound, silence(1.5)))))

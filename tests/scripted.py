@@ -14,7 +14,7 @@ from typing import Any
 
 from agent import events, protocol
 from agent.audio import RATE, SAMPLE_BYTES, seconds
-from agent.commands import AbortModel, AskModel, Close, Command, Send, Transcribe, refuse
+from agent.commands import AbortModel, AskModel, Close, Command, Overhear, Send, Transcribe, refuse
 from agent.endpointing import FRAME_SAMPLES
 from agent.errors import ModelError, ProtocolError
 from agent.mimo import Ended, Failed, Output, Sound, Text, TextEnded, Usage
@@ -93,6 +93,8 @@ class Scripted:
                 case Transcribe(item_id, pcm):
                     self.wish = command
                     self.log.append({"transcribe": item_id, "ms": round(seconds(pcm) * 1000)})
+                case Overhear(item_id, pcm):
+                    self.log.append({"overhear": item_id, "ms": round(seconds(pcm) * 1000)})
                 case Close(code, reason):
                     self.log.append({"close": code, "reason": reason})
 

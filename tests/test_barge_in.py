@@ -38,6 +38,35 @@ def test_a_backchannel_is_talked_through(name: str):
     assert len(scene.times(ducking.Ducked)) == len(scene.times(ducking.Restored)) >= 1
 
 
+@pytest.mark.parametrize("ducks", [True, False])
+@pytest.mark.parametrize("words", ["Stop!", "No, no.", "Hold on...", "等等。等一下。"])
+def test_a_word_that_says_so_stops_the_agent_once_it_is_read(words: str, ducks: bool):
+    scene = conversation(clip("no.wav"), ducks=ducks, words=words)
+    [_, started] = [e for _, e in scene.told if isinstance(e, events.SpeechStarted)]
+    [_, stopped] = [e for _, e in scene.told if isinstance(e, events.SpeechStopped)]
+    assert OVER_IT_S * 1000 - 450 < started.audio_start_ms < OVER_IT_S * 1000
+    assert started.item_id == stopped.item_id
+    assert stopped.audio_end_ms > OVER_IT_S * 1000 + 300
+    done = [e.response.status for _, e in scene.told if isinstance(e, events.ResponseDone)]
+    assert done == ["cancelled"]
+    # The word is a turn of its own, and answered.
+    [*_, question, cut, word] = scene.asked[-1].messages
+    assert [question.role, cut.role, word.role] == ["user", "assistant", "user"]
+    assert 0.3 < len(word.pcm) / 2 / RATE < 1.5
+    assert scene.times(events.AudioDelta)[-1] > scene.times(events.SpeechStopped)[-1]
+
+
+@pytest.mark.parametrize("words", ["Yes.", "Stop by the shop.", ""])
+def test_other_words_as_short_are_talked_through(words: str):
+    assert not conversation(clip("no.wav"), words=words).interrupted
+
+
+def test_a_word_that_is_read_too_late_stops_nothing():
+    sound = np.concatenate((clip("no.wav"), silence(2.0)))
+    assert conversation(sound, words="Stop!", reads_in_s=1.8).interrupted
+    assert not conversation(sound, words="Stop!", reads_in_s=2.2).interrupted
+
+
 @pytest.mark.parametrize("name", ["yes.wav", "weather_question.wav"])
 def test_server_vad_lets_every_voice_interrupt_at_once(name: str):
     scene = conversation(clip(name), detection=ServerVad())

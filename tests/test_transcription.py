@@ -1,17 +1,22 @@
 """What users said, in writing: by the speech model, by a recogniser of our own, or by nobody."""
 
 import asyncio
+import json
 import re
+import subprocess
+from pathlib import Path
 
+import numpy as np
 import pytest
 
-from agent.audio import RATE, read_wav
+from agent.audio import RATE, read_wav, wav
 from agent.errors import ModelError
 from server.model import ModelServer
 from server.settings import Settings, checked
 from server.transcription import Transcriber
 from tests.fakes import Fault, stand_in
-from tests.model_client import recording
+from tests.model_client import DATA, recording
+from tests.processes import ROOT, command, start_server
 
 SECOND = bytes(2 * RATE)
 
@@ -51,6 +56,22 @@ def test_a_recogniser_of_our_own_is_started_when_it_is_needed():
     found = settings("http://127.0.0.1:9/v1", "embedded")
     words = transcribed(found, read_wav(recording("hello_world.wav")))
     assert re.findall("[a-z]+", words.lower()) == ["hello", "world"]
+
+
+def test_a_short_word_over_the_agents_voice_is_read_and_stops_it(tmp_path: Path):
+    # As loud as the question: by its sound alone it would be talked through.
+    calm = np.frombuffer(read_wav(recording("yes.wav")), "<i2") // 3
+    word = tmp_path / "word.wav"
+    word.write_bytes(wav(calm.astype("<i2").tobytes()))
+    with (
+        stand_in(groups=30, first_chunk_ms=100, rtf=0.3, heard="Stop.") as model,
+        start_server(model.url.removesuffix("/v1")) as url,
+    ):
+        spoken = ("--wav", str(DATA / "weather_question.wav"), "--wav", str(word))
+        words = command("talk", "--url", url, "--json", *spoken, "--barge-in", "1.5")
+        ran = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert "interrupted" in {json.loads(line)["event"] for line in ran.stdout.splitlines()}
+    assert ran.returncode == 0, ran.stdout
 
 
 def test_nobody_is_asked_where_transcripts_are_off():

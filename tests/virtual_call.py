@@ -10,7 +10,7 @@ import msgspec
 
 from agent import events, protocol
 from agent.audio import RATE, SAMPLE_BYTES, seconds
-from agent.commands import AbortModel, AskModel, Close, Command, Send, Transcribe, refuse
+from agent.commands import AbortModel, AskModel, Close, Command, Overhear, Send, Transcribe, refuse
 from agent.endpointing import FRAME_SAMPLES
 from agent.errors import ModelError, ProtocolError
 from agent.events import ServerEvent
@@ -65,6 +65,7 @@ class Call:
     """The request that is open at the model server."""
     asks: list[AskModel] = field(default_factory=list[AskModel])
     transcribe: list[Transcribe] = field(default_factory=list[Transcribe])
+    overheard: int = 0
     sent: list[ServerEvent] = field(default_factory=list[ServerEvent])
     running: str | None = None
     """The response that the client was told of and that isn't done."""
@@ -190,6 +191,11 @@ class Call:
                         self.asked = None
                 case Transcribe():
                     self.transcribe.append(command)
+                case Overhear(item_id):
+                    # Every other sound that is passed over turns out to stop the agent.
+                    self.overheard += 1
+                    words = ("mm-hm", "Stop!")[self.overheard % 2]
+                    self._perform(self.session.overheard(item_id, words, self.now))
                 case Close():
                     raise AssertionError("nothing here lasts an hour")
         if self.running is not None:
