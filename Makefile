@@ -6,13 +6,17 @@ BIN := $(VENV)/bin
 UV := $(VENV)/tools/bin/uv
 CLIENTS := .clients
 
-.PHONY: talk test test-clients bench lint lock clean
+.PHONY: talk test pytest test-clients bench lint lock clean
 
 talk: $(VENV)/talk.done
 	@$(BIN)/mimo-live talk
 
-test: $(VENV)/test.done lint
-	@# What failed while other tests kept the machine busy must pass alone: speech goes in real time.
+# Two things at once: the checks wait for nothing, and speech in tests goes in real time.
+test: $(VENV)/test.done
+	@$(MAKE) --no-print-directory -j2 lint pytest
+
+pytest: $(VENV)/test.done
+	@# What failed while others kept the machine busy must pass alone.
 	@$(BIN)/pytest -n 3 --dist loadfile || \
 		$(BIN)/pytest --last-failed --last-failed-no-failures none
 
@@ -26,7 +30,7 @@ test-clients: $(VENV)/test.done $(CLIENTS)/node.done \
 lint: $(VENV)/test.done
 	@$(BIN)/ruff format --check
 	@$(BIN)/ruff check
-	@$(BIN)/pyright
+	@nice $(BIN)/pyright
 
 lock: $(UV)
 	@for part in "-o requirements.lock" "--group dev -o requirements-dev.lock"; do \
