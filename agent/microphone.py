@@ -227,7 +227,7 @@ class Microphone:
 
     def end_passed(self, new_id: Callable[[str], str]) -> tuple[ServerEvent, floor.TurnEnded]:
         """It was a turn, and ended before that was known."""
-        end = self._endpointer.now
+        end, self.utterance = self._endpointer.now, None
         self._buffer.take_before(end)
         return self._stopped(end), self._ended(0.0, new_id)
 

@@ -214,6 +214,8 @@ class Connection:
             except RefusedError:
                 raise
             except UnreachableError as error:
+                # What took the connection and said nothing may hold the session.
+                await self._socket.close()
                 reason = str(error)
                 continue
             # Only now has the token been used: an attempt that reached nobody leaves it.

@@ -5,6 +5,7 @@ sound that stays dead ends the program, for whatever started it to start it anew
 """
 
 import asyncio
+import http.client
 import sys
 import urllib.request
 
@@ -56,7 +57,7 @@ def read_settings(url: str) -> KioskSettings:
         address = f"{page_url(url)}page/kiosk.json"
         with urllib.request.urlopen(address, timeout=ASK_TIMEOUT_S) as answer:
             return msgspec.json.decode(answer.read(), type=KioskSettings)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:
         raise UnreachableError(f"the server at {url} does not answer: {error}") from error
 
 
@@ -132,13 +133,16 @@ class Kiosk:
         ways = ["Begin to speak."] if settings.starts_on_speech else []
         ways += ["Press Enter to begin."] if sys.stdin.isatty() else []
         self._view.attract(settings.greeting, " ".join(ways))
-        while not await self._room.somebody(RETRY_S):
-            await asyncio.to_thread(read_settings, url)
-        return self._room.before
+        try:
+            while not await self._room.somebody(RETRY_S):
+                await asyncio.to_thread(read_settings, url)
+            return self._room.before
+        finally:
+            self._ends.listener = self._room = None
 
     async def _visit(self, url: str, settings: KioskSettings, before: bytearray) -> None:
         live = Live(self._ends, self._options, self._view, before=before)
-        self._ends.listener, self._room = live, None
+        self._ends.listener = live
         now = asyncio.get_running_loop().time()
         self._idle = Idle(settings.idle_s, settings.countdown_s, now)
         self._view.visit()

@@ -84,6 +84,8 @@ class Connection:
         self._inbox: asyncio.Queue[Input] = asyncio.Queue(INBOX_EVENTS)
         self._outbox = Outbox()
         self._replies: dict[str, asyncio.Task[None]] = {}
+        self._is_read = False
+        """Whether the client has what is said written down; else no recogniser hears it."""
 
     @property
     def resume_token(self) -> str | None:
@@ -235,8 +237,9 @@ class Connection:
                     if reply := self._replies.pop(response_id, None):
                         reply.cancel()
                 case Transcribe() if self._transcriber.is_on:
+                    self._is_read = True
                     tasks.create_task(self._transcribe(command), name="transcribe")
-                case Overhear() if self._transcriber.is_quick:
+                case Overhear() if self._is_read and self._transcriber.is_quick:
                     tasks.create_task(self._overhear(command), name="overhear")
                 case Transcribe() | Overhear():
                     pass

@@ -148,5 +148,9 @@ class Transcriber:
                         return url
         except TimeoutError:
             process.kill()
+        except asyncio.CancelledError:
+            # The session that wanted it first has ended; nobody would find the process again.
+            process.kill()
+            raise
         message = f"the recogniser did not start: {last}"
         raise ModelError(message, code="transcription_unavailable")

@@ -56,6 +56,13 @@ def test_a_word_that_says_so_stops_the_agent_once_it_is_read(words: str, ducks: 
     assert scene.times(events.AudioDelta)[-1] > scene.times(events.SpeechStopped)[-1]
 
 
+def test_a_quiet_word_that_was_over_at_once_is_a_turn_too():
+    scene = conversation(clip("no.wav", -34.0), words="Stop!")
+    assert scene.interrupted
+    assert [each.role for each in scene.asked[-1].messages][-3:] == ["user", "assistant", "user"]
+    assert len(scene.asked[-1].messages[-1].pcm) / 2 / RATE < 1.5
+
+
 @pytest.mark.parametrize("words", ["Yes.", "Stop by the shop.", ""])
 def test_other_words_as_short_are_talked_through(words: str):
     assert not conversation(clip("no.wav"), words=words).interrupted
