@@ -192,10 +192,20 @@ def test_talking_through_the_page_in_a_browser(server_url: str, tmp_path: Path, 
         page.wait_for_silence()
         rest = page.played()[len(first) :]
         captions = page.captions()
+        later: list[bytes] = []
+        for entries, words in enumerate(("Good morning.", "Seven apples.", "Green water."), 4):
+            before = len(page.played())
+            page.type(READ_ALOUD + words)
+            page.wait_for_entry(2 * entries)
+            page.wait_for_phase("listening")
+            page.wait_for_silence()
+            later.append(page.played()[before:])
     assert "weather" in recognise(wav(first))
     assert [caption.speaker for caption in captions] == ["You", "Agent"] * 3
     assert all("weather" in caption.text.lower() for caption in captions[:2])
     assert [caption.interrupted for caption in captions] == [False] * 3 + [True] + [False] * 2
+    for word, sound in zip(("morning", "apples", "water"), later, strict=True):
+        assert word in recognise(wav(sound))
     # The story breaks off before its end, and what comes after it answers the greeting.
     words = recognise(wav(rest))
     assert words & {"longest", "story"}
