@@ -6,7 +6,6 @@ does, so nothing passes or fails here: the table names the bar beside each figur
 
 import argparse
 import json
-import re
 import subprocess
 import sys
 import tempfile
@@ -23,7 +22,7 @@ from tests.bench_client import busy_percent, listening_s
 from tests.bench_server import barge_in_ms, relay_ms
 from tests.model_client import CLEAN, Client, audio_part, recording, sounds_of, user, wrong_words
 from tests.model_client import words as words_of
-from tests.processes import ROOT, command, start_model, start_server
+from tests.processes import ROOT, child, command, memory_mb, start_model, start_server
 
 QUESTIONS = ["weather_question.wav", "hi_how_are_you.wav", "help_me.wav"]
 
@@ -107,9 +106,7 @@ def voice_to_voice(server_url: str, rounds: int) -> Iterator[Figure]:
 def memory(pids: dict[str, int]) -> Iterator[Figure]:
     """Resident memory of the programs after all of the above."""
     for name, bar in (("conversation server", "< 150"), ("embedded model", "< 1500")):
-        status = Path(f"/proc/{pids[name]}/status").read_text()
-        [kilobytes] = re.findall(r"VmRSS:\s+(\d+)", status)
-        yield Figure(f"memory: {name}", "MB", bar, [int(kilobytes) / 1024])
+        yield Figure(f"memory: {name}", "MB", bar, [memory_mb(pids[name])])
 
 
 def server_alone() -> Iterator[Figure]:
@@ -166,12 +163,6 @@ def plot(figures: Sequence[Figure], file: Path) -> None:
     cast(Any, pyplot).savefig(file)
 
 
-def pid_of(words: str) -> int:
-    """The process whose command line holds these words."""
-    found = subprocess.run(["pgrep", "-f", words], capture_output=True, text=True, check=True)
-    return int(found.stdout.split()[0])
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("--runs", type=int, default=20, help="repetitions (%(default)s)")
@@ -187,8 +178,8 @@ def main() -> None:
 
     with start_model() as model_url, start_server(model_url) as server_url:
         pids = {
-            "conversation server": pid_of(f"serve --port 0 --model-url {model_url}/v1"),
-            "embedded model": pid_of("client.cli model --port 0"),
+            "conversation server": child(f"serve --port 0 --model-url {model_url}/v1"),
+            "embedded model": child("client.cli model --port 0"),
         }
         measure(embedded_model(model_url, options.runs))
         measure(recogniser(model_url))

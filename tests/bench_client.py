@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from queue import Queue
 
 from websockets.exceptions import ConnectionClosed
@@ -15,14 +14,13 @@ from websockets.sync.server import ServerConnection, serve
 
 from tests.fakes import stand_in
 from tests.model_client import DATA
-from tests.processes import ROOT, command, start_server
+from tests.processes import ROOT, busy_s, command, start_server
 from tests.virtual_audio import VirtualAudio, virtual_audio
 
 TURN_S = 8.0
 """A question of 2 s, and its answer of 5 s."""
 
 GREETING = '{"type": "session.created", "session": {"id": "sess_1"}}'
-TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
 
 
 @contextmanager
@@ -88,9 +86,9 @@ def busy_percent(options: tuple[str, ...], turns: int) -> list[float]:
         time.sleep(2 * TURN_S)
         shares: list[float] = []
         for _ in range(turns):
-            before, began = _busy_s(pid), time.monotonic()
+            before, began = busy_s(pid), time.monotonic()
             time.sleep(TURN_S)
-            shares.append(100 * (_busy_s(pid) - before) / (time.monotonic() - began))
+            shares.append(100 * (busy_s(pid) - before) / (time.monotonic() - began))
         return shares
 
 
@@ -118,9 +116,3 @@ def listening_s(options: tuple[str, ...], times: int) -> list[float]:
         server.shutdown()
         serving.join()
     return took
-
-
-def _busy_s(pid: int) -> float:
-    """Processor time so far, of all threads."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / TICKS_A_SECOND

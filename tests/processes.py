@@ -10,6 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 ROOT = Path(__file__).parent.parent
+TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
 
 
 def command(*words: str) -> list[str]:
@@ -77,3 +78,21 @@ def _started(
         finally:
             process.terminate()
             process.communicate(timeout=10)
+
+
+def child(words: str) -> int:
+    """The process that was started here with these words in its command line."""
+    ask = ["pgrep", "--parent", str(os.getpid()), "-f", words]
+    return int(subprocess.run(ask, capture_output=True, text=True, check=True).stdout.split()[0])
+
+
+def memory_mb(pid: int) -> float:
+    """Resident memory."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.partition("VmRSS:")[2].split()[0]) / 1024
+
+
+def busy_s(pid: int) -> float:
+    """Processor time so far, of all threads."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS_A_SECOND

@@ -7,21 +7,19 @@ answers. What is watched is what a short test can't see: memory that creeps, and
 import argparse
 import itertools
 import json
-import os
 import signal
 import subprocess
 import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tests.fakes import Request, stand_in
 from tests.model_client import DATA
-from tests.processes import ROOT, command, start_server
+from tests.processes import ROOT, busy_s, child, command, memory_mb, start_server
 from tests.virtual_audio import VirtualAudio, virtual_audio
 
 QUESTIONS = ("weather_question.wav", "hi_how_are_you.wav", "help_me.wav")
@@ -33,7 +31,6 @@ ANSWER_GROUPS = 30
 """4.8 s of sound."""
 REMEMBERED = 10
 """Requests that the stand-in keeps: it isn't what is watched."""
-TICKS = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +44,7 @@ class Sample:
 
 def look(pid: int, now: float) -> Sample:
     """Read what the kernel knows of a process."""
-    place = Path(f"/proc/{pid}")
-    resident = (place / "status").read_text().partition("VmRSS:")[2].split()[0]
-    fields = (place / "stat").read_text().rpartition(")")[2].split()
-    return Sample(now, int(resident) / 1024, (int(fields[11]) + int(fields[12])) / TICKS)
+    return Sample(now, memory_mb(pid), busy_s(pid))
 
 
 def creep(samples: list[Sample]) -> tuple[float, float, float]:
@@ -100,12 +94,6 @@ class Conversation:
     def _events(self) -> Iterator[dict[str, Any]]:
         assert self._talking.stdout is not None
         return map(json.loads, self._talking.stdout)
-
-
-def child(words: str) -> int:
-    """Return the process that we started with these words in its command line."""
-    ask = ["pgrep", "-P", str(os.getpid()), "-f", words]
-    return int(subprocess.run(ask, capture_output=True, text=True, check=True).stdout.split()[0])
 
 
 def watch(

@@ -10,7 +10,6 @@ from collections.abc import AsyncGenerator, Coroutine, Generator, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from threading import Thread
 
 import msgspec
@@ -24,7 +23,7 @@ from agent import protocol
 from agent.audio import RATE, SAMPLE_BYTES, read_wav
 from agent.errors import ProtocolError
 from agent.objects import Json
-from tests.processes import ROOT
+from tests.processes import ROOT, memory_mb
 
 TRANSCRIPTION_FAILED = TypeAdapter(ConversationItemInputAudioTranscriptionFailedEvent)
 REPLY = (ROOT / "tests" / "golden" / "wire" / "stream_pcm16.raw").read_bytes()
@@ -61,10 +60,6 @@ def model_url() -> Generator[str, None, None]:
 class Server:
     url: str
     pid: int
-
-    def memory_mb(self) -> float:
-        status = Path(f"/proc/{self.pid}/status").read_text()
-        return int(status.partition("VmRSS:")[2].split()[0]) / 1024
 
 
 @pytest.fixture(scope="module")
@@ -291,7 +286,7 @@ def test_a_client_that_sends_and_never_reads_is_held_back_and_disturbs_nobody(se
             sent += 1
 
     async def attack() -> None:
-        before_mb = server.memory_mb()
+        before_mb = memory_mb(server.pid)
         async with connect(server.url) as flooding, connect(server.url) as client:
             task = asyncio.create_task(flood(flooding))
             known = -1
@@ -299,7 +294,7 @@ def test_a_client_that_sends_and_never_reads_is_held_back_and_disturbs_nobody(se
                 known = sent
                 await ask_aloud(client)
             assert not task.done(), "nothing held it back"
-            assert server.memory_mb() - before_mb < 100
+            assert memory_mb(server.pid) - before_mb < 100
             task.cancel()
             flooding.transport.abort()
 
