@@ -186,14 +186,14 @@ class Microphone:
                 self.utterance = self._cut(self._pause or end)
                 self._voice.end()
                 waiting.end(end)
-                self._buffer.take_before(end)
-                yield self._ended(self._endpointer.silence_s, new_id), self._stopped(end)
+                yield self._end(end, self._endpointer.silence_s, new_id)
             case Onset() | None:
                 pass
 
-    def _ended(self, silence_s: float, new_id: Callable[[str], str]) -> floor.TurnEnded:
-        answered = self._detection is not None and self._detection.create_response
-        return floor.TurnEnded(self._item_id, new_id("resp") if answered else None, silence_s)
+    def _end(self, end: int, silence_s: float, new_id: Callable[[str], str]) -> Heard:
+        self._buffer.take_before(end)
+        answer = new_id("resp") if self._detection and self._detection.create_response else None
+        return floor.TurnEnded(self._item_id, answer, silence_s), self._stopped(end)
 
     def _hesitate(self, end: int) -> None:
         self._pause = end
@@ -217,19 +217,19 @@ class Microphone:
         if not isinstance(action, floor.Restore) or not self._interjection.open:
             return told
         self._pass_over()
-        passed = self.passed
-        return [*told, *([Overhear(passed.item_id, passed.pcm)] if passed else [])]
+        return [*told, *([Overhear(each.item_id, each.pcm)] if (each := self.passed) else [])]
 
     @property
     def passed(self) -> Utterance | None:
         """The latest sound over the agent's voice, if it was short and judged to be no turn."""
         return self._interjection.passed
 
-    def end_passed(self, new_id: Callable[[str], str]) -> tuple[ServerEvent, floor.TurnEnded]:
+    def bring_back(self, passed: Utterance, new_id: Callable[[str], str]) -> Iterator[Heard]:
         """It was a turn, and ended before that was known."""
-        end, self.utterance = self._endpointer.now, None
-        self._buffer.take_before(end)
-        return self._stopped(end), self._ended(0.0, new_id)
+        self.utterance = passed
+        yield floor.SpeechStarted(self._item_id), None
+        yield floor.OverlapInterrupts(), None
+        yield self._end(self._endpointer.now, 0.0, new_id)
 
     def _pass_over(self) -> None:
         """The sound over the agent's voice was no turn; it may go on, as talk far away does."""

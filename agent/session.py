@@ -5,7 +5,7 @@ draws no chance: both come in as arguments, so a recorded session replays to the
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from agent import events, floor, protocol, tools, turn
 from agent.audio import RATE
@@ -19,7 +19,7 @@ from agent.idle import Idle
 from agent.items import ResponseOptions
 from agent.marks import Stopwatch
 from agent.merge import check_voice, merged
-from agent.microphone import Microphone, Utterance
+from agent.microphone import Heard, Microphone, Utterance
 from agent.mimo import Ended, Failed, Output
 from agent.objects import Extensions, SessionConfig
 from agent.resumption import Resumption
@@ -108,13 +108,16 @@ class Session:
 
     def _judge(self, probability: float, now: float) -> list[Command]:
         """The same, once it is known how much of the frame is the agent's own voice."""
-        commands: list[Command] = []
         audible = isinstance(self._floor, floor.AgentSpeaking | floor.Overlap)
-        for heard, event in self._microphone.push(
-            probability, self._new_id, audible, self._asked.duck
-        ):
-            commands += [Send(event)] if event else []
-            commands += self._step(heard, now)
+        ducks = self._asked.duck
+        return self._take(self._microphone.push(probability, self._new_id, audible, ducks), now)
+
+    def _take(self, heard: Iterator[Heard], now: float) -> list[Command]:
+        """Take what the microphone noticed, one by one, as each may depend on the one before."""
+        commands: list[Command] = []
+        for event, told in heard:
+            commands += [Send(told)] if told else []
+            commands += self._step(event, now)
         return commands
 
     @property
@@ -159,10 +162,7 @@ class Session:
         matters = isinstance(self._floor, floor.AgentSpeaking) and halts(words)
         if passed is None or passed.item_id != item_id or not matters:
             return []
-        commands = self._step(floor.SpeechStarted(item_id), now)
-        commands += self._step(floor.OverlapInterrupts(), now)
-        self._utterance, stopped, ended = passed, *self._microphone.end_passed(self._new_id)
-        return [*commands, Send(stopped), *self._step(ended, now)]
+        return self._take(self._microphone.bring_back(passed, self._new_id), now)
 
     def receive(self, event: protocol.AnyClientEvent, now: float) -> list[Command]:
         """Take any event of the client but sound; what is wrong with it is answered."""
