@@ -8,7 +8,7 @@ from agent.events import ErrorDetail, ServerEvent
 from agent.mimo import ChatMessage
 from agent.objects import Json, Modality, Truncation
 
-_LONGEST_COMPLAINT = 1_000
+LONGEST_COMPLAINT = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +71,9 @@ Command = Send | Close | AskModel | AbortModel | Transcribe | Overhear
 def refuse(error: ProtocolError, event_id: str | None = None) -> Send:
     """Answer an event that broke the protocol."""
     # Names and values of the client's own come back to it, but not by the megabyte.
-    param = error.param[:_LONGEST_COMPLAINT] if error.param else None
+    param = error.param[:LONGEST_COMPLAINT] if error.param else None
     detail = ErrorDetail(
-        str(error)[:_LONGEST_COMPLAINT],
+        str(error)[:LONGEST_COMPLAINT],
         code=error.code,
         param=param,
         event_id=error.event_id or event_id,

@@ -12,7 +12,16 @@ from msgspec import Struct, structs
 from agent import events, mimo, protocol, trace
 from agent.audio import SAMPLE_BYTES
 from agent.codec import samples_of
-from agent.commands import AbortModel, AskModel, Close, Command, Overhear, Send, Transcribe
+from agent.commands import (
+    LONGEST_COMPLAINT,
+    AbortModel,
+    AskModel,
+    Close,
+    Command,
+    Overhear,
+    Send,
+    Transcribe,
+)
 from agent.errors import ProtocolError
 from agent.inputs import (
     Busy,
@@ -28,8 +37,6 @@ from agent.objects import AudioFormat, PcmFormat, SessionConfig
 from agent.session import Session
 from agent.timing import Timing
 from agent.trace import Line, Source
-
-_LONGEST_COMPLAINT = 1_000
 
 
 class Setup(Struct, frozen=True):
@@ -175,8 +182,8 @@ def _written(taken: Input) -> tuple[Source, object]:
             return "resumed", position
         case ProtocolError():
             # It may quote what the client sent, by the megabyte.
-            message, param = str(taken)[:_LONGEST_COMPLAINT], taken.param
-            short = param and param[:_LONGEST_COMPLAINT]
+            message, param = str(taken)[:LONGEST_COMPLAINT], taken.param
+            short = param and param[:LONGEST_COMPLAINT]
             return "refused", Refused(message, taken.code, short, taken.event_id)
         case protocol.BinaryAppend(audio=audio):
             return "sound", audio
