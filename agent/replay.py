@@ -45,6 +45,9 @@ class Step:
     """One input of a session, and what came of it when it was recorded and comes of it now."""
 
     at_s: float
+    """On the clock of the trace."""
+    since_s: float
+    """Since the session began."""
     taken: Setup | Input
     recorded: list[Line] = field(default_factory=list[Line])
     again: list[Line] = field(default_factory=list[Line])
@@ -114,7 +117,7 @@ def decisions(lines: Iterable[Line]) -> list[Line]:
 
 def _steps(lines: Iterable[Line]) -> Iterator[Step]:
     """Group the lines, each input with what was recorded of its consequences."""
-    step = None
+    step, began_s = None, 0.0
     for line in lines:
         taken = _input(line)
         if step is None and not isinstance(taken, Setup):
@@ -124,7 +127,9 @@ def _steps(lines: Iterable[Line]) -> Iterator[Step]:
         elif taken is not None:
             if step is not None:
                 yield step
-            step = Step(line.at_s, taken)
+            else:
+                began_s = line.at_s
+            step = Step(line.at_s, line.at_s - began_s, taken)
         elif step is not None and line.source == "session":
             yield step
             return

@@ -77,7 +77,6 @@ def _replay(options: Options) -> int:
 class _Found:
     """What came of the comparison."""
 
-    began_s: float | None = None
     at_s: float = 0.0
     """How far it got: to the end of the trace, or the first difference; seconds of the session."""
     count: int = 0
@@ -86,9 +85,8 @@ class _Found:
     difference: Difference | None = None
 
     def add(self, step: Step) -> None:
-        self.began_s = step.at_s if self.began_s is None else self.began_s
         if self.difference is None:
-            self.at_s, self.is_whole = step.at_s - self.began_s, step.is_whole
+            self.at_s, self.is_whole = step.since_s, step.is_whole
             self.difference = step.difference
             self.count += sum(line.source != "id" for line in step.again)
 

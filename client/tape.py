@@ -67,15 +67,13 @@ class _Told(msgspec.Struct):
 class Tape:
     """Puts both sides of one session on one axis of samples; `take` plays it."""
 
-    _began_s: float | None = None
     _said: bytearray = field(default_factory=bytearray)
     _events: list[tuple[int, Event]] = field(default_factory=list[tuple[int, Event]])
     _decoder: Decoder = field(default_factory=lambda: Decoder(PcmFormat()))
 
     def add(self, step: Step, pcm: bytes) -> None:
         """Take a step, and the sound of the microphone that came in it."""
-        self._began_s = step.at_s if self._began_s is None else self._began_s
-        now = round((step.at_s - self._began_s) * RATE)
+        now = round(step.since_s * RATE)
         missing = now - (len(self._said) + len(pcm)) // SAMPLE_BYTES
         if pcm:
             self._said += bytes(missing * SAMPLE_BYTES if missing > GAP else 0) + pcm

@@ -40,7 +40,6 @@ class _CameBack:
 class Turns:
     """Collects the turns of one session."""
 
-    _began_s: float | None = None
     _rows: list[_Answered | _CameBack] = field(default_factory=list[_Answered | _CameBack])
     _open: _Answered | None = None
     _speech: LiveSpeech = field(default_factory=LiveSpeech)
@@ -50,13 +49,12 @@ class Turns:
 
     def add(self, step: Step, pcm: bytes) -> None:
         """Take what was recorded of a step, and the sound of the microphone that came in it."""
-        self._began_s = step.at_s if self._began_s is None else self._began_s
-        self._hear(np.frombuffer(pcm, "<i2"), step.at_s)
+        self._hear(np.frombuffer(pcm, "<i2"), step.since_s)
         if isinstance(step.taken, Returned):
-            self._rows.append(_CameBack(step.at_s))
+            self._rows.append(_CameBack(step.since_s))
         for line in step.recorded:
             if line.source == "server":
-                self._follow(msgspec.json.decode(line.what), step.at_s)
+                self._follow(msgspec.json.decode(line.what), step.since_s)
 
     def _hear(self, sound: Samples, ended_at: float) -> None:
         for start in range(0, len(sound), FRAME_SAMPLES):
@@ -108,13 +106,14 @@ class Turns:
         for row in self._rows:
             match row:
                 case _CameBack(at_s):
-                    yield "", self._at(at_s), "", "", "", "the client came back"
+                    yield "", _at(at_s), "", "", "", "the client came back"
                 case _Answered(turn):
                     number += 1
-                    yield str(number), self._at(turn.committed_at), *_latency(row), _answer(row)
+                    yield str(number), _at(turn.committed_at), *_latency(row), _answer(row)
 
-    def _at(self, at_s: float) -> str:
-        return f"{at_s - (self._began_s or 0.0):.2f} s"
+
+def _at(at_s: float) -> str:
+    return f"{at_s:.2f} s"
 
 
 def _latency(row: _Answered) -> tuple[str, str, str]:
