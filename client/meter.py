@@ -15,8 +15,8 @@ def share(loudness: float) -> float:
 
 def meter(loudness: float, cells: int) -> str:
     """A bar of so many cells; the last lit one rises in eighths."""
-    eighths = round(share(loudness) * cells * 8)
-    return "".join(BARS[max(0, min(8, eighths - 8 * cell))] for cell in range(cells))
+    lit, eighths = divmod(round(share(loudness) * cells * 8), 8)
+    return (BARS[8] * lit + BARS[eighths]).ljust(cells)[:cells]
 
 
 def sparkline(values: Iterable[float]) -> str:
