@@ -1,5 +1,8 @@
 """Voice activity detection on recordings: speech is found, silence is not, cuts don't matter."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +13,7 @@ from hypothesis import strategies as st
 from agent.audio import RATE, SAMPLE_BYTES, read_wav
 from agent.endpointing import FRAME_SAMPLES, EndOfTurn, Endpointer, Onset, limits
 from server.vad import detector
+from tests.processes import ROOT
 
 DATA = Path(__file__).parent / "data"
 NOISES = {"car_horn", "dog_bark", "ringing_phone", "people_talking"}
@@ -89,3 +93,10 @@ def test_microphones_do_not_disturb_each_other():
         found += one.push(speech[start : start + 4_800])
         other.push(silence[start : start + 4_800])
     assert found == expected
+
+
+def test_the_detectors_runtime_keeps_no_records_for_its_maker(tmp_path: Path):
+    use = "from server.vad import detector; detector('silero').push(bytes(9600))"
+    home = {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", use], env=os.environ | home, cwd=ROOT, check=True)
+    assert list(tmp_path.iterdir()) == []
