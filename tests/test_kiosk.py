@@ -186,3 +186,15 @@ def test_the_units_start_the_kiosk_with_its_configuration_and_with_sound():
     policy = json.loads((units / "chromium-policy.json").read_text(encoding="utf-8"))
     port = settings.load(ROOT / "configs" / "kiosk.toml").listen.port
     assert policy["AudioCaptureAllowedUrls"] == [f"http://127.0.0.1:{port}"]
+
+
+def test_a_kiosk_without_microphone_says_what_its_owner_must_do(browser: Chromium):
+    server = ScriptedServer(SETTINGS)
+    try:
+        with browser.deaf_page(f"{server.url}kiosk") as page:
+            wait_for_screen(page, "trouble")
+            text = page.page.locator("#trouble").inner_text()
+            assert "no microphone that this page may use" in text
+            assert "Talk" not in text
+    finally:
+        server.stop()

@@ -251,7 +251,10 @@ async function start() {
     await ends.useMicrophone("");
   } catch (error) {
     ends.close();
-    throw error;
+    // Nobody is there to press or to allow anything.
+    const isUnheard =
+      error instanceof Problem && ["denied", "no-microphone"].includes(error.code);
+    throw isUnheard ? new Problem("kiosk-microphone") : error;
   }
   return new Kiosk(settings, ends);
 }

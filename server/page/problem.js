@@ -17,16 +17,18 @@ const SENTENCES = {
   busy: "The server is busy with other calls. Try again in a moment.",
   unheard:
     "The microphone does not hear the loudspeaker. Both have to be plugged in, switched on and not muted. The test is repeated by itself.",
+  "kiosk-microphone":
+    "There is no microphone that this page may use. It has to be plugged in, and the browser's policy has to allow it.",
   "kiosk-key": "The server asks for a key. Open the page /kiosk#key=… once, with the key in it.",
   dead: "Something stopped working. This page starts again as soon as the server answers.",
   key: "The server asks for its key.",
   "key-refused": "The server does not know this key. Type another.",
   refused: "The server refused the call.",
-  lost: "The connection to the server was lost. Press Talk to start again.",
+  lost: "The connection to the server was lost.",
   dropped: "The connection to the server was lost. Trying to come back.",
   replaced:
     "The server no longer has the conversation above. This is a new one, which knows nothing of it.",
-  expired: "The conversation reached its maximum length. Press Talk to start a new one.",
+  expired: "The conversation reached its maximum length.",
   unanswered: "The agent could not answer.",
   protocol: "The server reported an error.",
   unexpected: "This browser could not start the call.",
