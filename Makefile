@@ -20,12 +20,14 @@ pytest: $(VENV)/test.done
 	@$(BIN)/pytest -n 3 --dist loadfile || \
 		$(BIN)/pytest --last-failed --last-failed-no-failures none
 
-# Others' clients, unmodified, and Firefox, against a real server: about 7 minutes, 800 MB on disk.
+# Others' clients, unmodified, Firefox, and visitors at a kiosk, against a real server: 9 minutes,
+# 800 MB on disk.
 test-clients: $(VENV)/test.done $(CLIENTS)/node.done \
 		$(patsubst tests/clients/%.txt,$(CLIENTS)/%.done,$(wildcard tests/clients/*.txt))
 	@$(BIN)/python -m tests.clients.run
 	@sh scripts/system-packages firefox-esr
 	@$(BIN)/python -m tests.firefox
+	@$(BIN)/python -m tests.visitors 13
 
 lint: $(VENV)/test.done
 	@$(BIN)/ruff format --check
