@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Literal
 
 import msgspec
 from websockets.asyncio.client import ClientConnection
@@ -72,6 +73,8 @@ class Connection:
         self._after = ""
         """The id of the last event that was received, where the server gives them."""
         self._wishes: dict[str, object] = {}
+        self._changes: dict[str, dict[str, object]] = {}
+        """What was changed of the sound since, by its direction; a lost session may forget it."""
         self._extensions: list[Extension] = []
         self.received: Received | None = None
         """The latest sound, told to the server when the connection is back."""
@@ -104,9 +107,10 @@ class Connection:
             self._wishes["instructions"] = instructions
         await self._ask()
 
-    async def update(self, **session: object) -> None:
-        """Change the session's configuration."""
-        await self.send("session.update", session={"type": "realtime", **session})
+    async def change(self, direction: Literal["input", "output"], **audio: object) -> None:
+        """Change the sound's configuration, for this session and for those that follow it."""
+        self._changes[direction] = audio
+        await self._update(audio={direction: audio})
 
     async def append(self, pcm: bytes) -> None:
         """Send speech; never waits for a line that takes nothing, as sound can't wait."""
@@ -199,7 +203,13 @@ class Connection:
 
     async def _ask(self) -> None:
         asked = dict.fromkeys(self._extensions, True)
-        await self.update(**self._wishes, **({"x_mimo": asked} if asked else {}))
+        await self._update(**self._wishes, **({"x_mimo": asked} if asked else {}))
+        # Each by itself: one that the server refuses takes no other with it.
+        for direction, audio in self._changes.items():
+            await self._update(audio={direction: audio})
+
+    async def _update(self, **session: object) -> None:
+        await self.send("session.update", session={"type": "realtime", **session})
 
     async def _come_back(
         self, reason: str, waits_s: Iterator[float]

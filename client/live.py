@@ -82,7 +82,7 @@ class Live:
         async with open_connection(url, waits_s) as connection:
             await connection.start_session(self._options.instructions)
             if self._options.voice is not None:
-                await connection.update(audio={"output": {"voice": self._options.voice}})
+                await connection.change("output", voice=self._options.voice)
             if self._before is not None:
                 await connection.append(bytes(self._before))
             ended_at, delay = self._speech.ended_at, self._ends.delay_samples
@@ -113,7 +113,7 @@ class Live:
             detection = None
         else:
             self._push, detection = None, self._hands_free
-        await self._connection.update(audio={"input": {"turn_detection": detection}})
+        await self._connection.change("input", turn_detection=detection)
 
     async def push(self) -> None:
         """The space bar was pressed, or repeats."""
@@ -142,7 +142,7 @@ class Live:
 
     async def use_voice(self, name: str) -> None:
         if self._connection is not None:
-            await self._connection.update(audio={"output": {"voice": name}})
+            await self._connection.change("output", voice=name)
 
     # --- sound -------------------------------------------------------------------------------
 

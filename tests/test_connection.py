@@ -222,6 +222,33 @@ def test_a_server_that_forgot_the_session_is_told_what_was_said():
     ]
 
 
+def test_what_was_changed_of_the_sound_holds_after_a_gap():
+    async def first(peer: Peer) -> None:
+        await peer.greet("sess_1", resume_token="token_1")
+        for _ in range(2):
+            await peer.receive("session.update")
+        peer.drop()
+
+    async def second(peer: Peer) -> None:
+        await peer.greet("sess_2")
+        for _ in range(2):
+            await peer.receive("session.update")
+
+    async def use(connection: Connection, _call: Call) -> None:
+        await connection.change("input", turn_detection=None)
+        await connection.change("output", voice="bright")
+
+    async def run() -> list[object]:
+        async with asyncio.timeout(5), server(first, second) as (url, peers):
+            await until_ended(url, Shown(), use)
+            return [cast(Event, event["session"])["audio"] for event in peers[1].received[1:]]
+
+    assert asyncio.run(run()) == [
+        {"input": {"turn_detection": None}},
+        {"output": {"voice": "bright"}},
+    ]
+
+
 def test_speech_of_a_gap_is_kept_and_sent_first_the_newest_ten_seconds_of_it():
     back = asyncio.Event()
 
