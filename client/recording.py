@@ -68,7 +68,7 @@ class Recording:
         """That second, unless it has been dropped already."""
         while second - self._dropped >= len(self._seconds):
             self._seconds.append(np.zeros((RATE, len(SIDES)), np.int16))
-        while len(self._seconds) > KEPT_S:
-            self._seconds.popleft()
-            self._dropped += 1
+            if len(self._seconds) > KEPT_S:
+                self._seconds.popleft()
+                self._dropped += 1
         return self._seconds[second - self._dropped] if second >= self._dropped else None

@@ -1,5 +1,6 @@
 """The recording of a conversation: both sides where they were in time, and never more than fits."""
 
+import tracemalloc
 import wave
 from pathlib import Path
 
@@ -52,3 +53,13 @@ def test_only_the_newest_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     kept.add("agent", of(99, RATE), at=2.0)
     sides = saved(kept, tmp_path / "talk.wav")
     assert (sides == np.repeat([[7, -7], [8, -8], [9, -9]], RATE, axis=0)).all()
+
+
+def test_a_night_of_silence_takes_no_more_memory_than_what_is_kept(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(recording, "KEPT_S", 3)
+    kept = Recording(began=0.0)
+    tracemalloc.start()
+    kept.add("user", of(1, RATE), at=600.0)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 6 * RATE * 4
