@@ -135,7 +135,7 @@ class LiveScreen(App[None]):
         text = Path(f"conversation-{datetime.now():%Y-%m-%d-%H%M%S}.txt")
         sound = text.with_suffix(".wav")
         try:
-            text.write_text(self._board.transcript())
+            text.write_text(self._board.transcript(), encoding="utf-8")
             self._recording.save(sound)
         except OSError as error:
             self._board.problem(f"can't save the conversation: {error}")

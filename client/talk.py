@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import importlib
 import importlib.util
+import io
 import os
 import signal
 import sys
@@ -70,6 +71,10 @@ class Options(argparse.Namespace):
 def main(argv: list[str]) -> int:
     """Talk; return the exit status that `--help` explains."""
     options = _parse(argv)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A locale without some letter must not end a conversation.
+            stream.reconfigure(errors="replace")
     terminal = Terminal(sys.stdout, sys.stderr, as_json=options.json)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for number in SIGNALS[1:]:

@@ -1,8 +1,10 @@
 """`mimo-live talk --wav` against a scripted server on a real socket."""
 
 import base64
+import io
 import json
 import signal
+import sys
 import threading
 import wave
 from collections.abc import Callable, Generator
@@ -461,6 +463,23 @@ def test_the_screen_for_people_has_captions_and_latencies(
     assert lines[:2] == ["  you  words of said_1", "agent  Hello."]
     assert lines[2].startswith("turn 1 answered after ")
     assert "\x1b" not in "".join(lines)
+
+
+def test_a_terminal_that_lacks_a_letter_shows_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def script(peer: Peer) -> None:
+        peer.hear("said_1")
+        peer.send(begun(1), audio(1, FIRST, 2400), *ended(1, "Zoë says 你."))
+        peer.listen_on()
+
+    file = tmp_path / "question.wav"
+    file.write_bytes(wav(np.full(4800, USER, np.int16).tobytes()))
+    shown = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(shown, encoding="latin-1"))
+    with server(script) as (url, _):
+        assert talk.main(["--url", url, "--wav", str(file)]) == 0
+    assert "agent  Zoë says ?." in shown.getvalue().decode("latin-1")
 
 
 def test_talk_is_among_the_programs():
