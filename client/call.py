@@ -96,6 +96,10 @@ class Call:
             case wire.UserTranscript(item_id, transcript):
                 floor.uncaptioned.discard(item_id)
                 self.caption("user", transcript.strip())
+            case wire.NotUnderstood(item_id):
+                floor.uncaptioned.discard(item_id)
+                # Shown only: a session that is told again what was said must not take it for words.
+                self._view.caption("user", "(said something that was not understood)")
             case wire.AudioDelta(response_id, item_id, delta):
                 if response_id not in floor.cancelled and item_id not in floor.cancelled:
                     self._buffer(item_id, delta)
@@ -116,6 +120,9 @@ class Call:
                 self._mark(requested_ms, first_sound_ms)
             case wire.ResponseDone(response):
                 self._response_done(response)
+            case wire.ErrorEvent(wire.Problem(code="response_cancel_not_active")):
+                # The answer had ended before the wish to end it arrived.
+                pass
             case wire.ErrorEvent(error):
                 floor.failure = error.message
                 self._view.problem(error.message)

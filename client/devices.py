@@ -8,7 +8,7 @@ Python object that outlives it. All else happens where `read` and `write` are ca
 import importlib
 import os
 from collections.abc import Callable, Generator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import NamedTuple, Protocol, cast
 
 import numpy as np
@@ -237,8 +237,11 @@ def find_portaudio(*kinds: str) -> PortAudio:
 def look_again(portaudio: PortAudio) -> None:
     """Have PortAudio notice what was plugged in or out; no stream may be open."""
     with no_native_messages():
-        portaudio._terminate()  # pyright: ignore[reportPrivateUsage]
-        portaudio._initialize()  # pyright: ignore[reportPrivateUsage]
+        # A sound system that is being started anew may refuse either; opening says so then.
+        with suppress(portaudio.PortAudioError):
+            portaudio._terminate()  # pyright: ignore[reportPrivateUsage]
+        with suppress(portaudio.PortAudioError):
+            portaudio._initialize()  # pyright: ignore[reportPrivateUsage]
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
 
-from agent.errors import AgentError
+from agent.errors import AgentError, ProtocolError
 from client import wire
 from client.wire import SessionCreated, full_url
 
@@ -67,7 +67,7 @@ async def greeted(socket: ClientConnection) -> SessionCreated:
     try:
         async with asyncio.timeout(HELLO_TIMEOUT_S):
             event = wire.decode(await socket.recv())
-    except (TimeoutError, ConnectionClosed) as error:
+    except (TimeoutError, ConnectionClosed, ProtocolError) as error:
         raise UnreachableError("the server took the connection, but no session began") from error
     match event:
         case SessionCreated():

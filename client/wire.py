@@ -72,6 +72,10 @@ class UserTranscript(_Event, tag="conversation.item.input_audio_transcription.co
     transcript: str
 
 
+class NotUnderstood(_Event, tag="conversation.item.input_audio_transcription.failed"):
+    item_id: str
+
+
 class AudioDelta(_Event, tag="response.output_audio.delta"):
     response_id: str
     item_id: str
@@ -141,6 +145,7 @@ ServerEvent = (
     | Committed
     | UserTranscriptDelta
     | UserTranscript
+    | NotUnderstood
     | AudioDelta
     | AudioDone
     | TranscriptDelta

@@ -72,8 +72,11 @@ class Shown:
         self.connections: list[str] = []
         self.news: asyncio.Queue[str] = asyncio.Queue()
         self.problems: list[str] = []
+        self.captions: list[tuple[Speaker, str]] = []
 
-    def caption(self, who: Speaker, text: str) -> None: ...
+    def caption(self, who: Speaker, text: str) -> None:
+        self.captions.append((who, text))
+
     def partial(self, who: Speaker, text: str) -> None: ...
     def interrupted(self, heard: Heard) -> None: ...
     def turn(self, number: int, name: str | None, latency: Latency) -> None: ...
@@ -247,6 +250,45 @@ def test_what_was_changed_of_the_sound_holds_after_a_gap():
         {"input": {"turn_detection": None}},
         {"output": {"voice": "bright"}},
     ]
+
+
+def test_a_server_whose_first_word_cannot_be_read_is_asked_again():
+    async def first(peer: Peer) -> None:
+        await peer.greet("sess_1")
+        peer.drop()
+
+    async def second(peer: Peer) -> None:
+        await peer.socket.send("<html>starting</html>")
+        await peer.socket.wait_closed()
+
+    async def third(peer: Peer) -> None:
+        await peer.greet("sess_1")
+
+    async def run() -> int:
+        async with asyncio.timeout(5), server(first, second, third) as (url, peers):
+            await until_ended(url, Shown(), nothing)
+            return len(peers)
+
+    assert asyncio.run(run()) == 3
+
+
+def test_what_was_not_understood_is_said_and_a_cancel_that_came_too_late_is_not():
+    late: Event = {"type": "error", "error": {"code": "response_cancel_not_active"}}
+    kind = "conversation.item.input_audio_transcription.failed"
+
+    async def script(peer: Peer) -> None:
+        await peer.greet("sess_1")
+        await peer.send({"type": kind, "item_id": "item_1"}, late)
+
+    async def run() -> Shown:
+        shown = Shown()
+        async with server(script) as (url, _):
+            await until_ended(url, shown, nothing)
+        return shown
+
+    shown = asyncio.run(run())
+    assert shown.captions == [("user", "(said something that was not understood)")]
+    assert shown.problems == []
 
 
 def test_speech_of_a_gap_is_kept_and_sent_first_the_newest_ten_seconds_of_it():
