@@ -20,7 +20,7 @@ from client.script import only_foreseen
 from client.view import State, Status, View
 from client.voice import ticks
 
-SCREEN_S = 0.125
+SCREEN_S = 0.15
 STUCK_S = 60.0
 """A server that says nothing for so long owes nothing any more."""
 

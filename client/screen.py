@@ -1,7 +1,7 @@
 """The live screen: captions as they are spoken, levels, latencies, and keys for everything.
 
 The conversation runs on a thread of its own, because sound can't wait for a screen. It leaves
-word on a board; eight times a second the screen draws what has changed.
+word on a board; seven times a second the screen draws what has changed.
 """
 
 from collections.abc import Callable
@@ -28,7 +28,7 @@ from client.panel import (
 )
 from client.recording import Recording
 
-DRAW_S = 0.125
+DRAW_S = 0.15
 MOST_LINES = 2000
 
 
