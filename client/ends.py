@@ -123,14 +123,14 @@ class Ends:
         pulse = _Pulse(clock())
         # One loop for both: what wakes a processor costs more than what it then does.
         while True:
-            heard = await self._hear(microphone, loudspeaker, echo)
+            found = await self._hear(microphone, loudspeaker, echo)
             while loudspeaker.room >= FRAME_SAMPLES:
                 await self._play()
                 loudspeaker.write(self._frame)
             if gone := pulse.gone(clock(), (microphone.calls, loudspeaker.calls)):
                 return gone
             self.alive_at = max(self.alive_at, pulse.seen)
-            await asyncio.sleep(BLOCK_S if heard else LOOK_S)
+            await asyncio.sleep(BLOCK_S if found else LOOK_S)
 
     async def _hear(
         self, microphone: Microphone, loudspeaker: Loudspeaker, echo: EchoCanceller | None

@@ -17,10 +17,9 @@ from client.latency import LiveSpeech, Turn
 from client.push_to_talk import PushToTalk
 from client.recording import Recording
 from client.script import only_foreseen
-from client.view import State, Status, View
+from client.view import SHOWN_EVERY_S, State, Status, View
 from client.voice import ticks
 
-SCREEN_S = 0.15
 STUCK_S = 60.0
 """A server that says nothing for so long owes nothing any more."""
 
@@ -210,7 +209,7 @@ class Live:
     async def _show(self, call: Call) -> None:
         shown: Turn | None = None
         numbers = itertools.count(1)
-        async for _ in ticks(asyncio.get_running_loop().time(), SCREEN_S):
+        async for _ in ticks(asyncio.get_running_loop().time(), SHOWN_EVERY_S):
             turn = call.floor.turn
             if turn is not shown and turn is not None and (latency := turn.latency()):
                 shown = turn

@@ -27,8 +27,8 @@ from client.panel import (
     words_line,
 )
 from client.recording import Recording
+from client.view import SHOWN_EVERY_S
 
-DRAW_S = 0.15
 MOST_LINES = 2000
 
 
@@ -95,7 +95,7 @@ class LiveScreen(App[None]):
 
     def on_mount(self) -> None:
         self.query_one(VerticalScroll).anchor()
-        self.set_interval(DRAW_S, self._draw)
+        self.set_interval(SHOWN_EVERY_S, self._draw)
 
     # --- keys --------------------------------------------------------------------------------
 

@@ -6,6 +6,9 @@ from typing import Literal, Protocol
 from client.jitter import Heard
 from client.latency import Latency
 
+SHOWN_EVERY_S = 0.15
+"""Between two looks at how things are: often enough for a meter, seldom enough for a processor."""
+
 Speaker = Literal["user", "agent"]
 State = Literal["listening", "thinking", "speaking", "overlap"]
 

@@ -242,12 +242,13 @@ class Chromium:
         self, playwright: Playwright, microphone: Path, is_unattended: bool, repeats: bool
     ):
         self._microphone = microphone
+        sound = ["--autoplay-policy=no-user-gesture-required"] if is_unattended else []
+        self._flags = [*_FLAGS, *sound]
         self._launch = partial(playwright.chromium.launch, executable_path=CHROMIUM)
         once = "" if repeats else "%noloop"
         fake = f"--use-file-for-fake-audio-capture={microphone}{once}"
-        sound = ["--autoplay-policy=no-user-gesture-required"] if is_unattended else []
         self._browser = self._launch(
-            args=[*_FLAGS, *sound, "--use-fake-device-for-media-stream", fake]
+            args=[*self._flags, "--use-fake-device-for-media-stream", fake]
         )
 
     def say(self, pcm: bytes) -> None:
@@ -257,7 +258,7 @@ class Chromium:
     @contextmanager
     def deaf_page(self, url: str) -> Generator[TalkPage]:
         """Open the page on a machine without microphone."""
-        browser = self._launch(args=_FLAGS)
+        browser = self._launch(args=self._flags)
         try:
             talk = TalkPage(browser.new_page())
             talk.page.goto(url)

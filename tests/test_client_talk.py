@@ -447,18 +447,23 @@ def test_a_file_that_cannot_be_spoken_is_refused_by_name(
     assert f"{file}: {complaint}" in capsys.readouterr().err
 
 
-def test_the_screen_for_people_has_captions_and_latencies(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-):
+def ask_for(answer: str, file: Path) -> None:
+    """Speak once from a file to a server that answers with these words."""
+
     def script(peer: Peer) -> None:
         peer.hear("said_1")
-        peer.send(begun(1), audio(1, FIRST, 2400), *ended(1, "Hello."))
+        peer.send(begun(1), audio(1, FIRST, 2400), *ended(1, answer))
         peer.listen_on()
 
-    file = tmp_path / "question.wav"
     file.write_bytes(wav(np.full(4800, USER, np.int16).tobytes()))
     with server(script) as (url, _):
         assert talk.main(["--url", url, "--wav", str(file)]) == 0
+
+
+def test_the_screen_for_people_has_captions_and_latencies(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    ask_for("Hello.", tmp_path / "question.wav")
     lines = capsys.readouterr().out.splitlines()
     assert lines[:2] == ["  you  words of said_1", "agent  Hello."]
     assert lines[2].startswith("turn 1 answered after ")
@@ -468,17 +473,9 @@ def test_the_screen_for_people_has_captions_and_latencies(
 def test_a_terminal_that_lacks_a_letter_shows_the_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    def script(peer: Peer) -> None:
-        peer.hear("said_1")
-        peer.send(begun(1), audio(1, FIRST, 2400), *ended(1, "Zoë says 你."))
-        peer.listen_on()
-
-    file = tmp_path / "question.wav"
-    file.write_bytes(wav(np.full(4800, USER, np.int16).tobytes()))
     shown = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(shown, encoding="latin-1"))
-    with server(script) as (url, _):
-        assert talk.main(["--url", url, "--wav", str(file)]) == 0
+    ask_for("Zoë says 你.", tmp_path / "question.wav")
     assert "agent  Zoë says ?." in shown.getvalue().decode("latin-1")
 
 
