@@ -7,7 +7,7 @@ gives the same utterances at any speed and a stalled network ends nobody's turn.
 from collections import deque
 from dataclasses import dataclass
 
-from agent.audio import RATE, samples_in
+from agent.audio import samples_in
 
 FRAME_SAMPLES = 768
 """One VAD frame: 32 ms at 24 kHz."""
@@ -96,9 +96,9 @@ class Endpointer:
         return self._now
 
     @property
-    def silence_s(self) -> float:
-        """Since speech was last heard in the open utterance, or in the one that just ended."""
-        return (self._now - self._silent_since) / RATE
+    def speech_end(self) -> int:
+        """Sample up to which speech was heard in the open utterance, or the one just ended."""
+        return self._silent_since
 
     @property
     def speaking(self) -> bool:

@@ -108,12 +108,19 @@ class OverlapPassed:
 
 
 @dataclass(frozen=True, slots=True)
+class Silence:
+    """How long the user has been silent by now, and where in the microphone's sound it began."""
+
+    lasted_s: float
+    since_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class SpeechPaused:
     """The user fell silent for a moment: time to prepare a reply."""
 
     response_id: str
-    silence_s: float = 0.0
-    """How long the silence has lasted by now."""
+    silence: Silence | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,8 +140,8 @@ class TurnEnded:
     item_id: str
     answer: str | None
     """Id for the response that answers it, unless the client asks for one itself."""
-    silence_s: float = 0.0
-    """How long the user has been silent by now; none if the client ended the turn."""
+    silence: Silence | None = None
+    """None if the client ended the turn."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,8 @@ class Marks(ServerEvent, frozen=True, tag="x_mimo.marks"):
     """
 
     response_id: str
+    speech_end_ms: int | None
+    """Where that was in the microphone's sound, counted from the first sample sent."""
     requested_ms: int
     """The model was asked."""
     decided_ms: int
@@ -44,6 +46,7 @@ class Marks(ServerEvent, frozen=True, tag="x_mimo.marks"):
 class _Lap:
     response_id: str
     stopped_at: float
+    speech_end_ms: int | None
     requested_at: float
     output_at: float | None = None
     told: bool = False
@@ -54,16 +57,18 @@ class Stopwatch:
 
     def __init__(self) -> None:
         self._stopped_at = self._decided_at = 0.0
-        self._lap = _Lap("", 0.0, 0.0, told=True)
+        self._speech_end_ms: int | None = None
+        self._lap = _Lap("", 0.0, None, 0.0, told=True)
 
     def note(self, event: Event, now: float) -> None:
         """Take what happens, before the floor does."""
         lap = self._lap
         match event:
-            case SpeechPaused(silence_s=silence_s) | TurnEnded(silence_s=silence_s):
-                self._stopped_at = now - silence_s
-            case ReplyWanted():
-                self._stopped_at = now
+            case SpeechPaused(silence=silence) | TurnEnded(silence=silence) if silence:
+                self._stopped_at = now - silence.lasted_s
+                self._speech_end_ms = silence.since_ms
+            case TurnEnded() | ReplyWanted():
+                self._stopped_at, self._speech_end_ms = now, None
             case FromModel(lap.response_id, Text() | Sound() | Call()) if lap.output_at is None:
                 lap.output_at = now
             case _:
@@ -76,7 +81,7 @@ class Stopwatch:
             case OpenResponse():
                 self._decided_at = now
             case RequestReply(response_id):
-                self._lap = _Lap(response_id, self._stopped_at, now)
+                self._lap = _Lap(response_id, self._stopped_at, self._speech_end_ms, now)
             case Deliver(output=Sound()) if not self._lap.told:
                 return self._tell(now)
             case CloseResponse() if not self._lap.told:
@@ -90,6 +95,7 @@ class Stopwatch:
         lap.told = True
         return Marks(
             response_id=lap.response_id,
+            speech_end_ms=lap.speech_end_ms,
             requested_ms=_ms(lap.requested_at - lap.stopped_at),
             decided_ms=_ms(self._decided_at - lap.stopped_at),
             first_output_ms=None if lap.output_at is None else _ms(lap.output_at - lap.stopped_at),

@@ -20,6 +20,7 @@ from agent.events import ServerEvent
 from agent.input_audio import InputAudio
 from agent.interjection import NEAR_FRAMES, Interjection
 from agent.objects import AudioFormat, ServerVad, TurnDetection
+from agent.silence import silence
 from agent.utterance import Utterance
 from agent.voice import REACH_MS, Voice
 from agent.waiting import Waiting
@@ -166,16 +167,14 @@ class Microphone:
             yield from self._begin(start, detection, audible, new_id)
 
     def _follow(
-        self,
-        boundary: Boundary | None,
-        waiting: Waiting,
-        new_id: Callable[[str], str],
+        self, boundary: Boundary | None, waiting: Waiting, new_id: Callable[[str], str]
     ) -> Iterator[Heard]:
         match boundary:
             case Pause(end):
                 self._hesitate(end)
                 if waiting.early:
-                    yield floor.SpeechPaused(new_id("resp"), self._endpointer.silence_s), None
+                    silent = silence(self._buffer, self._start, self._endpointer)
+                    yield floor.SpeechPaused(new_id("resp"), silent), None
             case Resumption():
                 paused = self._endpointer.now - (self._pause or 0) + waiting.limits.pause
                 waiting.go_on(milliseconds(paused))
@@ -186,14 +185,15 @@ class Microphone:
                 self.utterance = self._cut(self._pause or end)
                 self._voice.end()
                 waiting.end(end)
-                yield self._end(end, self._endpointer.silence_s, new_id)
+                yield self._end(end, new_id)
             case Onset() | None:
                 pass
 
-    def _end(self, end: int, silence_s: float, new_id: Callable[[str], str]) -> Heard:
+    def _end(self, end: int, new_id: Callable[[str], str]) -> Heard:
+        silent = silence(self._buffer, self._start, self._endpointer)
         self._buffer.take_before(end)
         answer = new_id("resp") if self._detection and self._detection.create_response else None
-        return floor.TurnEnded(self._item_id, answer, silence_s), self._stopped(end)
+        return floor.TurnEnded(self._item_id, answer, silent), self._stopped(end)
 
     def _hesitate(self, end: int) -> None:
         self._pause = end
@@ -229,7 +229,7 @@ class Microphone:
         self.utterance = passed
         yield floor.SpeechStarted(self._item_id), None
         yield floor.OverlapInterrupts(), None
-        yield self._end(self._endpointer.now, 0.0, new_id)
+        yield self._end(self._endpointer.now, new_id)
 
     def _pass_over(self) -> None:
         """The sound over the agent's voice was no turn; it may go on, as talk far away does."""

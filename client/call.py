@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from agent.audio import Samples, samples_in
+from agent.audio import RATE, Samples, samples_in
 from agent.errors import ProtocolError
 from client import wire
 from client.connection import Connection, Lost, Regained
@@ -29,7 +29,10 @@ class Call:
 
     Args:
         clock: Seconds, on the clock that all times of a `Turn` are on.
-        speech_ended_at: Asked at each end of a turn: when the user stopped speaking.
+        speech_ended_at: Asked at each end of a turn: when the user stopped speaking, as far as
+            can be told without the server.
+        said_at: When the user said what is so many milliseconds into the sound that was sent.
+            Not asked after a loss of the connection, which may have cost some of it.
         delay_samples: Asked at each interruption: how much of what was pulled for playing
             has not reached the ear yet.
         duck_db: How much quieter the agent gets while the user may be interrupting it.
@@ -44,12 +47,14 @@ class Call:
         delay_samples: Callable[[], int],
         *,
         duck_db: float,
+        said_at: Callable[[int], float] | None = None,
     ):
         self._connection = connection
         self._view = view
         self._clock = clock
         self._speech_ended_at = speech_ended_at
         self._delay_samples = delay_samples
+        self._said_at = said_at
         self._loudness = Loudness(duck_db)
         self._reported = Heard("", 0)
         self._captions: deque[tuple[Speaker, str]] = deque(maxlen=REMEMBERED)
@@ -116,8 +121,8 @@ class Call:
                 self.jitter.hold()
             case wire.Restore():
                 self._restore()
-            case wire.Marks(requested_ms, first_sound_ms):
-                self._mark(requested_ms, first_sound_ms)
+            case wire.Marks():
+                self._mark(event)
             case wire.ResponseDone(response):
                 self._response_done(response)
             case wire.ErrorEvent(wire.Problem(code="response_cancel_not_active")):
@@ -148,13 +153,17 @@ class Call:
         turn = self.floor.turn
         if filled and turn is not None and turn.item_id is not None and turn.heard_at is None:
             # The tail of an earlier answer may still be playing.
-            turn.heard_at = self._clock() if self.jitter.played(turn.item_id) else None
+            began = self.jitter.played(turn.item_id) > 0
+            turn.heard_at = self._clock() + self._delay_samples() / RATE if began else None
         return filled
 
-    def _mark(self, requested_ms: int, first_sound_ms: int | None) -> None:
+    def _mark(self, marks: wire.Marks) -> None:
         turn = self.floor.turn
-        if turn is not None and turn.first_audio_at is None and first_sound_ms is not None:
-            turn.reply_ms = first_sound_ms - requested_ms
+        if turn is None or turn.first_audio_at is not None or marks.first_sound_ms is None:
+            return
+        turn.reply_ms = marks.first_sound_ms - marks.requested_ms
+        if self._said_at is not None and marks.speech_end_ms is not None:
+            turn.speech_ended_at = self._said_at(marks.speech_end_ms)
 
     async def interrupt(self) -> None:
         """Stop the agent's voice, and tell the server how much of it was heard."""
@@ -191,6 +200,7 @@ class Call:
 
     async def _regain(self, resumed: bool) -> None:
         self._restore()
+        self._said_at = None
         self._view.connection("")
         if resumed:
             return

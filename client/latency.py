@@ -111,6 +111,21 @@ class LiveSpeech:
         return self._frames[-1 if last is None else last][0]
 
 
+class SentSound:
+    """When each moment of the sound that was sent to a server was caught by the microphone."""
+
+    def __init__(self) -> None:
+        self._sent_s = self._ended_at = 0.0
+
+    def add(self, ended_at: float, duration_s: float) -> None:
+        self._sent_s += duration_s
+        self._ended_at = ended_at
+
+    def caught_at(self, position_ms: int) -> float:
+        """When what is so many milliseconds into the sound was caught."""
+        return self._ended_at - self._sent_s + position_ms / 1000
+
+
 @dataclass
 class Turn:
     """When the steps of one turn happened; `None` for what has not happened."""
@@ -122,7 +137,7 @@ class Turn:
     """The answer's item, known with its first audio."""
     first_audio_at: float | None = None
     heard_at: float | None = None
-    """The first sample of the answer left the jitter buffer."""
+    """The first sample of the answer reached the ear, as far as its way there is known."""
     reply_ms: int | None = None
 
     def latency(self) -> "Latency | None":
@@ -179,12 +194,14 @@ class Latency:
     model_ms: int
     playout_ms: int
     reply_ms: int | None = None
-    """From the request, which may have been made in a pause, to the first sound; if it is told."""
+    """From the request to the first sound, if it is told; more than was waited for if the request
+    was made in a pause."""
 
     @property
     def parts(self) -> dict[str, str]:
         """What it is made of, in milliseconds as words."""
-        whole = "" if self.reply_ms is None else f" of {self.reply_ms}"
+        prepared = self.reply_ms is not None and self.reply_ms > self.model_ms
+        whole = f" of {self.reply_ms}" if prepared else ""
         return {
             "endpointing": f"{self.endpointing_ms}",
             "model": f"{self.model_ms}{whole}",

@@ -13,7 +13,7 @@ from client.backoff import backoff
 from client.call import Call
 from client.connection import KEPT_BYTES, Connection, open_connection
 from client.ends import Ends
-from client.latency import LiveSpeech, Turn
+from client.latency import LiveSpeech, SentSound, Turn
 from client.push_to_talk import PushToTalk
 from client.recording import Recording
 from client.script import only_foreseen
@@ -52,6 +52,7 @@ class Live:
         self._options = options
         self._view = view
         self._speech = LiveSpeech()
+        self._sent = SentSound()
         self._push: PushToTalk | None = None
         self._hands_free: dict[str, object] = {}
         self._muted = self._invited = False
@@ -83,10 +84,14 @@ class Live:
             if self._options.voice is not None:
                 await connection.change("output", voice=self._options.voice)
             if self._before is not None:
+                self._sent.add(clock(), seconds(self._before))
                 await connection.append(bytes(self._before))
             ended_at, delay = self._speech.ended_at, self._ends.delay_samples
             duck_db = self._options.duck_db
-            self._call = Call(connection, self._view, clock, ended_at, delay, duck_db=duck_db)
+            said_at = self._sent.caught_at
+            self._call = Call(
+                connection, self._view, clock, ended_at, delay, duck_db=duck_db, said_at=said_at
+            )
             self._connection = connection
             self._view.connection("")
             self._invite()
@@ -175,6 +180,7 @@ class Live:
         if self._recording is not None:
             began = time.monotonic() - seconds(pcm)
             self._recording.add("user", np.frombuffer(pcm, np.int16), began)
+        self._sent.add(asyncio.get_running_loop().time(), seconds(pcm))
         await connection.append(pcm)
 
     async def play(self, out: Samples) -> None:

@@ -111,6 +111,8 @@ class Restore(_Event, tag="x_mimo.restore"):
 class Marks(_Event, tag="x_mimo.marks"):
     requested_ms: int
     first_sound_ms: int | None = None
+    speech_end_ms: int | None = None
+    """Where the user stopped speaking, in the sound that was sent."""
 
 
 class Problem(Struct):

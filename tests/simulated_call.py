@@ -42,7 +42,7 @@ def session_config(detection: TurnDetection, ducks: bool) -> SessionConfig:
         tools=[],
         tool_choice="auto",
         max_output_tokens="inf",
-        x_mimo=Extensions(duck=ducks, playout=ducks),
+        x_mimo=Extensions(duck=ducks, playout=ducks, marks=True),
     )
 
 

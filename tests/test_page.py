@@ -1,6 +1,7 @@
 """The page in a real browser, against a scripted server on a real socket."""
 
 import base64
+import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from agent.audio import RATE, Samples, read_wav, samples_in
+from agent.audio import RATE, SAMPLE_BYTES, Samples, milliseconds, read_wav, samples_in
+from client.latency import end_of_speech
 from tests.page import CHROMIUM, Caption, Chromium, TalkPage, chromium
 from tests.scripted_server import AMPLITUDE, LARGEST_STEP, Peer, ScriptedServer
 
@@ -170,9 +172,9 @@ def test_a_server_without_our_extensions_is_asked_again_without_them(
         peer = server.accept()
         peer.send({"type": "session.created", "session": {"id": "sess_1", "model": "a tone"}})
         update = peer.expect("session.update")["session"]
-        assert update["x_mimo"] == {"duck": True, "playout": True, "resume": True}
+        assert update["x_mimo"] == {"duck": True, "marks": True, "playout": True, "resume": True}
         for param, left in (
-            ("session.x_mimo.resume", {"duck": True, "playout": True}),
+            ("session.x_mimo.resume", {"duck": True, "marks": True, "playout": True}),
             ("session.x_mimo", None),
         ):
             error = {"code": "unknown_parameter", "param": param, "message": "No."}
@@ -399,6 +401,38 @@ def test_what_is_said_into_the_microphone_is_sent_at_24_khz(
     windows = np.lib.stride_tricks.sliding_window_view(heard, len(said))
     # The browser evens out the level and removes noise: alike, not equal.
     assert max(np.corrcoef(window, said)[0, 1] for window in windows if window.any()) > 0.75
+
+
+def listen_to_a_question(peer: Peer) -> tuple[int, float]:
+    """Where its speech ends in what was sent, in milliseconds, and when that arrived."""
+    frames: list[bytes] = []
+    arrived: list[float] = []
+    while not frames or max(map(loudest, frames)) < 1000 or max(map(loudest, frames[-15:])) > 100:
+        frames.append(base64.b64decode(peer.expect("input_audio_buffer.append")["audio"]))
+        arrived.append(time.monotonic())
+    end = end_of_speech(np.frombuffer(b"".join(frames), np.int16))
+    return milliseconds(end), arrived[end * SAMPLE_BYTES // len(frames[0])]
+
+
+def test_the_latency_shown_is_from_the_last_sound_of_speech_to_the_first_of_the_answer(
+    server: ScriptedServer, browser: Chromium
+):
+    said = bytes(96_000) + read_wav(QUESTION.read_bytes(), 48_000)
+    with browser.page(server.url, said=said) as talk:
+        talk.press_talk()
+        peer = server.greet(token="first")
+        end_ms, ended_at = listen_to_a_question(peer)
+        peer.begin("one")
+        marks = {"speech_end_ms": end_ms, "first_sound_ms": 1}
+        peer.send({"type": "x_mimo.marks", "response_id": "one", **marks})
+        least_s = time.monotonic() - ended_at
+        peer.speak("one", 2000)
+        peer.expect("x_mimo.playout")
+        most_s = time.monotonic() - ended_at
+        words = talk.page.locator("#latency").inner_text().split()
+        assert words[:2] + words[3:] == ["answered", "in", "s"]
+        # A frame of the microphone, and the loudspeaker's delay.
+        assert least_s - 0.05 <= float(words[2]) <= most_s + 0.3
 
 
 RESAMPLE = """

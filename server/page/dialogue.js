@@ -17,9 +17,9 @@ export class Dialogue {
   #playing;
   #turn = new Turn();
   #clock = new SpeechClock();
-  /** How long the server waits in silence until it calls a turn ended. */
-  #silenceMs = 0;
-  /** When the user's last words ended, until the answer is heard. @type {number | undefined} */
+  /** When the key was released, until the answer to what was said. @type {number | undefined} */
+  #releasedAtMs;
+  /** When the speech ended whose answer is next to be heard. @type {number | undefined} */
   #speechEndMs;
 
   /**
@@ -38,14 +38,15 @@ export class Dialogue {
     return this.#turn.holder(this.#playing.isBusy);
   }
 
-  /** The link is up again, and the session is the same. */
-  resume() {
+  /**
+   * The session goes on.
+   *
+   * @param {boolean} isOurs Whether it began on this page, and not on the one before.
+   */
+  resume(isOurs) {
     this.#playing.volume = "full";
-  }
-
-  /** This page goes on with a session in which another one was. */
-  takeOver() {
-    this.#turn.takenOver();
+    this.#clock.lost();
+    if (!isOurs) this.#turn.takenOver();
   }
 
   /** The session is another one, which knows nothing of this. */
@@ -53,18 +54,15 @@ export class Dialogue {
     this.#turn = new Turn();
     this.#clock = new SpeechClock();
     this.#speechEndMs = undefined;
+    this.#playing.volume = "full";
     this.#loudspeaker.flush();
     this.#view.log.end();
     this.#view.log.begin();
   }
 
-  /**
-   * @param {ServerEvent} session
-   * @param {boolean} wantsReports
-   */
-  updated(session, wantsReports) {
-    this.#silenceMs = session.audio.input.turn_detection?.silence_duration_ms ?? 0;
-    this.#playing.reports = wantsReports;
+  /** @param {boolean} areWanted Whether the server wants to know what was played. */
+  set reports(areWanted) {
+    this.#playing.reports = areWanted;
   }
 
   /** @param {number} samples Of the microphone, sent just now. */
@@ -91,7 +89,7 @@ export class Dialogue {
   }
 
   released() {
-    this.#speechEndMs = performance.now();
+    this.#releasedAtMs = performance.now();
   }
 
   /** What was said while the key was held awaits its answer. */
@@ -102,7 +100,7 @@ export class Dialogue {
   /** What the user began to say is thrown away. */
   dropped() {
     this.#turn.speechDropped();
-    this.#speechEndMs = undefined;
+    this.#releasedAtMs = undefined;
   }
 
   /** @param {import("./sound.js").PlayoutReport} report */
@@ -134,7 +132,6 @@ export class Dialogue {
         break;
       case "input_audio_buffer.speech_stopped":
         this.#turn.speechStopped();
-        this.#speechEndMs = this.#clock.timeOf(event.audio_end_ms - this.#silenceMs);
         break;
       case "input_audio_buffer.cleared":
         this.#turn.speechDropped();
@@ -152,6 +149,9 @@ export class Dialogue {
       case "response.done":
         this.#responseDone(event.response);
         break;
+      case "x_mimo.marks":
+        this.#speechEndMs = this.#endOfSpeech(event);
+        break;
       case "x_mimo.duck":
         this.#playing.volume = "ducked";
         break;
@@ -165,6 +165,19 @@ export class Dialogue {
         this.#playing.resume(event.item_id, event.audio_start_samples);
         break;
     }
+  }
+
+  /**
+   * When the speech ended that this response answers; undefined if no sound does.
+   *
+   * @param {ServerEvent} marks
+   */
+  #endOfSpeech({ speech_end_ms: position, first_sound_ms: afterMs }) {
+    const releasedAtMs = this.#releasedAtMs;
+    this.#releasedAtMs = undefined;
+    if (afterMs === null) return undefined;
+    const saidAtMs = position === null ? releasedAtMs : this.#clock.timeOf(position);
+    return saidAtMs ?? performance.now() - afterMs;
   }
 
   #measureLatency() {

@@ -2,7 +2,7 @@
 
 export class Extensions {
   /** @type {Record<string, true>} */
-  #asked = { duck: true, playout: true, resume: true };
+  #asked = { duck: true, marks: true, playout: true, resume: true };
   /** @type {Record<string, unknown>} */
   #granted = {};
 

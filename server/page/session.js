@@ -50,7 +50,6 @@ export class Session {
   #isDropped = false;
   /** Settled with whether the conversation began. @type {PromiseWithResolvers<boolean>} */
   #began = Promise.withResolvers();
-  /** How turns are told apart while no key is held. @type {object | null} */
 
   /**
    * @param {Shown} view
@@ -191,10 +190,9 @@ export class Session {
    */
   #linked(beginning, session) {
     if (beginning === "replaced") this.#dialogue?.startOver();
-    else if (beginning === "resumed" && !this.#hasBegun) this.#dialogue?.takeOver();
+    else if (beginning === "resumed") this.#dialogue?.resume(this.#hasBegun);
     this.#hasBegun = true;
     this.#isDropped = false;
-    this.#dialogue?.resume();
     this.#configure();
     this.#view.connected(session.model);
     this.#view.problem(beginning === "replaced" ? new Problem("replaced") : undefined);
@@ -271,7 +269,7 @@ export class Session {
   /** @param {ServerEvent} session */
   #updated(session) {
     this.#extensions.grant(session.x_mimo);
-    this.#dialogue?.updated(session, this.#extensions.has("playout"));
+    if (this.#dialogue) this.#dialogue.reports = this.#extensions.has("playout");
     const token = session.x_mimo?.resume_token;
     if (token && this.#link) this.#link.token = token;
   }

@@ -1,4 +1,4 @@
-/** Whose turn it is, and when the user stopped talking; told from events, without I/O. */
+/** Whose turn it is, and when what was said was said; told from events, without I/O. */
 
 /**
  * @typedef {"listening" | "user" | "thinking" | "agent"} Holder
@@ -95,6 +95,7 @@ export class Turn {
 export class SpeechClock {
   #sentMs = 0;
   #sentAtMs = 0;
+  #isWhole = true;
 
   /**
    * @param {number} durationMs Of the audio that was just captured and sent.
@@ -105,12 +106,17 @@ export class SpeechClock {
     this.#sentAtMs = nowMs;
   }
 
+  /** Not all that was sent has arrived, or another page sent some of it. */
+  lost() {
+    this.#isWhole = false;
+  }
+
   /**
-   * The page's time at which that moment of the microphone's audio was captured.
+   * The page's time at which that moment of the microphone's audio was captured, if it is known.
    *
    * @param {number} audioMs Counted from the first sample sent.
    */
   timeOf(audioMs) {
-    return this.#sentAtMs - (this.#sentMs - audioMs);
+    return this.#isWhole ? this.#sentAtMs - (this.#sentMs - audioMs) : undefined;
   }
 }

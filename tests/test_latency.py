@@ -1,0 +1,82 @@
+"""The latency that the terminal shows, on a clock of the test's own."""
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any, cast
+
+import msgspec
+import numpy as np
+
+from agent.audio import samples_in
+from client import wire
+from client.call import Call
+from client.latency import FRAME_S, FRAME_SAMPLES, Latency, SentSound
+from client.terminal import Terminal
+
+DELAY_MS = 60
+"""On the way to the ear."""
+
+
+class Talk:
+    """A call in which the microphone sends 20 ms after 20 ms."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.sent = SentSound()
+        self.call = Call(
+            cast(Any, SimpleNamespace(received=None)),
+            cast(Terminal, None),
+            lambda: self.now,
+            lambda: self.now - 0.1,
+            lambda: samples_in(DELAY_MS),
+            duck_db=12.0,
+            said_at=self.sent.caught_at,
+        )
+
+    def wait(self, duration_ms: int) -> None:
+        for _ in range(0, duration_ms, 20):
+            self.now += FRAME_S
+            self.sent.add(self.now, FRAME_S)
+
+    def take(self, kind: str, **fields: object) -> None:
+        event = wire.decode(msgspec.json.encode({"type": kind, **fields}))
+        assert event is not None
+        asyncio.run(self.call.take(event))
+
+    def answered(self, **marks: int | None) -> Latency:
+        """One second is said from 200 ms on; the turn ends 400 ms later, and sound comes 300 ms
+        after that."""
+        self.wait(1600)
+        self.take("input_audio_buffer.committed", item_id="said")
+        self.wait(300)
+        self.take("x_mimo.marks", requested_ms=160, first_sound_ms=700, **marks)
+        pcm = np.full(samples_in(1000), 1000, "<i2").tobytes()
+        self.take("response.output_audio.delta", response_id="r", item_id="answer", delta=pcm)
+        self.call.pull(np.zeros(FRAME_SAMPLES, np.int16))
+        turn = self.call.floor.turn
+        assert turn is not None
+        latency = turn.latency()
+        assert latency is not None
+        return latency
+
+
+def test_latency_counts_from_where_the_server_heard_the_speech_end_up_to_the_ear():
+    latency = Talk().answered(speech_end_ms=1200)
+    assert latency == Latency(
+        voice_to_voice_ms=400 + 300 + DELAY_MS,
+        endpointing_ms=400,
+        model_ms=300,
+        playout_ms=DELAY_MS,
+        reply_ms=540,
+    )
+    assert latency.parts == {"endpointing": "400", "model": "300 of 540", "playout": "60"}
+
+
+def test_without_that_word_the_client_s_own_ear_has_to_do():
+    assert Talk().answered(speech_end_ms=None).endpointing_ms == 100
+    assert Talk().answered().endpointing_ms == 100
+
+
+def test_a_reply_that_was_asked_for_after_the_turn_is_no_part_of_itself():
+    latency = Latency(1900, 500, 1077, 323, reply_ms=1075)
+    assert latency.parts == {"endpointing": "500", "model": "1077", "playout": "323"}
