@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pytest
 
 from agent.audio import RATE, SAMPLE_BYTES, Samples, milliseconds, read_wav, samples_in
+from agent.conversation import Spoken
 from client.latency import end_of_speech
 from tests.page import CHROMIUM, Caption, Chromium, TalkPage, chromium
 from tests.scripted_server import AMPLITUDE, LARGEST_STEP, Peer, ScriptedServer
@@ -209,6 +210,98 @@ def test_after_a_lost_connection_the_agent_goes_on_where_it_was(
         assert talk.captions() == [Caption("Agent", "All of it", interrupted=False)]
 
 
+TEXT = "One two three four five six seven eight nine ten."
+
+
+def heard_words(captions: list[Caption]) -> int:
+    """How many words of the text the only caption shows; it is cut after a whole one."""
+    [caption] = captions
+    assert caption.interrupted
+    assert TEXT.startswith(caption.text)
+    assert (caption.text + " " in TEXT) or not caption.text
+    return len(caption.text.split())
+
+
+@pytest.mark.parametrize("how", ["barge-in", "escape", "hang up", "replaced"])
+def test_an_interrupted_answer_shows_the_words_that_were_heard(
+    server: ScriptedServer, browser: Chromium, how: str
+):
+    with call(server, browser, token="first") as (talk, peer):
+        peer.begin("one")
+        # A word for each second; then text whose sound is still to come.
+        for number, word in enumerate(TEXT.split()[:6]):
+            peer.speak("one", 1000, f"{word} ", from_ms=1000 * number)
+        peer.speak("one", 0, "seven eight nine ten.")
+        while (report := peer.expect("x_mimo.playout"))["audio_end_samples"] < samples_in(2200):
+            pass
+        match how:
+            case "barge-in":
+                peer.hear_onset()
+                peer.end("one", "cancelled")
+            case "escape":
+                talk.page.keyboard.press("Escape")
+            case "hang up":
+                talk.press_talk()
+                talk.wait_for_phase("idle")
+            case _:
+                peer.cut_line()
+                server.accept().refuse(4004, "no such session")
+                server.greet("sess_2")
+        talk.wait_for_interruption()
+        assert 2 <= heard_words(talk.captions()) <= 5, report
+
+
+def test_an_answer_that_was_never_heard_is_not_shown(server: ScriptedServer, browser: Chromium):
+    with call(server, browser, token="first") as (talk, peer):
+        peer.begin("one")
+        peer.speak("one", 0, "Unheard")
+        talk.wait_for_entry(1)
+        peer.hear_onset()
+        peer.end("one", "cancelled")
+        talk.page.locator("#log .entry").wait_for(state="detached")
+
+
+HEARD = """
+async ([pieces, received, heard]) => {
+  const { Pieces } = await import("/page/heard.js");
+  const answer = new Pieces();
+  let text = "";
+  for (const [samples, more] of pieces) {
+    answer.add(samples, text.length);
+    text += more;
+  }
+  return answer.heard(text, received, heard);
+}
+"""
+
+
+def test_words_heard_are_told_as_the_server_tells_them_in_any_script(
+    server: ScriptedServer, browser: Chromium
+):
+    cases = [
+        ([(0, "It is sunny. "), (100, "And warm.")], 200, 100),
+        ([(0, "It is sunny. "), (100, "And warm.")], 200, 150),
+        ([(0, "It is sunny. "), (100, "And warm.")], 200, 200),
+        ([(0, "It is sunny.")], 100, 0),
+        ([(0, "It is sunny."), (0, " And warm.")], 100, 50),
+        ([(0, "今天天气很好。")], 100, 60),
+    ]
+    with browser.page(server.url) as talk:
+        for pieces, received, heard in cases:
+            spoken = Spoken(heard=heard)
+            for samples, text in pieces:
+                spoken.pcm = bytearray(2 * samples)
+                spoken.add_text(text)
+            spoken.pcm = bytearray(2 * received)
+            shown = talk.page.evaluate(HEARD, [pieces, received, heard])
+            told = spoken.heard_text()
+            # A segmenter knows words that no blank parts, and keeps fewer halves of them.
+            assert told.startswith(shown)
+            assert len(told) - len(shown) <= 1
+        thai = talk.page.evaluate(HEARD, [[(0, "วันนี้อากาศดีมาก")], 100, 60])
+        assert thai == "วันนี้"
+
+
 def come_back(talk: TalkPage, server: ScriptedServer) -> Peer:
     """Let a reloaded page call again; the browser may let it make no sound before a click."""
     while (peer := server.accepted(0.3)) is None:
@@ -249,6 +342,7 @@ def test_a_session_that_is_gone_is_replaced_and_the_page_says_so(
     with call(server, browser, token="first") as (talk, peer):
         peer.say("one", 400, "Before")
         talk.wait_for_phase("agent")
+        talk.wait_for_phase("listening")
         peer.cut_line()
         server.accept().refuse(4004, "no such session")
         other = server.accept()

@@ -1,6 +1,6 @@
 /** The exchange of turns: what the server's events and the user's acts change in it. */
 
-import { caption } from "./captions.js";
+import { Captions } from "./captions.js";
 import { Playing } from "./playing.js";
 import { Problem } from "./problem.js";
 import { RATE } from "./sound.js";
@@ -13,8 +13,8 @@ import { SpeechClock, Turn } from "./turn.js";
 export class Dialogue {
   #view;
   #send;
-  #loudspeaker;
   #playing;
+  #captions;
   #turn = new Turn();
   #clock = new SpeechClock();
   /** When the key was released, until the answer to what was said. @type {number | undefined} */
@@ -30,8 +30,8 @@ export class Dialogue {
   constructor(view, loudspeaker, send) {
     this.#view = view;
     this.#send = send;
-    this.#loudspeaker = loudspeaker;
     this.#playing = new Playing(loudspeaker, send);
+    this.#captions = new Captions(view.log);
   }
 
   get holder() {
@@ -51,13 +51,17 @@ export class Dialogue {
 
   /** The session is another one, which knows nothing of this. */
   startOver() {
+    this.end();
+    this.#view.log.end();
     this.#turn = new Turn();
     this.#clock = new SpeechClock();
     this.#speechEndMs = undefined;
-    this.#playing.volume = "full";
-    this.#loudspeaker.flush();
-    this.#view.log.end();
     this.#view.log.begin();
+  }
+
+  /** Nothing more will be said. */
+  end() {
+    this.#captions.end(this.#playing.drop());
   }
 
   /** @param {boolean} areWanted Whether the server wants to know what was played. */
@@ -115,6 +119,7 @@ export class Dialogue {
         this.#measureLatency();
         break;
       case "ended":
+        this.#captions.ended(report.item);
         this.#turn.agentIsAudible(this.#playing.isBusy);
         break;
     }
@@ -124,7 +129,7 @@ export class Dialogue {
   received(event) {
     // Late: the user has cut in since.
     if (event.response_id && !this.#turn.wants(event.response_id)) return;
-    caption(this.#view.log, event);
+    this.#captions.received(event, (item) => this.#playing.received(item));
     switch (event.type) {
       case "input_audio_buffer.speech_started":
         this.#turn.speechStarted();
@@ -190,7 +195,7 @@ export class Dialogue {
     this.#speechEndMs = undefined;
     const cut = await this.#playing.cut();
     this.#turn.agentIsAudible(false);
-    for (const item of cut) this.#view.log.interrupt(item);
+    for (const each of cut) this.#captions.cut(each);
     this.#view.changed();
   }
 

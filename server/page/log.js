@@ -56,14 +56,15 @@ export class Log {
   restore(captions) {
     for (const { item, speaker, text, isCut } of captions) {
       this.extend(item, speaker, text);
-      if (isCut) this.interrupt(item);
+      if (isCut) this.cut(item, text);
     }
   }
 
   /** The conversation is over: words that are still unknown stay so. */
   end() {
     for (const { entry, words } of this.#entries.values()) {
-      if (!words.textContent) entry.remove();
+      const isKnown = words.textContent || entry.classList.contains("interrupted");
+      if (!isKnown) entry.remove();
       entry.ariaBusy = "false";
     }
   }
@@ -119,12 +120,28 @@ export class Log {
    * The agent was cut short in it.
    *
    * @param {string} item
+   * @param {string} text What was heard.
    */
-  interrupt(item) {
+  cut(item, text) {
     const known = this.#entries.get(item);
     if (!known) return;
+    known.words.textContent = text;
     known.entry.classList.add("interrupted");
     known.entry.ariaBusy = "false";
+  }
+
+  /** @param {string} item Was not said after all. */
+  remove(item) {
+    this.#entries.get(item)?.entry.remove();
+    this.#entries.delete(item);
+  }
+
+  /**
+   * @param {string} item
+   * @returns {string} What is shown of it.
+   */
+  textOf(item) {
+    return this.#entries.get(item)?.words.textContent ?? "";
   }
 
   /** @param {() => void} change */

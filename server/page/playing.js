@@ -11,7 +11,13 @@ const REPORT_MS = 200;
  * @typedef {object} Item Counted in samples of the whole item, wherever our own sound began.
  * @property {number} start Where the sound that this page got begins.
  * @property {number} received Where it ends.
+ * @property {number} heard Where it was last seen playing.
  * @property {number} skip How much of what comes next is there already.
+ *
+ * @typedef {object} Cut What was played of an item that did not end, in samples.
+ * @property {string} item
+ * @property {number} received
+ * @property {number} heard
  */
 
 export class Playing {
@@ -73,7 +79,7 @@ export class Playing {
    */
   resume(id, start) {
     if (this.#items.has(id)) this.#item(id).skip = Math.max(0, this.#item(id).received - start);
-    else this.#items.set(id, { start, received: start, skip: 0 });
+    else this.#items.set(id, { start, received: start, heard: start, skip: 0 });
   }
 
   /** @param {PlayoutReport} report */
@@ -81,30 +87,57 @@ export class Playing {
     if (report.type === "ended") {
       this.#report(report);
       this.#items.delete(report.item);
-    } else if (report.type === "position" && performance.now() - this.#reportedAtMs > REPORT_MS) {
-      const [current] = report.items;
-      if (current?.samples > 0) this.#report(current);
+    } else if (report.type === "position") {
+      const ours = report.items.filter(({ item }) => this.#items.has(item));
+      for (const played of ours) this.#item(played.item).heard = this.#end(played);
+      const [current] = ours;
+      const isDue = performance.now() - this.#reportedAtMs > REPORT_MS;
+      if (isDue && current?.samples > 0) this.#report(current);
     }
+  }
+
+  /**
+   * How much sound of an item there is, in samples; 0 once it was heard to its end or cut.
+   *
+   * @param {string} id
+   */
+  received(id) {
+    return this.#items.get(id)?.received ?? 0;
   }
 
   /**
    * Falls silent, and tells the server how much was heard, so that it forgets the rest.
    *
-   * @returns {Promise<string[]>} The items that were cut.
+   * @returns {Promise<Cut[]>} What was cut.
    */
   async cut() {
-    const cut = await this.#loudspeaker.flush();
-    for (const played of cut) {
+    const flushed = await this.#loudspeaker.flush();
+    return flushed.map((played) => {
+      const { item } = played;
+      const heard = this.#end(played);
+      const received = this.received(item);
       this.#report(played);
       this.#send({
         type: "conversation.item.truncate",
-        item_id: played.item,
+        item_id: item,
         content_index: 0,
-        audio_end_ms: Math.floor((this.#end(played) * 1000) / RATE),
+        audio_end_ms: Math.floor((heard * 1000) / RATE),
       });
-      this.#items.delete(played.item);
-    }
-    return cut.map(({ item }) => item);
+      this.#items.delete(item);
+      return { item, received, heard };
+    });
+  }
+
+  /**
+   * Falls silent with nobody to tell: the conversation is over.
+   *
+   * @returns {Cut[]} What was cut, by the latest word of the loudspeaker.
+   */
+  drop() {
+    const cut = Array.from(this.#items, ([item, { received, heard }]) => ({ item, received, heard }));
+    this.#items.clear();
+    this.#loudspeaker.flush();
+    return cut;
   }
 
   /** @param {Played} played */
@@ -127,7 +160,7 @@ export class Playing {
   #item(id) {
     const known = this.#items.get(id);
     if (known) return known;
-    const item = { start: 0, received: 0, skip: 0 };
+    const item = { start: 0, received: 0, heard: 0, skip: 0 };
     this.#items.set(id, item);
     return item;
   }

@@ -138,6 +138,7 @@ export class Session {
   #end(problem) {
     if (this.#isOver) return;
     this.#isOver = true;
+    this.#dialogue?.end();
     for (const resource of this.#owned.reverse()) resource.close();
     this.#began.resolve(false);
     this.#view.ended(problem);
