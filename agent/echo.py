@@ -27,13 +27,14 @@ _WINDOW = 64
 _MOST_SENT = 256
 _FEWEST = 16
 _DELAYS = 60
-_FLOOR = -7.0
-_ACTIVE = -5.5
+_FLOOR, _ACTIVE = -7.0, -5.5
 _DIES_AWAY = 0.16
 _MARGIN = 0.8
 _RECENT = 9
 _LOUD = 2.5
 _CREEP_S = 1e-5
+_OFF_S = 1.0
+"""A microphone that sent nothing for so long was off; a network that stalls catches up sooner."""
 _LEARNING = 0.1
 _USUAL_QUANTILE = 0.5
 _KNOWN_BY_SPEECH, _KNOWN_BY_SILENCE = 20, 16
@@ -79,7 +80,7 @@ class EchoGuard:
         self._heard = np.zeros((0, _BANDS), np.float32)
         self._tail = np.zeros(_HOP, np.float32)
         self._received = 0
-        self._anchor: float | None = None
+        self._anchor = self._received_at = float("-inf")
         self._likeness = np.zeros(_DELAYS, np.float32)
         self._sounding = self._quiet = 0
         self._known = False
@@ -104,8 +105,7 @@ class EchoGuard:
             case floor.CutItem():
                 self._settle()
                 self._playing.cut(_hop(now if self._held_at is None else self._held_at))
-                self._ends_at, self._held_at = now, None
-                self._ducked_at = None
+                self._ends_at, self._ducked_at, self._held_at = now, None, None
             case _:
                 pass
 
@@ -147,8 +147,11 @@ class EchoGuard:
         self._put_off.append(probability)
         self._received += len(pcm) // SAMPLE_BYTES
         sent_at = now - self._received / RATE
+        if now - self._received_at > _OFF_S:
+            self._anchor, self._heard = sent_at, self._heard[:0]
+        self._received_at = now
         # Sound may be late, never early: the least delay so far tells when it was recorded.
-        self._anchor = sent_at if self._anchor is None else min(self._anchor + _CREEP_S, sent_at)
+        self._anchor = min(self._anchor + _CREEP_S, sent_at)
         last = _hop(self._anchor + self._received / RATE)
         self._settle()
         if self._playing.is_over(last - _DELAYS - _WINDOW):
@@ -195,8 +198,7 @@ class EchoGuard:
     def _count(self, sounds: bool) -> None:
         self._sounding += sounds
         self._quiet = 0 if sounds else self._quiet + 1
-        told = self._sounding >= _KNOWN_BY_SPEECH or self._quiet >= _KNOWN_BY_SILENCE
-        self._known = self._known or told
+        self._known |= self._sounding >= _KNOWN_BY_SPEECH or self._quiet >= _KNOWN_BY_SILENCE
 
     def _delay(self, played: Bands) -> int:
         """Where the two vary together, by all that was heard so far."""

@@ -27,12 +27,11 @@ class UserSpeaking:
 
 @dataclass(frozen=True, slots=True)
 class Hesitating:
-    """The user fell silent; the reply is being made in advance, unheard."""
+    """The user fell silent; a reply may be in the making, unheard."""
 
     item_id: str
-    response_id: str
-    verdict_at: float
-    """The microphone decides before this; if it sends nothing any more, the clock does."""
+    response_id: str | None
+    """The reply that is made in advance, if one is."""
     held: tuple[Output | Call, ...] = ()
 
 
@@ -46,6 +45,8 @@ class Thinking:
     """An earlier response may still be playing until then."""
     queued: str | None = None
     """The response that follows this one, for a turn that did not interrupt it."""
+    open_item: str | None = None
+    """The utterance of a user who goes on speaking meanwhile, without taking the floor."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,7 @@ class AgentSpeaking:
     playout_ends_at: float
     complete: bool = False
     queued: str | None = None
+    open_item: str | None = None
 
     def heard_s(self, now: float) -> float:
         """How much of the response the user has heard: by the client's last report, if there was
@@ -98,16 +100,6 @@ class OverlapSustained:
 
 
 @dataclass(frozen=True, slots=True)
-class OverlapInterrupts:
-    """The sound over the agent's voice is the user taking the floor."""
-
-
-@dataclass(frozen=True, slots=True)
-class OverlapPassed:
-    """The sound over the agent's voice was a backchannel, a noise or somebody else."""
-
-
-@dataclass(frozen=True, slots=True)
 class Silence:
     """How long the user has been silent by now, and where in the microphone's sound it began."""
 
@@ -117,9 +109,9 @@ class Silence:
 
 @dataclass(frozen=True, slots=True)
 class SpeechPaused:
-    """The user fell silent for a moment: time to prepare a reply."""
+    """The user fell silent for a moment: time to prepare a reply, if it has an id."""
 
-    response_id: str
+    response_id: str | None
     silence: Silence | None = None
 
 
@@ -142,6 +134,22 @@ class TurnEnded:
     """Id for the response that answers it, unless the client asks for one itself."""
     silence: Silence | None = None
     """None if the client ended the turn."""
+
+
+@dataclass(frozen=True, slots=True)
+class OverlapInterrupts:
+    """The sound over the agent's voice is the user taking the floor."""
+
+    ended: TurnEnded | None = None
+    """The turn that it was, if it is over already."""
+
+
+@dataclass(frozen=True, slots=True)
+class OverlapPassed:
+    """The sound over the agent's voice was a backchannel, a noise or somebody else."""
+
+    ended: TurnEnded | None = None
+    """The turn that it would have been, if it is over already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,6 +288,13 @@ class AnnounceSpeech:
     item_id: str
 
 
+@dataclass(frozen=True, slots=True)
+class AnnounceEndOfSpeech:
+    """Tell the client that the user has finished: the turn was over when it was judged."""
+
+    item_id: str
+
+
 Action = (
     RequestReply
     | AbortReply
@@ -292,4 +307,5 @@ Action = (
     | Hold
     | Restore
     | AnnounceSpeech
+    | AnnounceEndOfSpeech
 )

@@ -87,10 +87,9 @@ class Interjection:
             case None:
                 return None
 
-    def end(self, usual_db: float | None) -> Judged:
+    def took_floor(self, usual_db: float | None) -> bool:
         """Judge a sound that is over, whatever it still lacks."""
-        taken = overlap.judge_ended(list(self._frames), usual_db)
-        return floor.OverlapInterrupts() if taken else floor.OverlapPassed()
+        return overlap.judge_ended(list(self._frames), usual_db)
 
     def close(self) -> None:
         """It is judged, or of no interest any more."""

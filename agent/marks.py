@@ -14,6 +14,8 @@ from agent.floor import (
     Event,
     FromModel,
     OpenResponse,
+    OverlapInterrupts,
+    OverlapPassed,
     ReplyWanted,
     RequestReply,
     SpeechPaused,
@@ -67,6 +69,8 @@ class Stopwatch:
             case SpeechPaused(silence=silence) | TurnEnded(silence=silence) if silence:
                 self._stopped_at = now - silence.lasted_s
                 self._speech_end_ms = silence.since_ms
+            case OverlapInterrupts(TurnEnded() as ended) | OverlapPassed(TurnEnded() as ended):
+                self.note(ended, now)
             case TurnEnded() | ReplyWanted():
                 self._stopped_at, self._speech_end_ms = now, None
             case FromModel(lap.response_id, Text() | Sound() | Call()) if lap.output_at is None:

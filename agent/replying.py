@@ -46,7 +46,8 @@ class Patience:
     between: float
     """Between two outputs."""
     verdict: float = 3.0
-    """Until a pause counts as the end of the turn if the microphone sends nothing any more."""
+    """Until the user's turn is over if the microphone sends nothing any more: a network may stall
+    for a second or two in the middle of a word."""
     overlap: float = 1.5
     """Until a sound over the agent's voice counts as nothing, in the same case."""
 
@@ -67,11 +68,15 @@ def open_response(state: State) -> str | None:
             return None
 
 
-def ask(response_id: str, now: float, patience: Patience, playing_until: float = 0.0) -> Step:
-    return Thinking(response_id, now + patience.first, playing_until), [
-        OpenResponse(response_id),
-        RequestReply(response_id),
-    ]
+def ask(
+    response_id: str,
+    now: float,
+    patience: Patience,
+    playing_until: float = 0.0,
+    open_item: str | None = None,
+) -> Step:
+    thinking = Thinking(response_id, now + patience.first, playing_until, open_item=open_item)
+    return thinking, [OpenResponse(response_id), RequestReply(response_id)]
 
 
 def while_replying(
@@ -94,13 +99,17 @@ def while_replying(
         case TurnEnded(item_id, answer):
             return _queue(state, item_id, answer, now, patience)
         case ReplyWanted(response_id) if open_response(state) is None:
-            return ask(response_id, now, patience, state.playout_ends_at)
+            return ask(response_id, now, patience, state.playout_ends_at, state.open_item)
         case CancelWanted() if open_response(state):
             floor, actions = _close(state, "client_cancelled", now, patience)
             return floor, [AbortReply(state.response_id), *actions]
         case DeadlinePassed():
             return _give_up(state, now, patience)
-        case SpeechStarted() | SpeechPaused() | SpeechResumed() | SpeechDropped():
+        case SpeechStarted(item_id):
+            return replace(state, open_item=item_id), []
+        case SpeechDropped():
+            return replace(state, open_item=None), []
+        case SpeechPaused() | SpeechResumed():
             return state, []
         case _:
             raise InvalidTransitionError(f"{event} in {state}")
@@ -122,6 +131,7 @@ def _deliver(
                 sent_s=sent_s + seconds(pcm),
                 playout_ends_at=max(now, state.playout_ends_at) + seconds(pcm),
                 queued=state.queued,
+                open_item=state.open_item,
             ), deliver
 
 
@@ -140,11 +150,17 @@ def _close(
     """The response is over; what was sent of it may go on playing."""
     close = CloseResponse(state.response_id, cause)
     if state.queued is not None:
-        thinking, actions = ask(state.queued, now, patience, state.playout_ends_at)
+        until, goes_on = state.playout_ends_at, state.open_item
+        thinking, actions = ask(state.queued, now, patience, until, goes_on)
         return thinking, [close, *actions]
     if isinstance(state, AgentSpeaking):
         return replace(state, complete=True), [close]
-    return Listening(), [close]
+    return _yield_floor(state), [close]
+
+
+def _yield_floor(state: Thinking | AgentSpeaking) -> Listening | UserSpeaking:
+    """The agent has finished: a user who speaks meanwhile has the floor now."""
+    return UserSpeaking(state.open_item) if state.open_item else Listening()
 
 
 def interrupt(state: Thinking | AgentSpeaking, now: float) -> list[Action]:
@@ -168,6 +184,7 @@ def _queue(
 ) -> Step:
     """A turn ended without taking the floor: it is answered when the open response is over."""
     commit = CommitItem(item_id)
+    state = replace(state, open_item=None)
     if answer is None:
         return state, [commit]
     if open_response(state):
@@ -178,7 +195,7 @@ def _queue(
 
 def _give_up(state: Thinking | AgentSpeaking, now: float, patience: Patience) -> Step:
     if not open_response(state):
-        return Listening(), []
+        return _yield_floor(state), []
     error = ModelError("the model server said nothing for too long", code="model_timeout")
     floor, actions = _close(state, error, now, patience)
     return floor, [AbortReply(state.response_id), *actions]

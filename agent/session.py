@@ -5,7 +5,8 @@ draws no chance: both come in as arguments, so a recorded session replays to the
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from agent import events, floor, protocol, tools, turn
 from agent.audio import RATE
@@ -19,7 +20,7 @@ from agent.idle import Idle
 from agent.items import ResponseOptions
 from agent.marks import Stopwatch
 from agent.merge import check_voice, merged
-from agent.microphone import Heard, Microphone, Utterance
+from agent.microphone import Heard, Microphone
 from agent.mimo import Ended, Failed, Output
 from agent.objects import Extensions, SessionConfig
 from agent.resumption import Resumption
@@ -54,12 +55,11 @@ class Session:
         self._expires_at = expires_at
         self.resumption = Resumption(new_id)
         self._floor: floor.State = floor.Listening()
-        heard = config.audio.input
-        early_ms, longest_ms = timing.early_start_ms, timing.longest_turn_ms
-        self._microphone = Microphone(heard.turn_detection, early_ms, longest_ms, heard.format)
+        self.microphone = Microphone(config.audio.input, timing, new_id)
         self._conversation = Conversation(new_id("secret"))
         self._speaker = Speaker(self._conversation, timing.tool_style, voices, new_id)
-        self._utterance = Utterance("", b"")
+        self._heard_at = 0.0
+        """When the microphone last sent a frame."""
         self._guard = EchoGuard()
         self._stopwatch = Stopwatch()
         self.tally = Tally()
@@ -71,9 +71,16 @@ class Session:
         return f"{self._config.id} in {type(self._floor).__name__}"
 
     @property
+    def state(self) -> floor.State:
+        """Who has the floor."""
+        return self._floor
+
+    @property
     def deadline(self) -> float | None:
         """When `pass_deadline` must be called."""
-        due = min(turn.deadline(self._floor) or math.inf, self._idle.at, self._expires_at)
+        frames_due = self._heard_at + self._timing.patience.verdict
+        floor_due = turn.deadline(self._floor, frames_due) or math.inf
+        due = min(floor_due, self._idle.at, self._expires_at)
         return due if due < math.inf else None
 
     def open(self) -> list[Command]:
@@ -97,23 +104,24 @@ class Session:
         if isinstance(event, protocol.BinaryAppend) and not self._asked.binary_audio:
             message = "Send JSON text, or ask for binary frames with session.x_mimo.binary_audio."
             raise ProtocolError(message, code="invalid_event")
-        return self._microphone.append(event.audio)
+        return self.microphone.append(event.audio)
 
     def hear(self, probability: float, now: float) -> list[Command]:
         """Take the probability of speech in the next frame of the microphone."""
+        self._heard_at = now
         if not self._timing.echo_guard:
             return self._judge(probability, now)
-        others = self._guard.hear(self._microphone.upcoming(self._guard.put_off), now, probability)
+        others = self._guard.hear(self.microphone.upcoming(self._guard.put_off), now, probability)
         return [command for each in others for command in self._judge(each, now)]
 
     def _judge(self, probability: float, now: float) -> list[Command]:
         """The same, once it is known how much of the frame is the agent's own voice."""
         audible = isinstance(self._floor, floor.AgentSpeaking | floor.Overlap)
         ducks = self._asked.duck
-        return self._take(self._microphone.push(probability, self._new_id, audible, ducks), now)
+        return self._take(self.microphone.push(probability, audible, ducks), now)
 
-    def _take(self, heard: Iterator[Heard], now: float) -> list[Command]:
-        """Take what the microphone noticed, one by one, as each may depend on the one before."""
+    def _take(self, heard: Sequence[Heard], now: float) -> list[Command]:
+        """Take what the microphone noticed, in order."""
         commands: list[Command] = []
         for event, told in heard:
             commands += [Send(told)] if told else []
@@ -139,9 +147,16 @@ class Session:
         if due == self._expires_at:
             return self._expire(now)
         if due == self._idle.at:
-            return self._break_silence(now)
-        stopped = self._microphone.give_up() if isinstance(self._floor, floor.Hesitating) else []
-        return [*map(Send, stopped), *self._step(floor.DeadlinePassed(), now)]
+            # Nobody has said anything for long: the silence is a turn, and is answered.
+            self._idle.end()
+            return self._take(self.microphone.take_silence(), now)
+        if isinstance(self._floor, floor.UserSpeaking | floor.Hesitating):
+            return self._take(self.microphone.give_up(now - self._heard_at), now)
+        return self._step(floor.DeadlinePassed(), now)
+
+    def _put_nothing_off(self, now: float) -> list[Command]:
+        """Have every frame judged that has come so far; what is in doubt was the agent."""
+        return [each for doubtful in self._guard.let_go() for each in self._judge(doubtful, now)]
 
     def _expire(self, now: float) -> list[Command]:
         commands: list[Command] = []
@@ -158,11 +173,11 @@ class Session:
 
     def overheard(self, item_id: str, words: str, now: float) -> list[Command]:
         """A sound that was passed over is read: a word that stops the agent is a turn after all."""
-        passed = self._microphone.passed
+        passed = self.microphone.passed
         matters = isinstance(self._floor, floor.AgentSpeaking) and halts(words)
         if passed is None or passed.item_id != item_id or not matters:
             return []
-        return self._take(self._microphone.bring_back(passed, self._new_id), now)
+        return self._take(self.microphone.bring_back(passed), now)
 
     def receive(self, event: protocol.AnyClientEvent, now: float) -> list[Command]:
         """Take any event of the client but sound; what is wrong with it is answered."""
@@ -179,10 +194,12 @@ class Session:
                 self.append(event)
                 return []
             case protocol.InputAudioCommit():
-                return self._commit(now)
+                committed = self._take(self.microphone.commit(), now)
+                return [*committed, *self._put_nothing_off(now)]
             case protocol.InputAudioClear():
-                self._microphone.clear()
-                return [*self._step(floor.SpeechDropped(), now), Send(events.Cleared())]
+                self.microphone.clear()
+                commands = [*self._step(floor.SpeechDropped(), now), *self._put_nothing_off(now)]
+                return [*commands, Send(events.Cleared())]
             case protocol.ResponseCreate(response=options):
                 return self._create_response(options or ResponseOptions(), now)
             case protocol.ResponseCancel(response_id=response_id):
@@ -202,28 +219,12 @@ class Session:
             check_voice(self._config, config)
         tools.checked(config.tools, config.tool_choice, "session")
         check_size(config, "session")
-        commands = [each for put_off in self._guard.let_go() for each in self._judge(put_off, now)]
-        listens = config.audio.input
-        dropped = self._microphone.configure(listens.turn_detection, listens.format)
+        commands = self._put_nothing_off(now)
+        dropped = self.microphone.configure(config.audio.input)
         self._config = config
         self._idle.configure(config)
         commands += self._step(floor.SpeechDropped(), now) if dropped else []
         return [*commands, Send(events.SessionUpdated(session=self.resumption.shown(config)))]
-
-    def _commit(self, now: float) -> list[Command]:
-        self._utterance, stopped = self._microphone.commit(self._new_id)
-        ended = floor.TurnEnded(self._utterance.item_id, None)
-        return [*map(Send, stopped), *self._step(ended, now)]
-
-    def _break_silence(self, now: float) -> list[Command]:
-        """Nobody has said anything for long: the silence is a turn, and is answered."""
-        self._idle.end()
-        silence = self._microphone.take_silence(self._new_id)
-        if silence is None:
-            return []
-        self._utterance, told = silence
-        ended = floor.TurnEnded(self._utterance.item_id, self._new_id("resp"))
-        return [Send(told), *self._step(ended, now)]
 
     def _create_response(self, options: ResponseOptions, now: float) -> list[Command]:
         if running := turn.open_response(self._floor):
@@ -246,13 +247,9 @@ class Session:
         return self._step(floor.CancelWanted(), now)
 
     def _step(self, event: floor.Event, now: float) -> list[Command]:
-        if isinstance(event, floor.SpeechPaused | floor.TurnEnded) and self._microphone.utterance:
-            self._utterance = self._microphone.utterance
         before = self._floor
-        if isinstance(event, floor.SpeechPaused) and (
-            self.model_busy or not isinstance(before, floor.UserSpeaking)
-        ):
-            return []
+        if isinstance(event, floor.SpeechPaused) and self.model_busy:
+            event = replace(event, response_id=None)
         self._stopwatch.note(event, now)
         self._floor, actions = turn.step(before, event, now, self._timing.patience)
         self.tally.count(before, actions)
@@ -260,7 +257,7 @@ class Session:
             if self._asked.duck or not isinstance(action, floor.Duck):
                 self._guard.follow(action, now)
         if self._idle.begins(before, self._floor, now):
-            self._microphone.begin_silence()
+            self.microphone.begin_silence()
         commands: list[Command] = []
         for action in actions:
             marks = self._stopwatch.follow(action, now)
@@ -273,7 +270,7 @@ class Session:
         match action:
             case floor.RequestReply(response_id, item_id):
                 # Speech that is to be answered though it is no item yet.
-                pending = self._utterance.pcm if item_id else b""
+                pending = self.microphone.utterance.pcm if item_id else b""
                 until = turn.playing_until(self._floor)
                 return [speaker.ask(response_id, self._config, pending, until)]
             case floor.AbortReply(response_id):
@@ -289,12 +286,13 @@ class Session:
             case floor.CutItem(heard_s=heard_s):
                 speaker.cut(heard_s)
                 return []
-            case floor.Duck() | floor.Hold() | floor.Restore() | floor.AnnounceSpeech():
-                return self._microphone.follow(action, self._asked.duck)
+            case _:
+                return self.microphone.follow(action, self._asked.duck)
 
     def _add_utterance(self) -> list[Command]:
         """The user's turn becomes an item: it is told, and written down if that was asked for."""
-        item, pcm = self._utterance.item(), self._utterance.pcm
+        said = self.microphone.utterance
+        item = said.item()
         told = tell_turn(item, self._conversation.add(item))
         written = self._config.audio.input.transcription is not None
-        return [*told, *([Transcribe(item.id, pcm)] if written else [])]
+        return [*told, *([Transcribe(item.id, said.pcm)] if written else [])]

@@ -14,9 +14,9 @@ class Tally:
     wasted: int = 0
 
     def count(self, before: floor.State, actions: Sequence[floor.Action]) -> None:
-        if not isinstance(before, floor.Hesitating):
-            return
-        if floor.OpenResponse(before.response_id) in actions:
-            self.used += 1
-        elif floor.AbortReply(before.response_id) in actions:
-            self.wasted += 1
+        match before:
+            case floor.Hesitating(response_id=str(response_id)):
+                self.used += floor.OpenResponse(response_id) in actions
+                self.wasted += floor.AbortReply(response_id) in actions
+            case _:
+                pass

@@ -4,6 +4,7 @@ A reply may be requested while the user only pauses. What it brings is held, unh
 verdict that the turn is over; if the user goes on speaking it is dropped instead.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from agent.errors import InvalidTransitionError
@@ -11,6 +12,7 @@ from agent.floor import (
     AbortReply,
     Action,
     AgentSpeaking,
+    AnnounceEndOfSpeech,
     AnnounceSpeech,
     CommitItem,
     DeadlinePassed,
@@ -37,26 +39,43 @@ from agent.floor import (
     TurnEnded,
     UserSpeaking,
 )
-from agent.mimo import Failed
+from agent.mimo import Failed, Output
 from agent.replying import Patience, Step, ask, interrupt, open_response, while_replying
+from agent.tools import Call
 
 EARLY_ANSWER_S = 0.6
 """A short sound this close to the end of the agent's voice answers it."""
 
 
-def deadline(state: State) -> float | None:
-    """When the state must be stepped with `DeadlinePassed`; only the user may take for ever."""
+def deadline(state: State, frames_due: float) -> float | None:
+    """When the state must be left, should nothing happen before; only silence may last for ever.
+
+    Args:
+        frames_due: When a microphone that sends nothing more is given up: a user's turn ends then.
+    """
     match state:
-        case Listening() | UserSpeaking():
+        case Listening():
             return None
-        case Hesitating():
-            return state.verdict_at
-        case Thinking():
-            return state.deadline
-        case AgentSpeaking():
-            return state.playout_ends_at if state.complete else state.deadline
+        case UserSpeaking() | Hesitating():
+            return frames_due
+        case Thinking() | AgentSpeaking():
+            return _agents_deadline(state)
+        case Overlap(held_at=None):
+            return min(_agents_deadline(state.agent), state.decide_at)
         case Overlap():
-            return _overlap_deadline(state)
+            # While the client holds its sound, playout can't end.
+            return state.decide_at
+
+
+def open_item(state: State) -> str | None:
+    """The utterance that goes on, pauses included; none that is still being judged."""
+    match state:
+        case UserSpeaking(item_id) | Hesitating(item_id):
+            return item_id
+        case Thinking() | AgentSpeaking():
+            return state.open_item
+        case Listening() | Overlap():
+            return None
 
 
 def _playing(state: State) -> str | None:
@@ -108,15 +127,14 @@ def _while_the_user_may_speak(
     match state, event:
         case Listening(), SpeechStarted(item_id):
             return UserSpeaking(item_id), []
-        case Listening(), SpeechResumed() | SpeechDropped() | DeadlinePassed():
+        case Listening(), SpeechDropped() | DeadlinePassed():
             return state, []
         case UserSpeaking(item_id), SpeechPaused(response_id):
-            return Hesitating(item_id, response_id, now + patience.verdict), [
-                RequestReply(response_id, item_id)
-            ]
+            early = [RequestReply(response_id, item_id)] if response_id else []
+            return Hesitating(item_id, response_id), [*early]
         case UserSpeaking(), SpeechDropped():
             return Listening(), []
-        case UserSpeaking(), SpeechResumed() | DeadlinePassed():
+        case UserSpeaking(), SpeechResumed():
             return state, []
         case _, TurnEnded(item_id, None):
             return Listening(), [CommitItem(item_id)]
@@ -124,50 +142,50 @@ def _while_the_user_may_speak(
             thinking, actions = ask(answer, now, patience)
             return thinking, [CommitItem(item_id), *actions]
         case _, ReplyWanted(response_id):
-            return ask(response_id, now, patience)
+            return ask(response_id, now, patience, open_item=open_item(state))
         case _:
             raise InvalidTransitionError(f"{event} in {state}")
 
 
 def _while_hesitating(state: Hesitating, event: Event, now: float, patience: Patience) -> Step:
-    abort = AbortReply(state.response_id)
+    abort = [AbortReply(state.response_id)] if state.response_id else []
     match event:
         case FromModel(output=Failed()):
             # Nobody has noticed: the verdict asks once more.
-            return UserSpeaking(state.item_id), []
+            return Hesitating(state.item_id, None), []
         case FromModel(output=output):
             return replace(state, held=(*state.held, output)), []
         case SpeechResumed():
-            return UserSpeaking(state.item_id), [abort]
+            return UserSpeaking(state.item_id), [*abort]
         case SpeechDropped():
-            return Listening(), [abort]
-        case TurnEnded(item_id, None):
-            return Listening(), [abort, CommitItem(item_id)]
-        case TurnEnded() | DeadlinePassed():
-            return _release(state, now, patience)
+            return Listening(), [*abort]
+        case TurnEnded(answer=str()) if state.response_id:
+            return _release(state.item_id, state.response_id, state.held, now, patience)
+        case TurnEnded():
+            after, actions = step(UserSpeaking(state.item_id), event, now, patience)
+            return after, [*abort, *actions]
         case ReplyWanted(response_id):
-            thinking, actions = ask(response_id, now, patience)
-            return thinking, [abort, *actions]
+            thinking, actions = ask(response_id, now, patience, open_item=state.item_id)
+            return thinking, [*abort, *actions]
         case _:
             raise InvalidTransitionError(f"{event} in {state}")
 
 
-def _release(state: Hesitating, now: float, patience: Patience) -> Step:
+def _release(
+    item_id: str, response_id: str, held: Sequence[Output | Call], now: float, patience: Patience
+) -> Step:
     """The turn is over: what was held is said as if it came now."""
-    floor: State = Thinking(state.response_id, now + patience.first)
-    actions: list[Action] = [CommitItem(state.item_id), OpenResponse(state.response_id)]
-    for output in state.held:
-        floor, more = step(floor, FromModel(state.response_id, output), now, patience)
+    floor: State = Thinking(response_id, now + patience.first)
+    actions: list[Action] = [CommitItem(item_id), OpenResponse(response_id)]
+    for output in held:
+        floor, more = step(floor, FromModel(response_id, output), now, patience)
         actions += more
     return floor, actions
 
 
-def _overlap_deadline(state: Overlap) -> float:
-    """While the client holds its sound, playout can't end."""
-    due = deadline(state.agent)
-    return (
-        state.decide_at if due is None or state.held_at is not None else min(due, state.decide_at)
-    )
+def _agents_deadline(state: Thinking | AgentSpeaking) -> float:
+    is_playing = isinstance(state, AgentSpeaking) and state.complete
+    return state.playout_ends_at if is_playing else state.deadline
 
 
 def _while_overlapping(state: Overlap, event: Event, now: float, patience: Patience) -> Step:
@@ -176,10 +194,14 @@ def _while_overlapping(state: Overlap, event: Event, now: float, patience: Patie
     match event:
         case OverlapSustained() if state.held_at is None:
             return replace(state, held_at=now), [Hold(agent.response_id)]
-        case OverlapPassed() if _is_early_answer(agent, heard_at):
-            return _while_overlapping(state, OverlapInterrupts(), now, patience)
-        case OverlapInterrupts():
+        case OverlapPassed(ended) if _is_early_answer(agent, heard_at):
+            return _while_overlapping(state, OverlapInterrupts(ended), now, patience)
+        case OverlapInterrupts(None):
             return UserSpeaking(item_id), [AnnounceSpeech(item_id), *interrupt(agent, heard_at)]
+        case OverlapInterrupts(TurnEnded() as ended):
+            user, actions = _while_overlapping(state, OverlapInterrupts(), now, patience)
+            after, more = step(user, ended, now, patience)
+            return after, [*actions, AnnounceEndOfSpeech(item_id), *more]
         case OverlapPassed() | SpeechDropped():
             return _play_on(state, now), [Restore(agent.response_id)]
         case DeadlinePassed() if now >= state.decide_at:

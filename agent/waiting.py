@@ -29,7 +29,7 @@ class Waiting:
     """Waits for the ends of one speaker's turns."""
 
     def __init__(self, detection: TurnDetection, early_start_ms: int, longest_ms: int):
-        self._detection = detection
+        self.detection = detection
         self._asked = _limits(detection, early_start_ms, longest_ms)
         self._pausing = Pausing()
         self.early = early_start_ms > 0 and detection.create_response
@@ -57,9 +57,9 @@ class Waiting:
 
     def pause(self, pcm: bytes) -> None:
         """The speaker has paused after saying this: mono PCM16 at 24 kHz, the pause included."""
-        if isinstance(self._detection, SemanticVad):
+        if isinstance(self.detection, SemanticVad):
             end = ending(pcm[-_LOOKED_AT_BYTES:])
-            wanted_ms = silence_wanted_ms(end, self._pausing, self._detection.eagerness)
+            wanted_ms = silence_wanted_ms(end, self._pausing, self.detection.eagerness)
             self.limits = replace(self._asked, silence=samples_in(wanted_ms))
 
     def go_on(self, silence_ms: int) -> None:

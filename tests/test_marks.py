@@ -6,7 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from agent import floor
 from agent.audio import RATE, milliseconds
+from agent.marks import Marks, Stopwatch
 from agent.mimo import Ended, Text
 from agent.objects import SemanticVad, ServerVad, TurnDetection
 from client.figures import answer, latency
@@ -128,3 +130,20 @@ def test_the_noise_of_a_loud_room_is_not_taken_for_the_end_of_speech(name: str):
     take = SimulatedCall(scenario).hold()
     [told] = [each.event for each in take.events if each.event["type"] == "x_mimo.marks"]
     assert told["speech_end_ms"] == pytest.approx(milliseconds(scenario.speech_end), abs=CLOSE_MS)
+
+
+def test_a_turn_that_was_over_when_it_was_judged_counts_from_the_end_of_its_speech():
+    stopwatch = Stopwatch()
+    ended = floor.TurnEnded("item_1", "resp_1", floor.Silence(0.4, 1_000))
+    stopwatch.note(floor.OverlapPassed(ended), 10.0)
+    stopwatch.follow(floor.OpenResponse("resp_1"), 10.0)
+    stopwatch.follow(floor.RequestReply("resp_1"), 10.0)
+    found = stopwatch.follow(floor.Deliver("resp_1", sound(480)), 10.5)
+    assert found == Marks(
+        response_id="resp_1",
+        speech_end_ms=1_000,
+        requested_ms=400,
+        decided_ms=400,
+        first_output_ms=None,
+        first_sound_ms=900,
+    )

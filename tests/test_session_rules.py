@@ -4,30 +4,51 @@ Most rules are checked by the call itself at every step: one open response and o
 time, one end for each response and nothing of it afterwards, always a deadline while it is open.
 """
 
+import os
 from dataclasses import dataclass
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from agent.audio import RATE
 from agent.mimo import Ended, Output, Sound, Text
 from agent.objects import Json, ServerVad
+from tests.sounds import frame, probabilities
 from tests.virtual_call import ANSWER, BROKEN, IS_SILENT, SECOND, SPEAKS, UTTERANCE, Call, config
 
+CONVERSATIONS = int(os.environ.get("CONVERSATIONS", "300"))
 AFTER_ANYTHING_S = 120.0
 """Longer than every patience, and than whatever the agent may still be saying."""
 
 
 @dataclass
 class Hear:
-    """The microphone sends frames that are all alike."""
+    """The microphone sends frames of one kind of sound."""
 
-    probability: float
+    sound: "Heard"
     frames: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class Heard:
+    """A kind of sound: how sure the detector is that it is speech, and its level."""
+
+    least: float
+    most: float
+    level_db: float
+
+
+@dataclass
+class Busy:
+    """Others wait for the model, or not any more."""
+
+    others_wait: bool
 
 
 @dataclass
 class FromModel:
-    output: Output
+    output: str
     late: bool
     """It belongs to the very first request instead of the open one."""
 
@@ -57,7 +78,21 @@ class Wait:
     pause_s: float
 
 
-Move = Hear | FromModel | Client | Edit | Detect | Wait
+Move = Hear | Busy | FromModel | Client | Edit | Detect | Wait
+
+SOUNDS = [
+    Heard(0.7, 1.0, -25.0),
+    Heard(0.7, 1.0, -25.0),
+    Heard(0.5, 0.9, -32.0),
+    Heard(0.35, 0.5, -48.0),
+    Heard(0.3, 0.6, -40.0),
+    Heard(0.0, 0.35, -55.0),
+    Heard(0.0, 0.1, -70.0),
+    Heard(0.0, 1.0, -30.0),
+    Heard(SPEAKS, SPEAKS, -120.0),
+    Heard(IS_SILENT, IS_SILENT, -120.0),
+]
+"""A voice near and farther away, breath, noise, a quiet room, anything, and no sound at all."""
 
 DETECTIONS: list[Json | None] = [
     None,
@@ -65,9 +100,21 @@ DETECTIONS: list[Json | None] = [
     {"type": "server_vad", "interrupt_response": False},
     {"type": "server_vad", "create_response": False},
     {"type": "server_vad", "silence_duration_ms": 100, "prefix_padding_ms": 0},
-    {"type": "semantic_vad", "eagerness": "high"},
+    {"type": "server_vad", "idle_timeout_ms": 5_000},
+    *({"type": "semantic_vad", "eagerness": each} for each in ("low", "medium", "high", "auto")),
+    {"type": "semantic_vad", "interrupt_response": False},
+    {"type": "semantic_vad", "create_response": False},
 ]
-OUTPUTS = [Text("word "), Sound(b""), SECOND, SECOND, SECOND, Ended(), BROKEN]
+VOICE = Sound(frame(-25.0, RATE))
+OUTPUTS: dict[str, Output] = {
+    "text": Text("word "),
+    "nothing": Sound(b""),
+    "silence": SECOND,
+    "voice": VOICE,
+    "end": Ended(),
+    "failure": BROKEN,
+}
+SAYS = ["text", "nothing", "silence", "voice", "voice", "end", "failure"]
 OFTEN = [
     Client("response.create", {}),
     Client("response.cancel", {}),
@@ -103,8 +150,8 @@ SELDOM = [
 PLACES = st.integers(0, 3)
 CUTS = st.integers(0, 5_000).map(lambda end_ms: {"content_index": 0, "audio_end_ms": end_ms})
 READS = st.sampled_from(["conversation.item.delete", "conversation.item.retrieve"])
-HEAR = st.builds(Hear, st.sampled_from([SPEAKS, SPEAKS, IS_SILENT, 0.4]), st.integers(1, 20))
-FROM_MODEL = st.builds(FromModel, st.sampled_from(OUTPUTS), st.sampled_from([False, False, True]))
+HEAR = st.builds(Hear, st.sampled_from(SOUNDS), st.integers(1, 30), st.integers(0, 99))
+FROM_MODEL = st.builds(FromModel, st.sampled_from(SAYS), st.sampled_from([False, False, True]))
 MOVES = st.one_of(
     HEAR,
     HEAR,
@@ -117,15 +164,19 @@ MOVES = st.one_of(
     st.builds(Edit, st.just("conversation.item.truncate"), PLACES, CUTS),
     st.builds(Detect, st.sampled_from(DETECTIONS)),
     st.builds(Wait, st.floats(0, 12)),
+    st.builds(Busy, st.booleans()),
 )
 
 
 def play(call: Call, move: Move) -> None:
     match move:
-        case Hear(probability, frames):
-            call.user([probability] * frames)
+        case Hear(sound, frames, seed):
+            each = probabilities(sound.least, sound.most, frames, seed)
+            call.user(each, frame(sound.level_db))
+        case Busy(others_wait):
+            call.session.model_busy = others_wait
         case FromModel(output, late):
-            call.model(output, of=call.asks[0].response_id if late and call.asks else None)
+            call.model(OUTPUTS[output], of=call.asks[0].response_id if late and call.asks else None)
         case Client(kind, fields):
             call.client(kind, **fields)
         case Edit(kind, place, fields):
@@ -137,10 +188,18 @@ def play(call: Call, move: Move) -> None:
             call.wait(pause_s)
 
 
-@settings(max_examples=300, deadline=None)
-@given(st.lists(MOVES, max_size=40))
-def test_every_call_keeps_the_rules_and_answers_the_next_spoken_turn(script: list[Move]):
-    call = Call(config(ServerVad(), transcription=True))
+@settings(max_examples=CONVERSATIONS, deadline=None)
+@given(
+    st.lists(MOVES, max_size=40),
+    st.sampled_from(DETECTIONS),
+    st.sampled_from([0, 160, 200]),
+    st.booleans(),
+)
+def test_every_call_keeps_the_rules_and_answers_the_next_spoken_turn(
+    script: list[Move], detection: Json | None, early_start_ms: int, duck: bool
+):
+    call = Call(config(ServerVad(), transcription=True, duck=duck), early_start_ms)
+    call.update(turn_detection=detection)
     for move in script:
         play(call, move)
 
@@ -150,7 +209,7 @@ def test_every_call_keeps_the_rules_and_answers_the_next_spoken_turn(script: lis
     call.wait(AFTER_ANYTHING_S)
     assert call.running is None
     call.told()
-    call.user(UTTERANCE)
+    call.user(UTTERANCE, frame(-25.0))
     assert call.told()[-1] == "response.created"
     call.model(*ANSWER)
     assert call.running is None

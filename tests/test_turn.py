@@ -1,5 +1,6 @@
 """The floor: the state table row by row, and what holds for every conversation."""
 
+import math
 from dataclasses import dataclass, field, replace
 from random import Random
 
@@ -13,6 +14,7 @@ from agent.floor import (
     AbortReply,
     Action,
     AgentSpeaking,
+    AnnounceEndOfSpeech,
     AnnounceSpeech,
     CancelWanted,
     CloseResponse,
@@ -45,7 +47,7 @@ from agent.floor import (
     UserSpeaking,
 )
 from agent.mimo import Ended, Failed, Sound, Text
-from agent.turn import Patience, deadline, open_response, step
+from agent.turn import Patience, deadline, open_item, open_response, step
 
 PATIENCE = Patience(first=10.0, between=5.0)
 SECOND = Sound(bytes(RATE * SAMPLE_BYTES))
@@ -54,7 +56,8 @@ TIMEOUT_CODE = "model_timeout"
 
 USER = UserSpeaking("item_1")
 USER_2 = UserSpeaking("item_2")
-HESITATING = Hesitating("item_1", "resp_1", 13.0)
+HESITATING = Hesitating("item_1", "resp_1")
+UNPREPARED = Hesitating("item_1", None)
 THINKING = Thinking("resp_1", 20.0)
 SPEAKING = AgentSpeaking("resp_1", deadline=15.0, sent_s=3.0, playout_ends_at=12.0)
 PLAYING = AgentSpeaking("resp_1", 15.0, 3.0, 12.0, complete=True)
@@ -68,18 +71,21 @@ ROWS: list[tuple[str, State, Event, State, list[Action]]] = [
     ("speech after the pause drops the reply", HESITATING, SpeechResumed(), USER,
      [AbortReply("resp_1")]),
     ("a reply that came in a pause is held", HESITATING, FromModel("resp_1", SECOND),
-     Hesitating("item_1", "resp_1", 13.0, (SECOND,)), []),
+     Hesitating("item_1", "resp_1", (SECOND,)), []),
     ("a reply that failed in a pause is forgotten", HESITATING,
-     FromModel("resp_1", Failed(BROKEN)), USER, []),
+     FromModel("resp_1", Failed(BROKEN)), UNPREPARED, []),
     ("the verdict opens the response", HESITATING, TurnEnded("item_1", "resp_2"), THINKING,
      [CommitItem("item_1"), OpenResponse("resp_1")]),
     ("the verdict releases what was held",
-     Hesitating("item_1", "resp_1", 13.0, (Text("Hi"), SECOND)), TurnEnded("item_1", "resp_2"),
+     Hesitating("item_1", "resp_1", (Text("Hi"), SECOND)), TurnEnded("item_1", "resp_2"),
      AgentSpeaking("resp_1", deadline=15.0, sent_s=1.0, playout_ends_at=11.0),
      [CommitItem("item_1"), OpenResponse("resp_1"), Deliver("resp_1", Text("Hi")),
       Deliver("resp_1", SECOND)]),
-    ("a microphone that went dead ends the turn", HESITATING, DeadlinePassed(), THINKING,
-     [CommitItem("item_1"), OpenResponse("resp_1")]),
+    ("a pause in which no reply is prepared", USER, SpeechPaused(None), UNPREPARED, []),
+    ("after it the verdict asks", UNPREPARED, TurnEnded("item_1", "resp_2"),
+     Thinking("resp_2", 20.0),
+     [CommitItem("item_1"), OpenResponse("resp_2"), RequestReply("resp_2")]),
+    ("or the user goes on", UNPREPARED, SpeechResumed(), USER, []),
     ("a verdict without an early reply asks now", USER, TurnEnded("item_1", "resp_1"), THINKING,
      [CommitItem("item_1"), OpenResponse("resp_1"), RequestReply("resp_1")]),
     ("a client that answers itself is not answered", USER, TurnEnded("item_1", None), Listening(),
@@ -120,6 +126,17 @@ ROWS: list[tuple[str, State, Event, State, list[Action]]] = [
     ("unless the agent has all but finished",
      replace(OVERLAP_COMPLETE, agent=replace(PLAYING, playout_ends_at=10.5)), OverlapPassed(),
      USER_2, [AnnounceSpeech("item_2"), CutItem("resp_1", 2.5)]),
+    ("a turn that was over when it was judged is answered at once",
+     replace(OVERLAP_COMPLETE, agent=replace(PLAYING, playout_ends_at=10.5)),
+     OverlapPassed(TurnEnded("item_2", "resp_2")), Thinking("resp_2", 20.0),
+     [AnnounceSpeech("item_2"), CutItem("resp_1", 2.5), AnnounceEndOfSpeech("item_2"),
+      CommitItem("item_2"), OpenResponse("resp_2"), RequestReply("resp_2")]),
+    ("so is one that interrupted", OVERLAP_COMPLETE,
+     OverlapInterrupts(TurnEnded("item_2", "resp_2")), Thinking("resp_2", 20.0),
+     [AnnounceSpeech("item_2"), CutItem("resp_1", 1.0), AnnounceEndOfSpeech("item_2"),
+      CommitItem("item_2"), OpenResponse("resp_2"), RequestReply("resp_2")]),
+    ("one that was passed is no turn", OVERLAP, OverlapPassed(TurnEnded("item_2", "resp_2")),
+     SPEAKING, [Restore("resp_1")]),
     ("a sound that goes on is listened to", OVERLAP, OverlapSustained(),
      replace(OVERLAP, held_at=10.0), [Hold("resp_1")]),
     ("what plays is kept then", replace(OVERLAP, held_at=9.5), OverlapPassed(),
@@ -146,8 +163,17 @@ ROWS: list[tuple[str, State, Event, State, list[Action]]] = [
     ("the client cancels while it is judged", OVERLAP, CancelWanted(), OVERLAP_COMPLETE,
      [AbortReply("resp_1"), CloseResponse("resp_1", "client_cancelled")]),
     ("speech that may not interrupt does not", SPEAKING,
-     SpeechStarted("item_2", interrupts=False), SPEAKING, []),
-    ("its turn is answered afterwards", THINKING, TurnEnded("item_2", "resp_2"),
+     SpeechStarted("item_2", interrupts=False), replace(SPEAKING, open_item="item_2"), []),
+    ("it has the floor when the agent has finished", replace(PLAYING, open_item="item_2"),
+     DeadlinePassed(), USER_2, []),
+    ("or fails", replace(THINKING, open_item="item_2"), FromModel("resp_1", Failed(BROKEN)),
+     USER_2, [CloseResponse("resp_1", BROKEN)]),
+    ("unless the buffer was cleared", replace(SPEAKING, open_item="item_2"), SpeechDropped(),
+     SPEAKING, []),
+    ("who is answered while speaking goes on", USER_2, ReplyWanted("resp_1"),
+     replace(THINKING, open_item="item_2"), [OpenResponse("resp_1"), RequestReply("resp_1")]),
+    ("its turn is answered afterwards", replace(THINKING, open_item="item_2"),
+     TurnEnded("item_2", "resp_2"),
      Thinking("resp_1", 20.0, queued="resp_2"), [CommitItem("item_2")]),
     ("afterwards", Thinking("resp_1", 20.0, queued="resp_2"), FromModel("resp_1", Ended()),
      Thinking("resp_2", 20.0),
@@ -203,6 +229,7 @@ class Conversation:
     dead: set[str] = field(default_factory=set[str])
     opened: list[str] = field(default_factory=list[str])
     closed: list[str] = field(default_factory=list[str])
+    announced: list[str] = field(default_factory=list[str])
     sent_s: dict[str, float] = field(default_factory=dict[str, float])
 
     def new(self, kind: str) -> str:
@@ -211,7 +238,7 @@ class Conversation:
 
     def move(self, choice: str, pause_s: float) -> None:
         self.now += pause_s
-        due = deadline(self.state)
+        due = deadline(self.state, math.inf)
         if due is not None and due <= self.now:
             self.take(DeadlinePassed())
         event = self.event(choice)
@@ -221,7 +248,7 @@ class Conversation:
     def event(self, choice: str) -> Event | None:
         """The event of that name, if the session could have it now."""
         state, hesitating = self.state, isinstance(self.state, Hesitating)
-        user = state.item_id if isinstance(state, UserSpeaking | Hesitating | Overlap) else None
+        user = state.item_id if isinstance(state, Overlap) else open_item(state)
         reply = state.response_id if isinstance(state, Hesitating) else open_response(state)
         match choice:
             case "start" if user is None:
@@ -232,10 +259,16 @@ class Conversation:
                 return OverlapSustained()
             case "interrupt" if isinstance(state, Overlap):
                 return OverlapInterrupts()
+            case "interrupt and end" if isinstance(state, Overlap):
+                return OverlapInterrupts(TurnEnded(state.item_id, self.new("resp")))
             case "pass" if isinstance(state, Overlap):
                 return OverlapPassed()
-            case "pause" if isinstance(state, UserSpeaking):
+            case "pass and end" if isinstance(state, Overlap):
+                return OverlapPassed(TurnEnded(state.item_id, self.new("resp")))
+            case "pause" if user and not hesitating and not isinstance(state, Overlap):
                 return SpeechPaused(self.new("resp"))
+            case "pause unprepared" if user and not hesitating and not isinstance(state, Overlap):
+                return SpeechPaused(None)
             case "resume" if hesitating:
                 return SpeechResumed()
             case "drop":
@@ -265,11 +298,15 @@ class Conversation:
                     self.dead.add(event.response_id)
                 case _:
                     pass
-        self.state, actions = step(self.state, event, self.now, PATIENCE)
+        before = self.state
+        self.state, actions = step(before, event, self.now, PATIENCE)
+        if AnnounceEndOfSpeech not in map(type, actions) and AnnounceSpeech in map(type, actions):
+            assert isinstance(before, Overlap)
+            assert self.state == UserSpeaking(before.item_id)
         for action in actions:
             self.check(action)
         assert len(self.opened) - len(self.closed) == (open_response(self.state) is not None)
-        assert isinstance(self.state, Listening | UserSpeaking) or deadline(self.state) is not None
+        assert isinstance(self.state, Listening) or deadline(self.state, math.inf) is not None
         agent = self.state.agent if isinstance(self.state, Overlap) else self.state
         if isinstance(agent, AgentSpeaking):
             assert 0 <= agent.heard_s(self.now) <= agent.sent_s
@@ -300,15 +337,30 @@ class Conversation:
             case Duck(response_id) | Hold(response_id) | Restore(response_id):
                 assert response_id in self.opened
             case AnnounceSpeech(item_id):
-                assert isinstance(self.state, UserSpeaking)
-                assert self.state.item_id == item_id
+                self.announced.append(item_id)
+            case AnnounceEndOfSpeech(item_id):
+                assert self.announced[-1] == item_id
+                assert open_item(self.state) is None
             case CommitItem():
                 pass
 
 
 MOVES = [
     *("start", "murmur", "sustain", "interrupt", "pass", "pause", "resume", "drop", "end"),
-    *("end unanswered", "want", "cancel", "text", "sound", "done", "fail", "late", "report"),
+    *(
+        "interrupt and end",
+        "pass and end",
+        "pause unprepared",
+        "end unanswered",
+        "want",
+        "cancel",
+        "text",
+        "sound",
+        "done",
+        "fail",
+        "late",
+        "report",
+    ),
 ]
 
 

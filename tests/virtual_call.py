@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from agent import events, protocol
+from agent import events, floor, protocol, turn
 from agent.audio import RATE, SAMPLE_BYTES, seconds
 from agent.commands import AbortModel, AskModel, Close, Command, Overhear, Send, Transcribe, refuse
 from agent.endpointing import FRAME_SAMPLES
@@ -16,7 +16,14 @@ from agent.errors import ModelError, ProtocolError
 from agent.events import ServerEvent
 from agent.items import MessageItem
 from agent.mimo import Ended, Failed, Output, Sound, Text
-from agent.objects import Audio, AudioInput, SessionConfig, Transcription, TurnDetection
+from agent.objects import (
+    Audio,
+    AudioInput,
+    Extensions,
+    SessionConfig,
+    Transcription,
+    TurnDetection,
+)
 from agent.session import Session
 from agent.timing import Timing
 from agent.turn import Patience
@@ -36,7 +43,9 @@ UTTERANCE = [SPEAKS] * 20 + [IS_SILENT] * END
 ANSWER = (Text("It is "), SECOND, Text("sunny."), SECOND, Ended())
 
 
-def config(turn_detection: TurnDetection | None, transcription: bool = False) -> SessionConfig:
+def config(
+    turn_detection: TurnDetection | None, transcription: bool = False, duck: bool = False
+) -> SessionConfig:
     wish = Transcription() if transcription else None
     return SessionConfig(
         id="sess_1",
@@ -47,6 +56,7 @@ def config(turn_detection: TurnDetection | None, transcription: bool = False) ->
         tools=[],
         tool_choice="auto",
         max_output_tokens="inf",
+        x_mimo=Extensions(duck=duck),
     )
 
 
@@ -85,11 +95,11 @@ class Call:
 
     # --- what goes in ---------------------------------------------------------------------
 
-    def user(self, probabilities: list[float]) -> None:
+    def user(self, probabilities: list[float], frame: bytes = FRAME) -> None:
         """The user's microphone sends frames in real time."""
         for probability in probabilities:
             self.wait(FRAME_S)
-            self.append(FRAME, probability)
+            self.append(frame, probability)
 
     def append(self, pcm: bytes, *probabilities: float) -> None:
         """Sound arrives now, and the voice activity detector judges it so."""
@@ -198,6 +208,14 @@ class Call:
                     self._perform(self.session.overheard(item_id, words, self.now))
                 case Close():
                     raise AssertionError("nothing here lasts an hour")
+        self._check()
+
+    def _check(self) -> None:
+        """What floor and microphone hold of the user is the same, and nobody waits for ever."""
+        state, microphone = self.session.state, self.session.microphone
+        assert turn.open_item(state) == microphone.open_item, f"{state} beside another utterance"
+        assert isinstance(state, floor.Overlap) == microphone.judging, f"{state} judges otherwise"
+        assert isinstance(state, floor.Listening) or self.session.deadline, f"{state} has no end"
         if self.running is not None:
             assert self.session.deadline is not None, "a response that nothing ends"
 
