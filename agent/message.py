@@ -23,6 +23,12 @@ class Place(TypedDict):
     output_index: int
 
 
+class CallPlace(Place):
+    """Where a function call stands."""
+
+    call_id: str
+
+
 class Message:
     """Follows one message; every method returns the events to send."""
 

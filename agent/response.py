@@ -1,7 +1,8 @@
 """One response: the events that tell of it, in the protocol's order, from created to done.
 
 An item appears with its first output, so a response that was cancelled before it said anything
-leaves no trace in the conversation.
+leaves no trace in the conversation. Function calls appear at the end: a client that answers one
+at once finds no response in the way of its next `response.create`.
 """
 
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from agent.errors import ModelError
 from agent.events import ServerEvent
 from agent.floor import Reason
 from agent.items import FunctionCallItem, ResponseAudioOutputOptions, ResponseOptions
-from agent.message import Message, Place
+from agent.message import CallPlace, Message, Place
 from agent.mimo import Sound, Text
 from agent.objects import CustomVoice, Modality, SessionConfig
 from agent.response_object import (
@@ -50,6 +51,8 @@ class Response:
         self._new_id = new_id
         self._message: Message | None = None
         self._entries: list[Entry] = []
+        self._calls: list[FunctionCall] = []
+        """What the client is not told of yet."""
 
     @property
     def modality(self) -> Modality:
@@ -60,13 +63,19 @@ class Response:
         """The items of this response so far."""
         return self._entries
 
+    @property
+    def made(self) -> list[Entry]:
+        """The same, with the calls that the client is not told of yet."""
+        return [*self._entries, *self._calls]
+
     def created(self) -> list[ServerEvent]:
         return [events.ResponseCreated(response=self._object("in_progress"))]
 
     def deliver(self, output: Text | Sound | Call) -> list[ServerEvent]:
-        """Add output of the model; text and sound open a message, a call is an item of its own."""
+        """Add output of the model; text and sound open a message, a call waits for the end."""
         if isinstance(output, Call):
-            return [*self._close_message("completed"), *self._call(output)]
+            self._calls.append(FunctionCall(self._new_id("item"), self._new_id("call"), output))
+            return []
         opened: list[ServerEvent] = []
         if self._message is None:
             self._message, opened = self._open_message()
@@ -85,8 +94,14 @@ class Response:
                 status, details = "incomplete", StatusDetails("incomplete", reason=cause)
             case reason:
                 status, details = "cancelled", StatusDetails("cancelled", reason=reason)
-        ended = self._close_message(status)
-        return [*ended, events.ResponseDone(response=self._object(status, details, usage))]
+        # A message before calls is complete, whatever became of them.
+        ended = self._close_message(
+            "completed" if self._calls and status != "cancelled" else status
+        )
+        # Nobody carries out what was called off.
+        calls = [] if status == "cancelled" else self._calls
+        told = [event for entry in calls for event in self._call(entry)]
+        return [*ended, *told, events.ResponseDone(response=self._object(status, details, usage))]
 
     def _open_message(self) -> tuple[Message, list[ServerEvent]]:
         binary = bool(self._config.x_mimo and self._config.x_mimo.binary_audio)
@@ -127,31 +142,20 @@ class Response:
             events.OutputItemDone(response_id=self.id, output_index=index, item=wire),
         ]
 
-    def _call(self, call: Call) -> list[ServerEvent]:
-        item_id, call_id, index = self._new_id("item"), self._new_id("call"), len(self._entries)
-        entry = FunctionCall(item_id, call_id, call)
+    def _call(self, entry: FunctionCall) -> list[ServerEvent]:
+        index, call = len(self._entries), entry.call
         previous = self._add(entry)
         begun = FunctionCallItem(
-            id=item_id, status="in_progress", name=call.name, call_id=call_id, arguments=""
+            id=entry.id, status="in_progress", name=call.name, call_id=entry.call_id, arguments=""
+        )
+        place = CallPlace(
+            response_id=self.id, item_id=entry.id, output_index=index, call_id=entry.call_id
         )
         return [
             events.OutputItemAdded(response_id=self.id, output_index=index, item=begun),
             *self._told(events.ItemAdded(previous_item_id=previous, item=begun)),
-            events.ArgumentsDelta(
-                response_id=self.id,
-                item_id=item_id,
-                output_index=index,
-                call_id=call_id,
-                delta=call.arguments,
-            ),
-            events.ArgumentsDone(
-                response_id=self.id,
-                item_id=item_id,
-                output_index=index,
-                call_id=call_id,
-                name=call.name,
-                arguments=call.arguments,
-            ),
+            events.ArgumentsDelta(**place, delta=call.arguments),
+            events.ArgumentsDone(**place, name=call.name, arguments=call.arguments),
             *self._item_done(entry),
         ]
 

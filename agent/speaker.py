@@ -179,7 +179,7 @@ def _offered(
 
 def _size_said(response: Response) -> Size:
     characters, sound_s = 0, 0.0
-    for entry in response.entries:
+    for entry in response.made:
         match entry:
             case FunctionCall(call=call):
                 characters += len(call.text())

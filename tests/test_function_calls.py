@@ -72,6 +72,42 @@ def test_a_function_written_into_the_instructions_is_called_and_answered(
         assert answer["content"][0]["transcript"] == "I was told: snow"
 
 
+@pytest.mark.parametrize(
+    "invitation",
+    [
+        "response.function_call_arguments.done",
+        "conversation.item.done",
+        "response.output_item.done",
+    ],
+)
+def test_a_client_that_answers_a_call_at_once_is_answered(
+    running: tuple[StandIn, str], invitation: str
+):
+    model, url = running
+    model.reply = Reply(groups=100, rtf=1.0)
+    with connect(f"{url}/v1/realtime") as socket:
+        send(
+            socket,
+            {"type": "session.update", "session": {"type": "realtime", "tools": [WEATHER]}},
+            written('call: weather {"city": "Oslo"}'),
+            {"type": "response.create"},
+        )
+        while True:
+            event = json.loads(socket.recv(10))
+            if event["type"] == invitation and "call_id" in event.get("item", event):
+                break
+        model.reply = Reply()
+        call_id = event.get("item", event)["call_id"]
+        send(
+            socket,
+            item("function_call_output", call_id=call_id, output="snow"),
+            {"type": "response.create"},
+        )
+        assert done(socket)["output"][0]["call_id"] == call_id
+        [answer] = done(socket)["output"]
+        assert answer["content"][0]["transcript"] == "I was told: snow"
+
+
 def test_a_call_is_there_while_the_model_still_speaks_and_ends_that(running: tuple[StandIn, str]):
     model, url = running
     model.reply = Reply(groups=100, rtf=1.0)

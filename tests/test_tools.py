@@ -1,18 +1,20 @@
 """Function calls in the model's text: found wherever chunks are cut, and never said."""
 
 import itertools
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from agent import tools
-from agent.mimo import ChatMessage, Text, TextEnded, chat_request
+from agent.errors import ModelError
+from agent.mimo import ChatMessage, Ended, Failed, Output, Text, TextEnded, chat_request
 from agent.objects import Json
 from agent.timing import Timing
 from agent.tools import Call, CallReader
 from agent.turn import Patience
-from tests.scripted import Scripted
+from tests.scripted import Scripted, sound
 
 WEATHER: Json = {"type": "function", "name": "weather", "description": "Now", "parameters": {}}
 CALL = '<tool_call>\n{"name": "weather", "arguments": {"city": "Oslo"}}\n</tool_call>'
@@ -110,3 +112,71 @@ def test_a_call_made_in_a_pause_frees_the_model_at_once_and_is_told_after_the_ve
     [done] = [each for each in scripted.server if each["type"] == "response.done"]
     assert done["response"]["status"] == "completed"
     assert [each["name"] for each in done["response"]["output"]] == ["weather"]
+
+
+NOW = '<tool_call>{"name": "now"}</tool_call>'
+INVITATIONS = [
+    "response.output_item.added",
+    "conversation.item.added",
+    "response.function_call_arguments.delta",
+    "response.function_call_arguments.done",
+    "conversation.item.done",
+    "response.output_item.done",
+    "response.done",
+]
+CALLED: list[tuple[list[Output], str]] = [
+    ([Text(CALL), sound(480), TextEnded()], "completed"),
+    ([Text("Let me see."), sound(480), Text(CALL + NOW), sound(480), Ended()], "completed"),
+    ([Text(CALL), sound(160), Text(NOW), TextEnded(cut_short=True)], "incomplete"),
+    ([Text(CALL), Failed(ModelError("broken", code="model_cut_off"))], "failed"),
+    ([Text(CALL), Text("<tool_call>{</tool_call>"), Ended()], "failed"),
+]
+
+
+@pytest.mark.parametrize("invitation", INVITATIONS)
+@pytest.mark.parametrize(("said", "status"), CALLED)
+@pytest.mark.parametrize("style", ["request", "prompt"])
+def test_a_call_is_told_when_its_answer_can_be_taken(
+    style: tools.Style, said: list[Output], status: str, invitation: str
+):
+    scripted = Scripted(Timing(Patience(30.0, 10.0), 200, 300_000, tool_style=style))
+    offered = [WEATHER, {"type": "function", "name": "now"}]
+    scripted.client({"type": "session.update", "session": {"type": "realtime", "tools": offered}})
+    scripted.client({"type": "response.create"})
+    answered = Text("Cold.")
+    for output in [*said, answered, Ended()]:
+        before = len(scripted.frames)
+        scripted.model(output)
+        told = scripted.server[before:]
+        [call, *_] = [*(each for each in told if "call_id" in each), {"call_id": ""}]
+        if call["call_id"] and any(_invites(each, invitation) for each in told):
+            result = {"type": "function_call_output", "call_id": call["call_id"], "output": "3"}
+            scripted.client({"type": "conversation.item.create", "item": result})
+            scripted.client({"type": "response.create"})
+    done = [each["response"] for each in scripted.server if each["type"] == "response.done"]
+    assert [each["status"] for each in done] == [status, "completed"]
+    assert done[-1]["output"][-1]["content"][0]["transcript"] == answered.text
+    assert "error" not in scripted.types()
+
+
+def _invites(event: dict[str, Any], kind: str) -> bool:
+    return event["type"] == kind and event.get("item", {}).get("type") != "message"
+
+
+@pytest.mark.parametrize("by", ["cancel", "speech"])
+def test_a_call_that_was_called_off_is_not_told(by: str):
+    scripted = Scripted()
+    scripted.client({"type": "session.update", "session": {"type": "realtime", "tools": [WEATHER]}})
+    scripted.client({"type": "response.create"})
+    scripted.model(Text(CALL))
+    if by == "cancel":
+        scripted.client({"type": "response.cancel"})
+    else:
+        scripted.speak(0.9, 20)
+    [done] = [each["response"] for each in scripted.server if each["type"] == "response.done"]
+    assert (done["status"], done["output"]) == ("cancelled", [])
+    assert not any("call_id" in each for each in scripted.server)
+    scripted.client({"type": "input_audio_buffer.clear"})
+    scripted.client({"type": "response.create"})
+    assert scripted.asked
+    assert {message.role for message in scripted.asked.messages} == {"system"}
