@@ -107,7 +107,7 @@ async def _outputs(client: httpx2.AsyncClient, url: str, body: Json) -> AsyncGen
     except ModelError as error:
         yield Failed(error)
         return
-    except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
+    except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.ProxyError) as error:
         yield Failed(ModelError(f"{url} can't be reached: {error}", code="model_unreachable"))
         return
     except httpx2.HTTPError as error:

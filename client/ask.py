@@ -21,6 +21,7 @@ from agent.mimo import Output, Sound, Text, chat_request
 from agent.objects import Json
 from client.answer import Answer, ask
 from client.cli import MODEL_URL
+from client.http import Routed
 from client.messages import InputError, message_file, spoken, system, written
 from client.playing import Playing
 
@@ -103,7 +104,6 @@ def _make_folder(folder: Path) -> None:
 async def _ask_all(options: Options, body: Json) -> list[Answer]:
     url = options.url + "/chat/completions"
     timeout = httpx2.Timeout(None, connect=CONNECT_TIMEOUT_S)
-    limits = httpx2.Limits(max_connections=None)
     sound = Playing() if options.play else None
 
     async def one(number: int) -> Answer:
@@ -114,9 +114,9 @@ async def _ask_all(options: Options, body: Json) -> list[Answer]:
         show.end(answer)
         return answer
 
-    # Reading the system's certificates takes longer than asking.
-    verify = options.url.startswith("https:")
-    async with httpx2.AsyncClient(timeout=timeout, limits=limits, verify=verify) as client:
+    async with httpx2.AsyncClient(
+        transport=Routed(), timeout=timeout, follow_redirects=True
+    ) as client:
         # What is measured later is the model server alone, not the way there and its first use.
         with suppress(httpx2.HTTPError):
             await client.get(options.url + "/models", timeout=CONNECT_TIMEOUT_S)

@@ -10,7 +10,6 @@ import json
 import shutil
 import sys
 import tempfile
-import urllib.request
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -23,6 +22,7 @@ from client import plot
 from client.caller import Manner, call
 from client.cli import MODEL_URL, SERVER_URL, Service, StartError, started
 from client.figures import Figures, Request, early_starts, figures, went_wrong
+from client.http import fetch
 from client.labelled import Detected, detect, vad_figures
 from client.phone import Take
 from client.recordings import SHIPPED, Labelled, Library
@@ -243,8 +243,7 @@ def _requests(lane: Lane) -> list[Request]:
     if lane.model_url is None:
         return []
     address = lane.model_url.removesuffix("/v1") + "/requests"
-    with urllib.request.urlopen(address, timeout=10) as response:
-        answer: dict[str, Any] = json.load(response)
+    answer: dict[str, Any] = json.loads(fetch(address, timeout_s=10, largest_bytes=2**24).body)
     return answer["requests"]
 
 

@@ -5,15 +5,14 @@ sound that stays dead ends the program, for whatever started it to start it anew
 """
 
 import asyncio
-import http.client
 import sys
-import urllib.request
 
 import msgspec
 
 from agent.audio import SAMPLE_BYTES, Samples, samples_in
 from agent.errors import AgentError
 from client.ends import Ends
+from client.http import FetchError, fetch
 from client.kiosk_view import KioskView
 from client.link import UnreachableError
 from client.live import Live, LiveOptions
@@ -28,6 +27,7 @@ RETRY_S = 15.0
 """Between attempts while out of service, and between looks at a server that nobody needs now."""
 
 ASK_TIMEOUT_S = 5.0
+LARGEST_SETTINGS = 2**20
 BEFORE_BYTES = samples_in(1500) * SAMPLE_BYTES
 """How much of what was said before the start is sent."""
 
@@ -55,9 +55,9 @@ def read_settings(url: str) -> KioskSettings:
     """
     try:
         address = f"{page_url(url)}page/kiosk.json"
-        with urllib.request.urlopen(address, timeout=ASK_TIMEOUT_S) as answer:
-            return msgspec.json.decode(answer.read(), type=KioskSettings)
-    except (OSError, ValueError, http.client.HTTPException) as error:
+        answer = fetch(address, timeout_s=ASK_TIMEOUT_S, largest_bytes=LARGEST_SETTINGS)
+        return msgspec.json.decode(answer.body, type=KioskSettings)
+    except (FetchError, msgspec.DecodeError, UnicodeError) as error:
         raise UnreachableError(f"the server at {url} does not answer: {error}") from error
 
 

@@ -9,6 +9,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
 
 from agent.errors import AgentError, ProtocolError
+from agent.proxies import ProxyError, proxy_for
 from client import wire
 from client.wire import SessionCreated, full_url
 
@@ -23,6 +24,14 @@ API_KEY = "MIMO_LIVE_API_KEY"
 """Environment variable that holds the server's key, for the server as for its clients."""
 
 WRONG_KEY = "invalid_api_key"
+
+
+class _Connect(connect):
+    """Connects directly or through a proxy; each redirect decides anew."""
+
+    async def open_tcp_connection(self) -> ClientConnection:
+        self.proxy = proxy_for(self.uri, os.environ)
+        return await super().open_tcp_connection()
 
 
 class UnreachableError(AgentError):
@@ -41,7 +50,7 @@ async def reach(url: str, **query: str | int) -> ClientConnection:
     """
     key = os.environ.get(API_KEY)
     try:
-        return await connect(
+        return await _Connect(
             full_url(url, **query),
             additional_headers={"Authorization": f"Bearer {key}"} if key else None,
             max_size=MOST_FRAME_BYTES,
@@ -50,7 +59,7 @@ async def reach(url: str, **query: str | int) -> ClientConnection:
             ping_interval=PING_S,
             ping_timeout=PING_S,
         )
-    except (OSError, TimeoutError, InvalidHandshake, InvalidURI, ValueError) as error:
+    except (OSError, TimeoutError, InvalidHandshake, InvalidURI, ProxyError, ValueError) as error:
         reason = str(error) or "no answer in time"
         refused = isinstance(error, InvalidStatus) and error.response.status_code in REFUSED
         kind = RefusedError if refused else UnreachableError

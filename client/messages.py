@@ -6,19 +6,18 @@ own form; other types go untouched, as the model server decodes them.
 
 import base64
 import binascii
-import time
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Literal
 from urllib.parse import unquote, urlsplit
 
-import httpx2
 import msgspec
 
 from agent.audio import read_wav, wav
 from agent.errors import AgentError, AudioError
 from agent.mimo import plain
 from agent.objects import Json
+from client.http import Fetched, FetchError, fetch
 
 LARGEST_BYTES = 128 * 1024 * 1024
 """Of one file: more than ten minutes of stereo at 48 kHz, and the model takes ten minutes."""
@@ -235,20 +234,9 @@ def _file(path: Path) -> bytes:
         raise InputError(f"{path}: {reason}") from error
 
 
-def _fetched(url: str) -> tuple[bytes, str]:
+def _fetched(url: str) -> Fetched:
     """Return what is at a URL and what type it says it is."""
-    until = time.monotonic() + FETCH_TIMEOUT_S
-    file = bytearray()
     try:
-        with httpx2.stream("GET", url, follow_redirects=True, timeout=FETCH_TIMEOUT_S) as response:
-            if not response.is_success:
-                raise InputError(f"{url}: HTTP {response.status_code} {response.reason_phrase}")
-            for piece in response.iter_bytes():
-                file += piece
-                if len(file) > LARGEST_BYTES:
-                    raise InputError(f"{url}: larger than {LARGEST_BYTES >> 20} MiB")
-                if time.monotonic() > until:
-                    raise InputError(f"{url}: not whole after {FETCH_TIMEOUT_S:.0f} s")
-            return bytes(file), response.headers.get("content-type", "")
-    except (httpx2.HTTPError, httpx2.InvalidURL) as error:
-        raise InputError(f"{url}: {error or type(error).__name__}") from error
+        return fetch(url, timeout_s=FETCH_TIMEOUT_S, largest_bytes=LARGEST_BYTES)
+    except FetchError as error:
+        raise InputError(f"{url}: {error}") from error

@@ -7,6 +7,7 @@ gave and plays what has come, and in between it reads. Files stand for both ends
 import argparse
 import base64
 import json
+import os
 import sys
 import time
 import wave
@@ -14,6 +15,8 @@ from contextlib import suppress
 from typing import Any
 
 from websockets.sync.client import connect
+
+from agent.proxies import proxy_for
 
 RATE = 8_000
 FRAME_SAMPLES = 160
@@ -118,7 +121,8 @@ def main(argv: list[str]) -> None:
             raise SystemExit(f"thin: {arguments.wav}: not mono with 16 bits at 8 kHz")
         samples = memoryview(file.readframes(file.getnframes())).cast("h")
     shown = {"Authorization": f"Bearer {arguments.key}"}
-    with connect(arguments.url, additional_headers=shown) as socket:
+    proxy = proxy_for(arguments.url, os.environ)
+    with connect(arguments.url, additional_headers=shown, proxy=proxy) as socket:
         heard = talk(socket, bytes(map(encode, samples)))
     with wave.open(arguments.save, "wb") as file:
         file.setparams((1, 2, RATE, 0, "NONE", ""))

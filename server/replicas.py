@@ -13,6 +13,7 @@ from agent.errors import ModelError
 from agent.mimo import ChatMessage, Ended, Failed, Output, ReplyReader, chat_request
 from agent.objects import Json
 from agent.whole_reply import read_refusal
+from server.http_client import api_client
 from server.settings import Model
 
 CONNECT_TIMEOUT_S = 5.0
@@ -28,11 +29,9 @@ class Replica:
 
     def __init__(self, url: str, settings: Model):
         self._settings = settings
-        # The session's own deadlines decide how long to wait; nothing is sent twice behind them.
+        # The session's own deadlines decide how long to wait.
         patience = httpx2.Timeout(None, connect=CONNECT_TIMEOUT_S)
-        self._client = openai.AsyncOpenAI(
-            base_url=url, api_key="none", max_retries=0, timeout=patience
-        )
+        self._client = api_client(url, patience)
         self._admission = Admission()
         self._admitted: dict[Ticket, asyncio.Event] = {}
         self._suspected = asyncio.Event()
@@ -160,7 +159,10 @@ def explained(error: openai.OpenAIError | httpx2.HTTPError) -> ModelError:
         case openai.APIStatusError():
             return read_refusal(error.response.content, error.status_code)
         case openai.APIConnectionError():
-            return ModelError("the model server can't be reached", code="model_unreachable")
+            cause = error.__cause__
+            reason = f": {cause}" if isinstance(cause, httpx2.ProxyError) else ""
+            message = f"the model server can't be reached{reason}"
+            return ModelError(message, code="model_unreachable")
         case openai.OpenAIError():
             return ModelError(str(error))
         case _:

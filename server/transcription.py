@@ -11,12 +11,14 @@ import re
 import sys
 from contextlib import aclosing, suppress
 
+import httpx2
 import openai
 
 from agent.audio import wav
 from agent.commands import AskModel
 from agent.errors import ModelError
 from agent.mimo import ChatMessage, Failed, Text
+from server.http_client import api_client
 from server.model import ModelServer
 from server.settings import Settings
 
@@ -116,9 +118,7 @@ class Transcriber:
             ended = self._process is not None and self._process.returncode is not None
             if self._client is None or ended:
                 url = self._settings.url or await self._start()
-                self._client = openai.AsyncOpenAI(
-                    base_url=url, api_key="none", max_retries=0, timeout=ANSWER_TIMEOUT_S
-                )
+                self._client = api_client(url, httpx2.Timeout(ANSWER_TIMEOUT_S))
             return self._client
 
     async def _start(self) -> str:

@@ -1,15 +1,12 @@
 """`mimo-live ask` against a model server over real HTTP: what it sends, shows, saves, refuses."""
 
 import base64
-import http.server
 import json
 import os
 import subprocess
 import sys
-import threading
 import wave
 from collections.abc import Generator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +18,7 @@ from tests.fakes import Fault, StandIn, sound, stand_in
 from tests.model_client import Json
 from tests.processes import ROOT
 from tests.virtual_audio import is_installed, virtual_audio
+from tests.website import website
 
 WORDS = "Hello there, how are you?"
 TONE = sound(3, 2)
@@ -194,30 +192,6 @@ def test_wav_of_any_width_and_rate_goes_in_the_models_own_form(
     assert ask(model, "--audio", path) == 0
     pcm = heard(sent(model)[0]["content"][0])
     assert len(pcm) == 48_000
-
-
-@contextmanager
-def website(status: int, kind: str, body: bytes) -> Generator[str, None, None]:
-    class Page(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(status)
-            self.send_header("Content-Type", kind)
-            self.end_headers()
-            self.wfile.write(body)
-
-        def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["Content-Length"]))
-            self.do_GET()
-
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    with http.server.HTTPServer(("127.0.0.1", 0), Page) as listening:
-        thread = threading.Thread(target=listening.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        yield f"http://127.0.0.1:{listening.server_port}"
-        listening.shutdown()
-        thread.join()
 
 
 def test_sound_at_a_url_is_fetched(model: StandIn, tmp_path: Path):

@@ -1,0 +1,76 @@
+"""HTTP as this side of the wire uses it: every request goes the way its own host asks for."""
+
+import asyncio
+import os
+from typing import NamedTuple
+
+import httpx2
+
+from agent.errors import AgentError
+from agent.proxies import ProxyError, proxy_for
+
+UNLIMITED = httpx2.Limits(max_connections=None)
+
+
+class FetchError(AgentError):
+    """What was wanted is not at that URL; says why."""
+
+
+class Fetched(NamedTuple):
+    body: bytes
+    kind: str
+    """The media type that it says it is."""
+
+
+class Routed(httpx2.AsyncBaseTransport):
+    """Sends requests directly or through a proxy; each redirect decides anew."""
+
+    def __init__(self) -> None:
+        self._ways: dict[tuple[str | None, bool], httpx2.AsyncHTTPTransport] = {}
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        try:
+            proxy = proxy_for(str(request.url), os.environ)
+        except ProxyError as error:
+            raise httpx2.ProxyError(str(error), request=request) from error
+        # Reading the system's certificates takes longer than asking.
+        verify = request.url.scheme == "https" or (proxy or "").startswith("https:")
+        way = self._ways.get((proxy, verify))
+        if way is None:
+            way = httpx2.AsyncHTTPTransport(verify=verify, proxy=proxy, limits=UNLIMITED)
+            self._ways[proxy, verify] = way
+        return await way.handle_async_request(request)
+
+    async def aclose(self) -> None:
+        for way in self._ways.values():
+            await way.aclose()
+
+
+def fetch(url: str, *, timeout_s: float, largest_bytes: int) -> Fetched:
+    """Return what is at a URL; redirects are followed. Not for a running event loop.
+
+    Raises:
+        FetchError: If nothing is there, or it is too large or not whole in time.
+    """
+    try:
+        return asyncio.run(_fetch(url, timeout_s, largest_bytes))
+    except TimeoutError as error:
+        raise FetchError(f"not whole after {timeout_s:.0f} s") from error
+    except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+        raise FetchError(str(error) or type(error).__name__) from error
+
+
+async def _fetch(url: str, timeout_s: float, largest_bytes: int) -> Fetched:
+    body = bytearray()
+    async with (
+        asyncio.timeout(timeout_s),
+        httpx2.AsyncClient(transport=Routed(), follow_redirects=True, timeout=None) as client,
+        client.stream("GET", url) as response,
+    ):
+        if not response.is_success:
+            raise FetchError(f"HTTP {response.status_code} {response.reason_phrase}".rstrip())
+        async for piece in response.aiter_bytes():
+            body += piece
+            if len(body) > largest_bytes:
+                raise FetchError(f"larger than {largest_bytes >> 20} MiB")
+        return Fetched(bytes(body), response.headers.get("content-type", ""))
