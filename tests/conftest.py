@@ -5,7 +5,9 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import settings
 
+from tests.page import CHROMIUM, Chromium, chromium
 from tests.processes import start_model, start_server
+from tests.scripted_server import ScriptedServer
 
 # How long one example takes says more of the machine than of the code.
 settings.register_profile("any machine", deadline=None)
@@ -24,3 +26,19 @@ def server_url(model_url: str) -> Iterator[str]:
     """Address of a conversation server that talks with the embedded speech model."""
     with start_server(model_url) as url:
         yield url
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
+    if CHROMIUM is None:
+        pytest.skip("needs Chromium: apt install chromium")
+    with chromium(tmp_path_factory.mktemp("browser")) as browser:
+        yield browser
+
+
+@pytest.fixture
+def server() -> Iterator[ScriptedServer]:
+    """A conversation server whose side of every call is played by the test."""
+    server = ScriptedServer()
+    yield server
+    server.stop()

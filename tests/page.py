@@ -54,6 +54,14 @@ _TAP = """
     return taps.get(context);
   }
 
+  const { getUserMedia } = MediaDevices.prototype;
+  globalThis.microphones = [];
+  MediaDevices.prototype.getUserMedia = async function (wish) {
+    const stream = await getUserMedia.call(this, wish);
+    microphones.push(...stream.getAudioTracks());
+    return stream;
+  };
+
   async function keep(track) {
     // A page that is held up for seconds still loses nothing.
     const { readable } = new MediaStreamTrackProcessor({ track, maxBufferSize: 2000 });

@@ -18,6 +18,13 @@ from tests.page import CHROMIUM, Chromium, TalkPage, chromium
 from tests.processes import ROOT, start_server
 from tests.scripted_server import Event, ScriptedServer
 
+UNPLUG = """
+() => {
+  const track = microphones.at(-1);
+  track.stop();
+  track.dispatchEvent(new Event("ended"));
+}
+"""
 QUESTION = Path(__file__).parent / "data" / "weather_question.wav"
 SETTINGS: Event = {
     "greeting": "Talk to me",
@@ -122,8 +129,17 @@ def test_a_page_whose_sound_is_dead_starts_again(browser: Chromium):
     with kiosk(browser, dead_s=1.0) as (page, _):
         wait_for_screen(page, "attract")
         page.page.evaluate("globalThis.isOldPage = true")
-        page.page.evaluate("soundContexts.forEach((context) => context.suspend())")
+        page.page.evaluate("soundContexts.forEach((context) => context.close())")
         wait_for_new_page(page)
+
+
+def test_a_kiosk_whose_microphone_is_unplugged_goes_on_with_another_one(browser: Chromium):
+    with kiosk(browser) as (page, server):
+        wait_for_screen(page, "attract")
+        page.page.evaluate(UNPLUG)
+        page.page.wait_for_function("() => microphones.at(-1).readyState === 'live'")
+        page.page.locator("#begin").click()
+        server.greet().expect("input_audio_buffer.append")
 
 
 def test_a_page_whose_server_is_dead_says_so_and_starts_again_when_it_is_back(browser: Chromium):

@@ -2,7 +2,7 @@
 
 import base64
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,7 +13,7 @@ import pytest
 from agent.audio import RATE, SAMPLE_BYTES, Samples, milliseconds, read_wav, samples_in
 from agent.conversation import Spoken
 from client.latency import end_of_speech
-from tests.page import CHROMIUM, Caption, Chromium, TalkPage, chromium
+from tests.page import CHROMIUM, Caption, Chromium, TalkPage
 from tests.scripted_server import AMPLITUDE, LARGEST_STEP, Peer, ScriptedServer
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt install chromium")
@@ -41,21 +41,14 @@ def loudest(pcm: bytes) -> int:
     return int(np.abs(np.frombuffer(pcm, "<i2").astype(int)).max())
 
 
+def loud_frames(peer: Peer, count: int) -> Iterator[bool]:
+    """Of so many frames of the microphone, whether each is loud."""
+    for _ in range(count):
+        yield loudest(base64.b64decode(peer.expect("input_audio_buffer.append")["audio"])) > 1000
+
+
 def played(talk: TalkPage) -> Samples:
     return np.frombuffer(talk.played(), "<i2")
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Generator[Chromium]:
-    with chromium(tmp_path_factory.mktemp("browser")) as browser:
-        yield browser
-
-
-@pytest.fixture
-def server() -> Generator[ScriptedServer]:
-    server = ScriptedServer()
-    yield server
-    server.stop()
 
 
 @contextmanager
@@ -463,8 +456,7 @@ def test_another_microphone_is_heard_at_once_and_remembered(
         talk.choose_microphone(1)
         chosen = talk.page.locator("#microphone").input_value()
         assert chosen
-        frames = (peer.expect("input_audio_buffer.append")["audio"] for _ in range(200))
-        assert any(loudest(base64.b64decode(frame)) > 1000 for frame in frames)
+        assert any(loud_frames(peer, 200))
         talk.page.reload()
         talk.page.wait_for_function("() => document.querySelector('#microphone').value !== ''")
         assert talk.page.locator("#microphone").input_value() == chosen

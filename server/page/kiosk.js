@@ -1,5 +1,6 @@
 /** The kiosk: visitor after visitor, none of whom finds anything of the one before. */
 
+import { Alarm } from "./alarm.js";
 import { element, showLevel } from "./dom.js";
 import { Ends, lent } from "./ends.js";
 import { Idle } from "./idle.js";
@@ -42,7 +43,7 @@ const BROWSERS_CHOICE = { microphone: "", loudspeaker: "" };
  */
 
 const notice = element("notice", HTMLElement);
-const problem = element("problem", HTMLElement);
+const alarm = new Alarm(element("problem", HTMLElement));
 const state = element("state", HTMLElement);
 const countdown = element("countdown", HTMLElement);
 const left = element("left", HTMLElement);
@@ -86,10 +87,12 @@ class Kiosk {
     this.#ends.listener = {
       heard: (frame) => this.#overheard(frame),
       played: () => this.#alive("loudspeaker"),
-      lost: () => this.#fail("microphone"),
+      changed: () => this.#showTrouble(this.#ends.trouble),
+      replaced: () => undefined,
     };
     document.body.dataset.phase = "idle";
     show("attract");
+    this.#showTrouble(this.#ends.trouble);
   }
 
   /** Somebody is there. */
@@ -108,6 +111,7 @@ class Kiosk {
       },
       latency: () => undefined,
       problem: showProblem,
+      trouble: (reason) => this.#showTrouble(reason),
       ended: (reason) => this.#ended(reason),
     };
     show("talking");
@@ -143,6 +147,12 @@ class Kiosk {
     this.#alive("microphone");
     this.#before = [...this.#before, frame].slice(-FRAMES_BEFORE);
     if (this.#presence.heard(frame.level) && this.#settings.starts_on_speech) this.begin();
+  }
+
+  /** @param {Problem | undefined} trouble */
+  #showTrouble(trouble) {
+    alarm.trouble = trouble;
+    if (trouble && !this.#ends.hasMicrophone) this.#fail("microphone");
   }
 
   /** @param {import("./session.js").Phase} phase */
@@ -218,8 +228,7 @@ function show(screen) {
 
 /** @param {Error | undefined} reason */
 function showProblem(reason) {
-  problem.textContent = reason?.message ?? "";
-  problem.hidden = reason === undefined;
+  alarm.problem = reason;
 }
 
 /** @param {Error} reason */

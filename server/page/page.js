@@ -1,5 +1,6 @@
 /** The page itself: what buttons and keys do, and how a session is shown. */
 
+import { Alarm } from "./alarm.js";
 import { element, showLevel } from "./dom.js";
 import { Ends } from "./ends.js";
 import { Log } from "./log.js";
@@ -25,11 +26,11 @@ const interrupt = element("interrupt", HTMLButtonElement);
 const state = element("state", HTMLElement);
 const latency = element("latency", HTMLElement);
 const model = element("model", HTMLElement);
-const problem = element("problem", HTMLElement);
 const text = element("text", HTMLInputElement);
 const keyForm = element("key-form", HTMLFormElement);
 const keyField = element("key", HTMLInputElement);
 const details = element("settings", HTMLDetailsElement);
+const alarm = new Alarm(element("problem", HTMLElement));
 const log = new Log(element("log", HTMLElement), element("scroll", HTMLElement));
 
 let key = memory.key("sessionStorage");
@@ -66,6 +67,9 @@ const view = {
     latency.textContent = `answered in ${(ms / 1000).toFixed(2)} s`;
   },
   problem: showProblem,
+  trouble(reason) {
+    alarm.trouble = reason;
+  },
   ended,
 };
 
@@ -82,8 +86,7 @@ function showPhase(phase) {
 
 /** @param {Error | undefined} reason */
 function showProblem(reason) {
-  problem.textContent = reason?.message ?? "";
-  problem.hidden = reason === undefined;
+  alarm.problem = reason;
 }
 
 /** @param {boolean} isOn */
@@ -100,6 +103,7 @@ function ended(reason) {
   showPhase("idle");
   showLevel("user", 0);
   showLevel("agent", 0);
+  alarm.trouble = undefined;
   if (reason) showProblem(reason);
   if (reason?.code === "key") askForKey();
 }

@@ -8,7 +8,11 @@ const SENTENCES = {
   "no-microphone":
     "No microphone was found. Plug one in and press Talk again, or type your message.",
   "microphone-taken": "The microphone can't be opened. Another program may be using it.",
-  "microphone-lost": "The microphone went away, so the call was ended.",
+  "microphone-lost": "The microphone was unplugged. Plug one in to be heard, or type.",
+  "microphone-replaced": "The microphone was unplugged. Another one is in use now.",
+  "loudspeaker-replaced": "The loudspeaker was unplugged. Sound now comes from the default one.",
+  silent: "Your microphone gives only silence: is it muted?",
+  suspended: "Sound has stopped. Click or touch the page to go on.",
   unreachable: "The server can't be reached. Is it running?",
   silenced: "The browser plays sound only after a click. Press the button to go on.",
   soundless: "The browser can't begin to play sound. Is there a loudspeaker?",

@@ -5,6 +5,7 @@ import { Extensions } from "./extensions.js";
 import { Link } from "./link.js";
 import { Problem } from "./problem.js";
 import { PushToTalk } from "./push.js";
+import { ScreenLock } from "./screenlock.js";
 import { base64Of } from "./sound.js";
 
 /**
@@ -19,6 +20,8 @@ import { base64Of } from "./sound.js";
  * @property {(ms: number) => void} latency From the end of speech to the first sound.
  * @property {(problem: Problem | undefined) => void} problem Something failed and the call goes
  *   on; undefined when it is mended.
+ * @property {(trouble: Problem | undefined) => void} trouble What keeps the user from being
+ *   heard, or from hearing, while it lasts.
  * @property {(problem?: Problem) => void} ended The call is over; said once.
  *
  * @typedef {Shown & {changed: () => void}} View What is shown, and who has the floor was changed.
@@ -163,8 +166,10 @@ export class Session {
     ends.listener = {
       heard: (frame) => this.#heard(frame),
       played: (report) => this.#played(report),
-      lost: () => this.#end(new Problem("microphone-lost")),
+      changed: () => this.#showTrouble(),
+      replaced: (problem) => this.#view.problem(problem),
     };
+    this.#own(new ScreenLock());
     const listener = {
       began: this.#linked.bind(this),
       received: this.#received.bind(this),
@@ -173,6 +178,7 @@ export class Session {
     };
     this.#link = this.#own(new Link(listener, this.#options));
     for (const frame of this.#options.before ?? []) this.#heard(frame);
+    this.#showTrouble();
   }
 
   /** @param {object} event Waits for the server, if it is not there. */
@@ -250,6 +256,11 @@ export class Session {
     if (this.#isOver) return;
     this.#dialogue?.played(report);
     if (report.type !== "position") this.#showPhase();
+  }
+
+  #showTrouble() {
+    this.#view.trouble(this.#ends?.trouble);
+    this.#showPhase();
   }
 
   #showPhase() {

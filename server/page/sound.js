@@ -33,7 +33,7 @@ export class Loudspeaker {
   static async open(reported) {
     const context = new AudioContext({ sampleRate: RATE, latencyHint: "interactive" });
     try {
-      await addWorklet(context, "/page/playout.js");
+      await addWorklet(context, "playout.js");
       await begin(context);
       return new Loudspeaker(context, reported);
     } catch (error) {
@@ -128,14 +128,22 @@ export class Loudspeaker {
   }
 }
 
+/**
+ * @typedef {object} MicrophoneListener
+ * @property {(captured: CapturedFrame) => void} frame
+ * @property {() => void} lost The device went away.
+ * @property {() => void} [muted] The system took its sound, or gave it back.
+ */
+
 export class Microphone {
-  #stream;
-  #ownContext;
+  #track;
   #node;
+  /** @type {AudioContext | undefined} */
+  ownContext;
 
   /**
    * @param {AudioContext} context Captures in this context where the browser can.
-   * @param {{frame: (captured: CapturedFrame) => void, lost: () => void}} listener
+   * @param {MicrophoneListener} listener
    * @param {MediaTrackConstraints} [wish] What differs from the usual: device, echo cancellation.
    */
   static async open(context, listener, wish = {}) {
@@ -153,33 +161,49 @@ export class Microphone {
    * @param {MediaStream} stream
    * @param {MediaStreamAudioSourceNode} source
    * @param {boolean} ownsContext Whether the source's context is closed with the microphone.
-   * @param {{frame: (captured: CapturedFrame) => void, lost: () => void}} listener
+   * @param {MicrophoneListener} listener
    */
-  constructor(stream, source, ownsContext, { frame, lost }) {
-    this.#stream = stream;
-    this.#ownContext = ownsContext ? /** @type {AudioContext} */ (source.context) : undefined;
+  constructor(stream, source, ownsContext, { frame, lost, muted }) {
+    [this.#track] = stream.getAudioTracks();
+    if (ownsContext) this.ownContext = /** @type {AudioContext} */ (source.context);
     this.#node = new AudioWorkletNode(source.context, "capture", { outputChannelCount: [1] });
     this.#node.port.onmessage = ({ data }) => frame(data);
     // Its output is silence; some browsers run only what leads to the loudspeaker.
     source.connect(this.#node).connect(source.context.destination);
     // Fires when the device goes away, not when the page stops the track.
-    for (const track of stream.getTracks()) track.addEventListener("ended", lost);
+    this.#track.onended = lost;
+    this.#track.onmute = this.#track.onunmute = () => muted?.();
+  }
+
+  /** Its id, as far as the browser tells it. */
+  get device() {
+    return this.#track.getSettings().deviceId ?? "";
+  }
+
+  get name() {
+    return this.#track.label;
+  }
+
+  /** Whether the system keeps its sound to itself. */
+  get isMuted() {
+    return this.#track.muted;
   }
 
   close() {
     this.#node.port.onmessage = null;
-    for (const track of this.#stream.getTracks()) track.stop();
-    this.#ownContext?.close();
+    this.#track.onended = this.#track.onmute = this.#track.onunmute = null;
+    this.#track.stop();
+    this.ownContext?.close();
   }
 }
 
 /**
  * @param {AudioContext} context
- * @param {string} url
+ * @param {string} name
  */
-async function addWorklet(context, url) {
+async function addWorklet(context, name) {
   try {
-    await context.audioWorklet.addModule(url);
+    await context.audioWorklet.addModule(new URL(name, import.meta.url).href);
   } catch (error) {
     // The page may outlive the server that it came from.
     if (error instanceof DOMException && error.name === "AbortError") {
@@ -225,7 +249,7 @@ async function requestStream(wish) {
  * @param {AudioContext} shared
  */
 async function sourceOf(stream, shared) {
-  await addWorklet(shared, "/page/capture.js");
+  await addWorklet(shared, "capture.js");
   try {
     return shared.createMediaStreamSource(stream);
   } catch (error) {
@@ -233,7 +257,7 @@ async function sourceOf(stream, shared) {
   }
   // Firefox joins no two rates in one context: capture at the device's own, and resample.
   const own = new AudioContext();
-  await addWorklet(own, "/page/capture.js");
+  await addWorklet(own, "capture.js");
   await own.resume();
   return own.createMediaStreamSource(stream);
 }
