@@ -10,16 +10,16 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import msgspec
-from msgspec import UNSET, UnsetType
-
 from agent.audio import wav
 from agent.errors import ModelError
+from agent.model_json import Usage, content_of, part, parts, read_object, refusal, usage_of
 from agent.objects import Json, Modality
 from agent.reply_content import SoundReader, TextFilter
 
 _SPECIAL = re.compile(r"<\|[^|]*\|>")
 _DEEPEST = 8
+_WAV = "UklGR"
+"""How a WAV file begins, in base64."""
 _LULL = 9
 """So many empty steps in a row end a text: 5 that are spoken, and 3 of a character in pieces."""
 
@@ -123,14 +123,6 @@ class Sound:
     pcm: bytes
 
 
-class Usage(msgspec.Struct, frozen=True):
-    """What a reply cost, in the model server's own count."""
-
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    """Every step of sound counts, too."""
-
-
 @dataclass(frozen=True, slots=True)
 class TextEnded:
     """No text will come any more; sound may, and may go on for long.
@@ -162,26 +154,6 @@ class Failed:
 
 
 Output = Text | Sound | TextEnded | Ended | Failed
-
-
-class _Delta(msgspec.Struct):
-    content: str | None = None
-
-
-class _Choice(msgspec.Struct):
-    delta: _Delta | None = None
-    finish_reason: str | None = None
-    stop_reason: int | str | UnsetType | None = UNSET
-
-
-class _Chunk(msgspec.Struct):
-    choices: list[_Choice] | None = None
-    modality: str | None = None
-    usage: Usage | None = None
-    error: object = None
-
-
-_chunk_decoder = msgspec.json.Decoder(_Chunk)
 
 
 class ReplyReader:
@@ -228,35 +200,35 @@ class ReplyReader:
             yield from self._end(self._ended())
             return
         try:
-            chunk = _chunk_decoder.decode(event)
-            if chunk.error:
-                raise refusal(chunk.error)
+            chunk = read_object(event)
+            if error := chunk.get("error"):
+                raise refusal(error)
             yield from self._take(chunk)
-        except (msgspec.DecodeError, UnicodeError) as error:
+        except ValueError as error:
             broken = ModelError(f"not a chunk of a reply: {error}", code="model_bad_chunk")
             yield from self._end(Failed(broken))
         except ModelError as error:
             yield from self._end(Failed(error))
 
-    def _take(self, chunk: _Chunk) -> Iterator[Output]:
-        if not chunk.choices:
-            self._usage = chunk.usage or self._usage
+    def _take(self, chunk: Json) -> Iterator[Output]:
+        choice = next(parts(chunk, "choices"), None)
+        if choice is None:
+            self._usage = usage_of(chunk) or self._usage
             return
-        choice = chunk.choices[0]
-        content = (choice.delta and choice.delta.content) or ""
-        self._looks_complete = choice.finish_reason is not None
-        if chunk.modality == "audio":
+        content = content_of(part(choice, "delta"))
+        self._looks_complete = isinstance(choice.get("finish_reason"), str)
+        if _is_sound(chunk, choice, content):
             if pcm := self._sound.push(content):
                 yield Sound(pcm)
             return
         self._empty_steps = 0 if content else self._empty_steps + 1
-        stopped = choice.stop_reason is not UNSET
+        stopped = "stop_reason" in choice and (self._looks_complete or not content)
         ends = self._empty_steps == _LULL or (stopped and self._empty_steps < _LULL)
         if text := self._text.push(content) + (self._text.finish() if ends else ""):
             yield Text(text)
-        if stopped:
-            # It names the token that ended the text, or none.
-            self._cut_short = choice.stop_reason is None
+        if stopped or content:
+            # It names the token that ended the text, or none; text after it shows it was no end.
+            self._cut_short = stopped and choice["stop_reason"] is None
         if ends:
             yield TextEnded(self._cut_short)
 
@@ -272,25 +244,9 @@ class ReplyReader:
         yield end
 
 
-class _Refusal(msgspec.Struct):
-    message: str
-    code: int | str | None = None
-
-
-def refusal(error: object, status: int = 400) -> ModelError:
-    """Turn the `error` of a model server's answer, whatever its form, into ours.
-
-    Its code is `"model_cache_miss"` if the request named speech that the replica has no more,
-    `"model_failed"` if it is the server's fault, otherwise `"model_refused"`.
-
-    Args:
-        status: The HTTP status that it came with; the error's own code counts more.
-    """
-    try:
-        found = msgspec.convert(error, _Refusal)
-    except msgspec.ValidationError:
-        found = _Refusal(str(error))
-    if found.message.startswith("Cache miss for audio"):
-        return ModelError(found.message, code="model_cache_miss")
-    number = found.code if isinstance(found.code, int) else status
-    return ModelError(found.message, code="model_failed" if number >= 500 else "model_refused")
+def _is_sound(chunk: Json, choice: Json, content: str) -> bool:
+    match chunk.get("modality"):
+        case str(modality):
+            return modality == "audio"
+        case _:
+            return "audio_metadata" in choice or content.startswith(_WAV)

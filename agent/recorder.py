@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from msgspec import Struct, structs
 
-from agent import events, mimo, protocol, trace
+from agent import events, mimo, model_json, protocol, trace
 from agent.audio import SAMPLE_BYTES
 from agent.codec import samples_of
 from agent.commands import (
@@ -151,7 +151,7 @@ class ModelLine(Struct, omit_defaults=True):
     failed: tuple[str, str] | None = None
     text_cut: bool | None = None
     """Whether the text, which is over, was cut short."""
-    usage: mimo.Usage | None = None
+    usage: model_json.Usage | None = None
     cut_short: bool = False
 
 

@@ -17,7 +17,8 @@ from agent.errors import ModelError
 from agent.events import ServerEvent
 from agent.floor import Reason
 from agent.items import ResponseOptions
-from agent.mimo import Ended, Output, Sound, Text, Usage
+from agent.mimo import Ended, Output, Sound, Text
+from agent.model_json import Usage
 from agent.objects import SessionConfig
 from agent.reading import Reading
 from agent.response import Response

@@ -9,7 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from agent.audio import seconds
-from agent.mimo import ChatMessage, Usage
+from agent.mimo import ChatMessage
+from agent.model_json import Usage
 from agent.response_object import InputTokens, OutputTokens, ResponseUsage
 
 _POSITIONS_A_SECOND = 6.25

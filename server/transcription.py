@@ -18,6 +18,7 @@ from agent.audio import wav
 from agent.commands import AskModel
 from agent.errors import ModelError
 from agent.mimo import ChatMessage, Failed, Text
+from agent.model_json import content_of, read_object
 from server.http_client import api_client
 from server.model import ModelServer
 from server.settings import Settings
@@ -90,18 +91,14 @@ class Transcriber:
     async def _from_recogniser(self, pcm: bytes) -> str:
         try:
             client = await self._ready()
-            answer = await client.audio.transcriptions.create(
+            # Read by ourselves: the client library raises whatever a broken answer leads to.
+            answer = await client.audio.transcriptions.with_raw_response.create(
                 model=self._settings.model, file=("speech.wav", wav(pcm), "audio/wav")
             )
         except openai.OpenAIError as error:
             message = f"the recogniser failed: {error}"
             raise ModelError(message, code="transcription_failed") from error
-        # What came need not be what the type promises: no server is trusted with the session.
-        text: object = getattr(answer, "text", None)
-        if not isinstance(text, str):
-            message = "the recogniser's answer holds no text"
-            raise ModelError(message, code="transcription_failed")
-        return text
+        return _text_of(answer.content)
 
     async def close(self) -> None:
         if self._client is not None:
@@ -154,3 +151,14 @@ class Transcriber:
             raise
         message = f"the recogniser did not start: {last}"
         raise ModelError(message, code="transcription_unavailable")
+
+
+def _text_of(body: bytes) -> str:
+    try:
+        answer = read_object(body)
+        if answer.get("text") is None:
+            raise ValueError("no text")
+        return content_of(answer, "text")
+    except ValueError as error:
+        message = f"the recogniser's answer can't be read: {error}"
+        raise ModelError(message, code="transcription_failed") from error

@@ -17,7 +17,8 @@ from agent.audio import RATE, SAMPLE_BYTES, seconds
 from agent.commands import AbortModel, AskModel, Close, Command, Overhear, Send, Transcribe, refuse
 from agent.endpointing import FRAME_SAMPLES
 from agent.errors import ModelError, ProtocolError
-from agent.mimo import Ended, Failed, Output, Sound, Text, TextEnded, Usage
+from agent.mimo import Ended, Failed, Output, Sound, Text, TextEnded
+from agent.model_json import Usage
 from agent.objects import Audio, SessionConfig
 from agent.session import Session
 from agent.timing import Timing

@@ -22,10 +22,10 @@ from agent.mimo import (
     Sound,
     Text,
     TextEnded,
-    Usage,
     chat_request,
     plain,
 )
+from agent.model_json import Usage
 from agent.reply_content import TextFilter
 from agent.whole_reply import read_refusal, read_whole
 

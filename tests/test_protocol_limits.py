@@ -8,7 +8,8 @@ from agent import events, protocol
 from agent.audio import seconds
 from agent.commands import Send
 from agent.errors import ProtocolError
-from agent.mimo import Ended, Usage
+from agent.mimo import Ended
+from agent.model_json import Usage
 from tests.scripted import Json, Scripted, decoded, sound
 
 MEBIBYTE = 2**20

@@ -9,7 +9,8 @@ from msgspec import Raw, structs
 from agent import trace
 from agent.errors import ModelError, ProtocolError
 from agent.inputs import Busy, FromModel, Input, Returned, Transcribed
-from agent.mimo import Ended, Failed, Sound, Text, TextEnded, Usage
+from agent.mimo import Ended, Failed, Sound, Text, TextEnded
+from agent.model_json import Usage
 from agent.protocol import BinaryAppend
 from agent.recorder import Recorder, Setup
 from agent.replay import Difference, decisions, replay

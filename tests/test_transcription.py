@@ -4,7 +4,11 @@ import asyncio
 import json
 import re
 import subprocess
+from collections.abc import Generator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -76,3 +80,53 @@ def test_a_short_word_over_the_agents_voice_is_read_and_stops_it(tmp_path: Path)
 
 def test_nobody_is_asked_where_transcripts_are_off():
     assert not Transcriber(settings("http://a/v1", "off"), ModelServer(Settings())).is_on
+
+
+@contextmanager
+def answering(body: bytes) -> Generator[str]:
+    """A recogniser that answers everything with the same."""
+
+    class Recogniser(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Recogniser) as server:
+        Thread(target=server.serve_forever, args=(0.01,)).start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/v1"
+        finally:
+            server.shutdown()
+
+
+ANSWERS = [
+    (b'{"text": "Hi.", "usage": {"type": 5, "seconds": null}, "logprobs": "?"}', "Hi."),
+    (b'{"text": "Hi.", "duration": NaN, "tokens": ' + b"9" * 5_000 + b"}", "Hi."),
+    (b'{"text": "", "usage": null}', ""),
+    (b'{"text": null}', None),
+    (b'{"text": ["Hi."]}', None),
+    (b'{"text": "Hi', None),
+    (b"[" * 100_000, None),
+    (b"null", None),
+    (b"\xff", None),
+    (b"", None),
+]
+
+
+@pytest.mark.parametrize(("answer", "words"), ANSWERS)
+def test_only_the_text_of_a_recognisers_answer_matters(answer: bytes, words: str | None):
+    with answering(answer) as url:
+        found = checked({"transcription": {"mode": "embedded", "url": url}}, "test")
+        if words is None:
+            with pytest.raises(ModelError) as failure:
+                transcribed(found, SECOND)
+            assert failure.value.code == "transcription_failed"
+        else:
+            assert transcribed(found, SECOND) == words
