@@ -6,15 +6,18 @@ import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from itertools import pairwise
 
 import httpx2
 
 from agent.audio import seconds
 from agent.errors import ModelError
+from agent.keys import redacted
 from agent.mimo import Ended, Failed, Output, ReplyReader, Sound, Text, TextEnded
 from agent.objects import Json
 from agent.whole_reply import read_refusal, read_whole
+from client.keys import MODEL
 
 
 @dataclass
@@ -68,6 +71,7 @@ async def ask(
     url: str,
     body: Json,
     *,
+    key: str | None,
     number: int,
     timeout_s: float,
     tell: Callable[[Output], None],
@@ -75,12 +79,16 @@ async def ask(
     """Send one request; never raises for what the model server does.
 
     Args:
+        key: What the client shows; no error does.
         tell: Is given each output as it comes.
     """
     answer = Answer(number)
     began = time.perf_counter()
     try:
-        async with asyncio.timeout(timeout_s), aclosing(_outputs(client, url, body)) as outputs:
+        async with (
+            asyncio.timeout(timeout_s),
+            aclosing(_outputs(client, url, body, key)) as outputs,
+        ):
             async for output in outputs:
                 answer.take(output, time.perf_counter() - began)
                 tell(output)
@@ -90,12 +98,14 @@ async def ask(
     return answer
 
 
-async def _outputs(client: httpx2.AsyncClient, url: str, body: Json) -> AsyncGenerator[Output]:
+async def _outputs(
+    client: httpx2.AsyncClient, url: str, body: Json, key: str | None
+) -> AsyncGenerator[Output]:
     reader = ReplyReader()
     try:
         async with client.stream("POST", url, json=body) as response:
             if not response.is_success:
-                yield Failed(_refused(response.status_code, await response.aread()))
+                yield Failed(_refused(response.status_code, await response.aread(), key))
                 return
             if not body["stream"]:
                 for output in read_whole(await response.aread()):
@@ -118,6 +128,11 @@ async def _outputs(client: httpx2.AsyncClient, url: str, body: Json) -> AsyncGen
         yield output
 
 
-def _refused(status: int, body: bytes) -> ModelError:
+def _refused(status: int, body: bytes, key: str | None) -> ModelError:
+    if status == HTTPStatus.UNAUTHORIZED:
+        other = "another" if key else "an"
+        message = f"the model server wants {other} API key, in --api-key-file or {MODEL}"
+        return ModelError(message, code="model_refused")
     reason = read_refusal(body, status)
-    return ModelError(f"the model server refused (HTTP {status}): {reason}", code=reason.code)
+    told = redacted(str(reason), key)
+    return ModelError(f"the model server refused (HTTP {status}): {told}", code=reason.code)

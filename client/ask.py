@@ -22,6 +22,8 @@ from agent.objects import Json
 from client.answer import Answer, ask
 from client.cli import MODEL_URL
 from client.http import Routed
+from client.keys import MODEL as MODEL_KEY
+from client.keys import authorization, key_of_environment, key_of_file
 from client.messages import InputError, message_file, spoken, system, written
 from client.playing import Playing
 
@@ -54,6 +56,7 @@ class Options(argparse.Namespace):
     concurrency: int
     save: Path | None
     play: bool
+    api_key_file: Path | None
     json: bool
     max_tokens: int
     timeout: float
@@ -63,10 +66,11 @@ def main(argv: list[str]) -> int:
     """Ask; return the exit status that `--help` explains."""
     options = _parse(argv)
     try:
+        key = _key(options)
         body = _body(options)
         if options.save is not None:
             _make_folder(options.save)
-        answers = asyncio.run(_ask_all(options, body))
+        answers = asyncio.run(_ask_all(options, key, body))
     except AgentError as error:
         print(f"mimo-live ask: {error}", file=sys.stderr)
         return FAILED
@@ -101,7 +105,13 @@ def _make_folder(folder: Path) -> None:
         raise InputError(f"--save {folder}: {error.strerror}") from error
 
 
-async def _ask_all(options: Options, body: Json) -> list[Answer]:
+def _key(options: Options) -> str | None:
+    if options.api_key_file is not None:
+        return key_of_file(options.api_key_file)
+    return key_of_environment(MODEL_KEY)
+
+
+async def _ask_all(options: Options, key: str | None, body: Json) -> list[Answer]:
     url = options.url + "/chat/completions"
     timeout = httpx2.Timeout(None, connect=CONNECT_TIMEOUT_S)
     sound = Playing() if options.play else None
@@ -109,13 +119,13 @@ async def _ask_all(options: Options, body: Json) -> list[Answer]:
     async def one(number: int) -> Answer:
         show = _Show(options, sound)
         answer = await ask(
-            client, url, body, number=number, timeout_s=options.timeout, tell=show.output
+            client, url, body, key=key, number=number, timeout_s=options.timeout, tell=show.output
         )
         show.end(answer)
         return answer
 
     async with httpx2.AsyncClient(
-        transport=Routed(), timeout=timeout, follow_redirects=True
+        transport=Routed(), timeout=timeout, follow_redirects=True, headers=authorization(key)
     ) as client:
         # What is measured later is the model server alone, not the way there and its first use.
         with suppress(httpx2.HTTPError):
@@ -206,6 +216,7 @@ def _parse(argv: list[str]) -> Options:
     add = parser.add_argument
     add("--url", type=_url, default=MODEL_URL, help="the model server's API (%(default)s)")
     add("--model", default=MODEL, help="its name there (%(default)s)")
+    add("--api-key-file", type=Path, metavar="FILE", help=f"its API key; else {MODEL_KEY}")
     add("--message-json", type=Path, metavar="FILE", help="ask what this file says: {messages: …}")
     add("--text", help="what to ask, alone or about --audio")
     add("--tts", metavar="TEXT", help="have this read aloud")

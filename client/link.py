@@ -11,6 +11,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 from agent.errors import AgentError, ProtocolError
 from agent.proxies import ProxyError, proxy_for
 from client import wire
+from client.keys import SERVER, authorization, key_of_environment
 from client.wire import SessionCreated, full_url
 
 MOST_FRAME_BYTES = 2**24
@@ -19,9 +20,6 @@ PING_S = 5.0
 """Between pings, and for each answer: how soon a cut cable is noticed."""
 
 REFUSED = (401, 403)
-
-API_KEY = "MIMO_LIVE_API_KEY"
-"""Environment variable that holds the server's key, for the server as for its clients."""
 
 WRONG_KEY = "invalid_api_key"
 
@@ -47,12 +45,13 @@ async def reach(url: str, **query: str | int) -> ClientConnection:
 
     Raises:
         UnreachableError: If nothing answers there, or what answers holds no conversations.
+        SettingsError: If the environment's key can't be one.
     """
-    key = os.environ.get(API_KEY)
+    key = key_of_environment(SERVER)
     try:
         return await _Connect(
             full_url(url, **query),
-            additional_headers={"Authorization": f"Bearer {key}"} if key else None,
+            additional_headers=authorization(key),
             max_size=MOST_FRAME_BYTES,
             compression=None,
             close_timeout=1,
@@ -82,8 +81,8 @@ async def greeted(socket: ClientConnection) -> SessionCreated:
         case SessionCreated():
             return event
         case wire.ErrorEvent(error) if error.code == WRONG_KEY:
-            shown = "another" if os.environ.get(API_KEY) else "an"
-            raise RefusedError(f"the server wants {shown} API key, in the variable {API_KEY}")
+            other = "another" if key_of_environment(SERVER) else "an"
+            raise RefusedError(f"the server wants {other} API key, in the variable {SERVER}")
         case wire.ErrorEvent(error):
             raise UnreachableError(error.message)
         case _:

@@ -16,6 +16,8 @@ from typing import Any
 
 from websockets.sync.client import connect
 
+from agent.errors import SettingsError
+from agent.keys import read_key
 from agent.proxies import proxy_for
 
 RATE = 8_000
@@ -109,10 +111,17 @@ def talk(socket: Any, said: bytes) -> bytes:
     return bytes(call.recording)
 
 
+def _key(text: str) -> str:
+    try:
+        return read_key(text, "--key")
+    except SettingsError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
 def main(argv: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m client.thin", description=__doc__)
     parser.add_argument("--url", default="ws://127.0.0.1:8080/v1/realtime")
-    parser.add_argument("--key", default="none", help="the server's API key")
+    parser.add_argument("--key", type=_key, default="none", help="the server's API key")
     parser.add_argument("--wav", required=True, help="what to say: mono, 16 bits, 8 kHz")
     parser.add_argument("--save", required=True, help="where what was heard goes, likewise")
     arguments = parser.parse_args(argv)

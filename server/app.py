@@ -30,9 +30,10 @@ from agent.recorder import Recorder, Setup
 from agent.timing import Timing
 from agent.turn import Patience
 from server import settings as configuration
-from server.auth import Doorkeeper, Secret, api_key, check_exposure
+from server.auth import Doorkeeper, Secret, check_exposure
 from server.connection import Connection, new_id
 from server.http import Secrets, get, posting_to
+from server.keys import LISTEN, find_key
 from server.lobby import Lobby, asked
 from server.model import ModelServer
 from server.settings import Listen, Settings
@@ -54,7 +55,7 @@ class App:
     def __init__(self, settings: Settings):
         self._settings = settings
         listen = settings.listen
-        key = api_key(dict(os.environ), listen.api_key_file)
+        key = find_key(os.environ, LISTEN, listen.api_key_file, "listen.api_key_file")
         check_exposure(listen.host, key)
         self._tls = _tls(listen)
         self._doorkeeper = Doorkeeper(key)

@@ -6,16 +6,13 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
-from pathlib import Path
 from urllib.parse import urlsplit
 
 from websockets.datastructures import Headers
 
 from agent.errors import SettingsError
 from agent.objects import SessionPatch
-
-API_KEY = "MIMO_LIVE_API_KEY"
-"""Environment variable that holds the key."""
+from server.keys import LISTEN
 
 MOST_SECRETS = 10_000
 """The oldest go when there are more."""
@@ -105,25 +102,6 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def api_key(environment: dict[str, str], file: str) -> str | None:
-    """The server's key: from the environment, else from a file; `None` if there is none.
-
-    Raises:
-        SettingsError: If the file can't be read or holds no key.
-    """
-    if key := environment.get(API_KEY, "").strip():
-        return key
-    if not file:
-        return None
-    try:
-        key = Path(file).read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeError) as error:
-        raise SettingsError(f"listen.api_key_file: can't read {file}: {error}") from error
-    if not key:
-        raise SettingsError(f"listen.api_key_file: {file} is empty; a key was expected")
-    return key
-
-
 def check_exposure(host: str, key: str | None) -> None:
     """Refuse to let strangers in.
 
@@ -133,5 +111,5 @@ def check_exposure(host: str, key: str | None) -> None:
     if key is None and not is_loopback(host):
         raise SettingsError(
             f"listen.host: {host} can be reached from other machines, and there is no key; "
-            f"set the environment variable {API_KEY} or listen.api_key_file"
+            f"set the environment variable {LISTEN} or listen.api_key_file"
         )

@@ -31,9 +31,12 @@ class Routed(httpx2.AsyncBaseTransport):
             await way.aclose()
 
 
-def api_client(url: str, timeout: httpx2.Timeout) -> openai.AsyncOpenAI:
-    """A client of the API at a base URL; nothing is sent twice behind its user's back."""
+def api_client(url: str, key: str | None, timeout: httpx2.Timeout) -> openai.AsyncOpenAI:
+    """A client of the API at a base URL; nothing is sent twice behind its user's back.
+
+    A redirect to another origin takes the key out.
+    """
     routed = httpx2.AsyncClient(transport=Routed(), follow_redirects=True)
     return openai.AsyncOpenAI(
-        base_url=url, api_key="none", max_retries=0, timeout=timeout, http_client=routed
+        base_url=url, api_key=key or "none", max_retries=0, timeout=timeout, http_client=routed
     )

@@ -1,6 +1,7 @@
 """The model as sessions see it: replies from the replica that knows them."""
 
 import asyncio
+import os
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
@@ -8,6 +9,7 @@ from agent.budget import fit
 from agent.commands import AskModel
 from agent.errors import ModelError
 from agent.mimo import ChatMessage, Failed, Output, chat_request
+from server.keys import MODEL, find_key
 from server.replicas import Replica
 from server.settings import Model, Settings
 
@@ -22,7 +24,8 @@ class ModelServer:
 
     def __init__(self, settings: Settings):
         self._settings = settings.model
-        self._replicas = [Replica(url, settings.model) for url in settings.model.urls]
+        key = find_key(os.environ, MODEL, settings.model.api_key_file, "model.api_key_file")
+        self._replicas = [Replica(url, settings.model, key) for url in settings.model.urls]
 
     def seat(self) -> "Seat":
         """Return what one session talks to the model with."""

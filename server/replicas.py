@@ -10,6 +10,7 @@ import openai
 
 from agent.admission import Admission, Ticket
 from agent.errors import ModelError
+from agent.keys import redacted
 from agent.mimo import ChatMessage, Ended, Failed, Output, ReplyReader, chat_request
 from agent.objects import Json
 from agent.whole_reply import read_refusal
@@ -27,11 +28,12 @@ END_OF_BODY_S = 0.5
 class Replica:
     """One model server, for all sessions of the process; connections are reused."""
 
-    def __init__(self, url: str, settings: Model):
+    def __init__(self, url: str, settings: Model, key: str | None):
         self._settings = settings
+        self._key = key
         # The session's own deadlines decide how long to wait.
         patience = httpx2.Timeout(None, connect=CONNECT_TIMEOUT_S)
-        self._client = api_client(url, patience)
+        self._client = api_client(url, key, patience)
         self._admission = Admission()
         self._admitted: dict[Ticket, asyncio.Event] = {}
         self._suspected = asyncio.Event()
@@ -108,7 +110,7 @@ class Replica:
                     if outputs and isinstance(outputs[-1], Failed):
                         return
         except (openai.OpenAIError, httpx2.HTTPError) as error:
-            broken = explained(error)
+            broken = explained(error, self._key)
         else:
             broken = None
         for output in reader.finish(broken):
@@ -153,11 +155,19 @@ def _busy(wait_s: float) -> ModelError:
     return ModelError(message, code="model_busy")
 
 
-def explained(error: openai.OpenAIError | httpx2.HTTPError) -> ModelError:
-    """Say what went wrong with a request, in the model server's own words if it had any."""
+def explained(error: openai.OpenAIError | httpx2.HTTPError, key: str | None) -> ModelError:
+    """Say what went wrong with a request, in the model server's own words if it had any.
+
+    Args:
+        key: What the request was made with; no error shows it.
+    """
     match error:
+        case openai.AuthenticationError():
+            other = "another" if key else "an"
+            return ModelError(f"the model server wants {other} API key", code="model_refused")
         case openai.APIStatusError():
-            return read_refusal(error.response.content, error.status_code)
+            found = read_refusal(error.response.content, error.status_code)
+            return ModelError(redacted(str(found), key), code=found.code)
         case openai.APIConnectionError():
             cause = error.__cause__
             reason = f": {cause}" if isinstance(cause, httpx2.ProxyError) else ""

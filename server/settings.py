@@ -32,6 +32,7 @@ class Model(Struct, frozen=True, forbid_unknown_fields=True):
     urls: Annotated[tuple[Url, ...], Meta(min_length=1)] = ("http://127.0.0.1:18091/v1",)
     """The replicas; each makes one reply at a time."""
     name: str = "MiMo-Audio-7B-Instruct"
+    api_key_file: str = ""
     context_tokens: Annotated[int, Meta(ge=512, le=131_072)] = 8_192
     longest_wait_ms: Milliseconds = 15_000
     """A reply that would have to wait longer for its turn is refused."""
@@ -45,6 +46,7 @@ class Transcription(Struct, frozen=True, forbid_unknown_fields=True):
     mode: Literal["embedded", "model", "off"] = "embedded"
     url: Annotated[str, Meta(pattern=r"^(https?://[^\s/]+.*)?$")] = ""
     model: str = "embedded"
+    api_key_file: str = ""
 
 
 class Turn(Struct, frozen=True, forbid_unknown_fields=True):

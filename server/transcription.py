@@ -17,9 +17,11 @@ import openai
 from agent.audio import wav
 from agent.commands import AskModel
 from agent.errors import ModelError
+from agent.keys import redacted
 from agent.mimo import ChatMessage, Failed, Text
 from agent.model_json import content_of, read_object
 from server.http_client import api_client
+from server.keys import TRANSCRIPTION, find_key
 from server.model import ModelServer
 from server.settings import Settings
 
@@ -40,6 +42,8 @@ class Transcriber:
     def __init__(self, settings: Settings, model: ModelServer):
         self._settings = settings.transcription
         self._model = model
+        file = self._settings.api_key_file
+        self._key = find_key(os.environ, TRANSCRIPTION, file, "transcription.api_key_file")
         self._client: openai.AsyncOpenAI | None = None
         self._process: asyncio.subprocess.Process | None = None
         self._starting = asyncio.Lock()
@@ -95,8 +99,12 @@ class Transcriber:
             answer = await client.audio.transcriptions.with_raw_response.create(
                 model=self._settings.model, file=("speech.wav", wav(pcm), "audio/wav")
             )
+        except openai.AuthenticationError as error:
+            other = "another" if self._key else "an"
+            message = f"the recogniser wants {other} API key"
+            raise ModelError(message, code="transcription_failed") from error
         except openai.OpenAIError as error:
-            message = f"the recogniser failed: {error}"
+            message = f"the recogniser failed: {redacted(str(error), self._key)}"
             raise ModelError(message, code="transcription_failed") from error
         return _text_of(answer.content)
 
@@ -115,7 +123,8 @@ class Transcriber:
             ended = self._process is not None and self._process.returncode is not None
             if self._client is None or ended:
                 url = self._settings.url or await self._start()
-                self._client = api_client(url, httpx2.Timeout(ANSWER_TIMEOUT_S))
+                key = self._key if self._settings.url else None
+                self._client = api_client(url, key, httpx2.Timeout(ANSWER_TIMEOUT_S))
             return self._client
 
     async def _start(self) -> str:

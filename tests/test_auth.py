@@ -23,7 +23,8 @@ from websockets.typing import Origin, Subprotocol
 
 from agent.objects import SessionPatch
 from client.link import RefusedError, greeted, open_socket
-from server.auth import API_KEY, Doorkeeper
+from server.auth import Doorkeeper
+from server.keys import LISTEN as API_KEY
 from tests.fakes import stand_in
 from tests.processes import ROOT, command, start_server
 

@@ -169,7 +169,7 @@ def test_a_page_that_is_loaded_anew_says_goodbye_for_its_visitor(browser: Chromi
 
 
 def test_the_key_is_given_once_in_the_address(browser: Chromium):
-    with kiosk(browser, fragment="#key=device-token") as (page, server):
+    with kiosk(browser, fragment="#key=%EF%BB%BF%20device-token%0D%0A") as (page, server):
         assert page.page.url == f"{server.url}kiosk"
         page.page.reload()
         page.page.locator("#begin").click()

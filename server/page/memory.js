@@ -31,7 +31,7 @@ export function choose(changed) {
  * @returns {string} "" when there is none.
  */
 export function key(store) {
-  const given = new URLSearchParams(location.hash.slice(1)).get("key");
+  const given = new URLSearchParams(location.hash.slice(1)).get("key")?.trim();
   if (given) {
     keepKey(store, given);
     history.replaceState(null, "", location.pathname + location.search);

@@ -55,6 +55,8 @@ class StandIn:
         self.always = always
         self.faults: deque[Fault | None] = deque()
         self.healthy = True
+        self.key: str | None = None
+        """What must be shown, as vLLM wants it with `--api-key`."""
         self.requests: list[Request] = []
         self.url = ""
         self._at_once = at_once
@@ -110,6 +112,11 @@ class StandIn:
             self._changed.notify_all()
 
     async def _answer(self, request: Request, connection: Connection) -> None:
+        shown = request.headers.get("authorization")
+        if self.key and request.path.startswith("/v1/") and shown != f"Bearer {self.key}":
+            # vLLM's body says no more than this; others repeat what they were shown.
+            await connection.send(401, {"error": f"Unauthorized: {shown}"})
+            return
         match request.method, request.path:
             case "GET", "/health" if not self.healthy:
                 await connection.send(503, error("engine is dead", "Service Unavailable", 503))
