@@ -5,13 +5,13 @@ import asyncio
 import logging
 import os
 import signal
-import ssl
 import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from http import HTTPStatus
 from pathlib import Path
-from urllib.parse import parse_qs, urlsplit
+from typing import cast
 
 import msgspec
 from msgspec import UNSET, structs
@@ -31,12 +31,18 @@ from agent.timing import Timing
 from agent.turn import Patience
 from server import settings as configuration
 from server.auth import Doorkeeper, Secret, check_exposure
+from server.client_secrets import ClientSecrets
 from server.connection import Connection, new_id
-from server.http import Secrets, get, posting_to
+from server.door import Doorway, client
+from server.http import query
 from server.keys import LISTEN, find_key
 from server.lobby import Lobby, asked
 from server.model import ModelServer
-from server.settings import Listen, Settings
+from server.pages import Pages
+from server.refusals import Refusals
+from server.settings import Settings
+from server.site import Site
+from server.tls import certificate
 from server.tracing import Traces
 from server.transcription import Transcriber
 from server.vad import detector
@@ -57,13 +63,19 @@ class App:
         listen = settings.listen
         key = find_key(os.environ, LISTEN, listen.api_key_file, "listen.api_key_file")
         check_exposure(listen.host, key)
-        self._tls = _tls(listen)
+        self._tls = certificate(listen)
         self._doorkeeper = Doorkeeper(key)
         self._model = ModelServer(settings)
         self._voices = load_voices(settings.persona)
         self._transcriber = Transcriber(settings, self._model)
         self._lobby = Lobby()
         self._traces = Traces(settings.trace)
+        self._refusals = Refusals()
+        secrets = ClientSecrets(
+            self._doorkeeper, lambda secret: self._config(new_id("sess"), "", secret)
+        )
+        site = Site(Pages(settings.kiosk), secrets, self._lobby.health)
+        self._doorway = Doorway(site, self._refusals)
 
     async def run(self) -> None:
         """Serve until SIGINT or SIGTERM."""
@@ -71,14 +83,13 @@ class App:
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
         listen = self._settings.listen
-        secrets = Secrets(self._doorkeeper, lambda secret: self._config(new_id("sess"), "", secret))
         async with serve(
             self._serve,
             listen.host,
             listen.port,
             ssl=self._tls,
-            process_request=self._get,
-            create_connection=posting_to(secrets),
+            process_response=self._note_handshake,
+            create_connection=cast(type[ServerConnection], self._doorway.connection),
             max_size=LARGEST_FRAME,
             compression=None,
             write_limit=2**16,
@@ -94,21 +105,28 @@ class App:
                 model.cancel()
                 stuck.cancel()
             self._lobby.close()
+            self._doorway.close()
         await self._model.close()
         await self._transcriber.close()
         self._traces.close()
 
-    def _get(self, _: ServerConnection, request: Request) -> Response | None:
-        return get(request.path, self._settings.kiosk, self._lobby.health())
+    def _note_handshake(self, socket: ServerConnection, request: Request, answer: Response) -> None:
+        if answer.status_code != HTTPStatus.SWITCHING_PROTOCOLS:
+            why = (answer.body or b"").decode().partition("\n")[0]
+            self._refused(socket, request, "invalid_handshake", why)
+
+    def _refused(self, socket: ServerConnection, request: Request, code: str, why: str) -> None:
+        what = f"GET {request.path.partition('?')[0]}"
+        self._refusals.note(client(socket.transport), what, code, why)
 
     async def _serve(self, socket: ServerConnection) -> None:
         request = socket.request
         assert request is not None, "the handshake is over"
-        offered = request.headers.get("Sec-WebSocket-Protocol", "")
-        protocols = [each.strip() for each in offered.split(",")]
         try:
-            if not self._doorkeeper.admits(request.headers, protocols):
-                await _turn_away(socket)
+            if not self._doorkeeper.admits(request.headers):
+                detail = ErrorDetail("Incorrect API key provided.", code="invalid_api_key")
+                self._refused(socket, request, "invalid_api_key", detail.message)
+                await _turn_away(socket, 3000, detail)
                 return
             token, position = asked(request.path)
             if connection := self._lobby.find(token):
@@ -116,7 +134,7 @@ class App:
                 return
         except ConnectionClosed:
             return
-        secret = self._doorkeeper.secret(request.headers, protocols)
+        secret = self._doorkeeper.secret(request.headers)
         await self._converse(self._config(new_id("sess"), request.path, secret), socket)
 
     async def _converse(self, config: SessionConfig, socket: ServerConnection) -> None:
@@ -166,10 +184,10 @@ class App:
         voices = {name: len(pcm) // SAMPLE_BYTES for name, pcm in self._voices.items()}
         return Setup(config, timing, expires_at, voices)
 
-    def _config(self, session_id: str, path: str, secret: Secret | None) -> SessionConfig:
+    def _config(self, session_id: str, target: str, secret: Secret | None) -> SessionConfig:
         """The configuration that a session begins with."""
         turn = self._settings.turn
-        asked = parse_qs(urlsplit(path).query).get("model")
+        asked = query(target).get("model")
         detection = (
             ServerVad(turn.threshold, turn.prefix_padding_ms, turn.silence_duration_ms)
             if turn.policy == "server_vad"
@@ -194,30 +212,10 @@ class App:
         return merged(config, secret.patch)
 
 
-async def _turn_away(socket: ServerConnection) -> None:
+async def _turn_away(socket: ServerConnection, code: int, detail: ErrorDetail) -> None:
     """Say why and leave: clients take the code as final, and try no more."""
-    detail = ErrorDetail("Incorrect API key provided.", code="invalid_api_key")
     await socket.send(events.encode(events.Error(error=detail), "event_1"), text=True)
-    await socket.close(3000, "invalid_request_error.invalid_api_key")
-
-
-def _tls(listen: Listen) -> ssl.SSLContext | None:
-    """Read the certificate.
-
-    Raises:
-        SettingsError: If one of the two files is missing or unusable.
-    """
-    if not listen.certificate and not listen.certificate_key:
-        return None
-    if not listen.certificate or not listen.certificate_key:
-        missing = "certificate_key" if listen.certificate else "certificate"
-        raise SettingsError(f"listen.{missing}: a certificate and its key are needed together")
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    try:
-        context.load_cert_chain(listen.certificate, listen.certificate_key)
-    except (OSError, ssl.SSLError) as error:
-        raise SettingsError(f"listen.certificate: {listen.certificate}: {error}") from error
-    return context
+    await socket.close(code, f"{detail.type}.{detail.code}")
 
 
 def _address(server: Server) -> str:

@@ -3,7 +3,6 @@
 import hmac
 import secrets
 import time
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
 from urllib.parse import urlsplit
@@ -41,25 +40,20 @@ class Doorkeeper:
         self._api_key = api_key
         self._secrets: dict[str, Secret] = {}
 
-    def admits(self, headers: Headers, protocols: Sequence[str] = ()) -> bool:
+    def admits(self, headers: Headers) -> bool:
         """Whether what a client showed in its handshake lets it in."""
-        if self._api_key is None:
-            return _is_local(headers.get("Origin"))
-        return any(
-            hmac.compare_digest(key.encode(), self._api_key.encode()) or self._find(key)
-            for key in _keys(headers, protocols)
-        )
+        return self.admits_key(headers) or self.secret(headers) is not None
 
     def admits_key(self, headers: Headers) -> bool:
         """Whether the key itself was shown; a secret may not make other secrets."""
         if self._api_key is None:
             return _is_local(headers.get("Origin"))
-        shown = _keys(headers, ())
-        return any(hmac.compare_digest(key.encode(), self._api_key.encode()) for key in shown)
+        right = self._api_key.encode()
+        return any(hmac.compare_digest(key.encode("latin-1"), right) for key in _keys(headers))
 
-    def secret(self, headers: Headers, protocols: Sequence[str] = ()) -> Secret | None:
+    def secret(self, headers: Headers) -> Secret | None:
         """The valid client secret among what a client showed."""
-        found = (self._find(key) for key in _keys(headers, protocols))
+        found = (self._find(key) for key in _keys(headers))
         return next((secret for secret in found if secret), None)
 
     def issue(self, seconds: int, patch: SessionPatch) -> Secret:
@@ -77,14 +71,14 @@ class Doorkeeper:
         return secret if secret is not None and secret.expires_at > time.time() else None
 
 
-def _keys(headers: Headers, protocols: Iterable[str]) -> list[str]:
+def _keys(headers: Headers) -> list[str]:
     """Every key that a client showed: as Bearer token, as Azure's header, or as a subprotocol."""
     kind, _, token = headers.get("Authorization", "").partition(" ")
     shown = [token.strip()] if kind.lower() == "bearer" else []
     shown += headers.get_all("api-key")
-    shown += [
-        each.removeprefix(_PROTOCOL_KEY) for each in protocols if each.startswith(_PROTOCOL_KEY)
-    ]
+    offered = ",".join(headers.get_all("Sec-WebSocket-Protocol")).split(",")
+    words = [each.strip() for each in offered]
+    shown += [word.removeprefix(_PROTOCOL_KEY) for word in words if word.startswith(_PROTOCOL_KEY)]
     return shown
 
 

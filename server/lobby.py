@@ -5,12 +5,12 @@ import hmac
 import logging
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from urllib.parse import parse_qs, urlsplit
 
 from msgspec import Struct
 
 from agent.resumption import Position
 from server.connection import Connection
+from server.http import query
 
 log = logging.getLogger(__name__)
 
@@ -80,21 +80,21 @@ class Lobby:
             connection.end()
 
 
-def asked(path: str) -> tuple[str, Position]:
+def asked(target: str) -> tuple[str, Position]:
     """What the query of a handshake says: the token to resume with, and how far the client got.
 
     What can't be read counts as not said.
     """
-    query = parse_qs(urlsplit(path).query, errors="replace")
-    after = _first(query, "after").removeprefix("event_")
+    words = query(target)
+    after = _first(words, "after").removeprefix("event_")
     position = Position(
-        _number(after), _first(query, "item_id"), _number(_first(query, "received_samples")) or 0
+        _number(after), _first(words, "item_id"), _number(_first(words, "received_samples")) or 0
     )
-    return _first(query, "resume"), position
+    return _first(words, "resume"), position
 
 
-def _first(query: Mapping[str, Sequence[str]], name: str) -> str:
-    return query.get(name, [""])[0]
+def _first(words: Mapping[str, Sequence[str]], name: str) -> str:
+    return words.get(name, [""])[0]
 
 
 def _number(text: str) -> int | None:

@@ -86,6 +86,11 @@ def post(url: str, path: str, body: bytes, headers: dict[str, str]) -> tuple[int
                 Subprotocol("openai-agents-sdk.1"),
             ]
         },
+        {
+            # As some proxies send a list: each member on a line of its own.
+            "subprotocols": [Subprotocol("realtime")],
+            "additional_headers": {"Sec-WebSocket-Protocol": f"openai-insecure-api-key.{KEY}"},
+        },
     ],
 )
 def test_the_right_key_opens_however_it_is_shown(locked: str, how: dict[str, Any]):
@@ -248,7 +253,8 @@ def test_our_client_takes_the_key_from_the_variable_of_the_server_and_names_it(
 
 def test_a_post_in_pieces_is_read_and_half_a_post_harms_nobody(locked: str):
     address = urlsplit(locked)
-    whole = f"POST {SECRETS} HTTP/1.1\r\nAuthorization: Bearer {KEY}\r\nContent-Length: 2\r\n\r\n"
+    head = f"POST {SECRETS} HTTP/1.1\r\nHost: here\r\nAuthorization: Bearer {KEY}\r\n"
+    whole = f"{head}Content-Length: 2\r\nConnection: close\r\n\r\n"
     half = socket.create_connection((address.hostname, address.port))
     half.sendall(b"POS")
     with socket.create_connection((address.hostname, address.port)) as slow:

@@ -1,0 +1,86 @@
+"""What is at which address: every request is answered here, or goes on as a WebSocket."""
+
+from collections import Counter
+from collections.abc import Callable
+from http import HTTPStatus
+
+import msgspec
+
+from server.client_secrets import ClientSecrets
+from server.http import Answer, Request, Taker, refusal, wrong_method
+from server.lobby import Health
+from server.pages import Pages
+
+REALTIME = ("/v1/realtime", "/realtime")
+SECRETS = ("/v1/realtime/client_secrets", "/realtime/client_secrets")
+HEALTH = "/healthz"
+VERSION = "13"
+
+_ONCE = (
+    *("api-key", "authorization", "content-type", "host", "origin"),
+    *("sec-websocket-key", "sec-websocket-version"),
+)
+"""Headers whose second line would leave it open which of the two counts."""
+
+
+class Site:
+    """Everything that this server has."""
+
+    def __init__(self, pages: Pages, secrets: ClientSecrets, health: Callable[[], Health]):
+        self._pages = pages
+        self._secrets = secrets
+        self._health = health
+
+    def begin(self, request: Request) -> Answer | Taker | None:
+        """Answer a request by its head, or take its body; `None` for a WebSocket handshake."""
+        if refused := _ambiguous(request):
+            return refused
+        if request.path in REALTIME:
+            return _handshake(request)
+        if request.path in SECRETS:
+            return self._secrets.begin(request)
+        found = self._pages.find(request)
+        if found is None and request.path == HEALTH:
+            body = msgspec.json.encode(self._health())
+            found = Answer(HTTPStatus.OK, body, headers=(("Cache-Control", "no-store"),))
+        if found is None:
+            return refusal(
+                HTTPStatus.NOT_FOUND, f"There is nothing at {request.path}.", "not_found"
+            )
+        return wrong_method(request, "GET", "HEAD") or found
+
+
+def _ambiguous(request: Request) -> Answer | None:
+    """The refusal of a head that two readers could take for two different ones."""
+    counts = Counter(name.lower() for name, _ in request.headers.raw_items())
+    for name in _ONCE:
+        if counts[name] > 1:
+            message = f"The header {name} came {counts[name]} times; send it once."
+            return refusal(HTTPStatus.BAD_REQUEST, message, "repeated_header")
+    if counts["content-length"] and counts["transfer-encoding"]:
+        message = "Content-Length and Transfer-Encoding exclude each other; send one of them."
+        return refusal(HTTPStatus.BAD_REQUEST, message, "invalid_request")
+    return None
+
+
+def _handshake(request: Request) -> Answer | None:
+    if refused := wrong_method(request, "GET"):
+        return refused
+    upgrades = [each.lower() for each in request.listed("Upgrade")]
+    connection = [each.lower() for each in request.listed("Connection")]
+    if "websocket" in upgrades and "upgrade" in connection and not request.is_http_1_0:
+        if request.headers.get("Sec-WebSocket-Version") == VERSION:
+            return None
+        return refusal(
+            HTTPStatus.UPGRADE_REQUIRED,
+            f"Version {VERSION} of the WebSocket protocol is spoken here.",
+            "unknown_websocket_version",
+            headers=(("Sec-WebSocket-Version", VERSION),),
+        )
+    return refusal(
+        HTTPStatus.UPGRADE_REQUIRED,
+        f"{request.path} is a WebSocket, and this request did not ask for one. A proxy in between "
+        "must speak HTTP/1.1 to this server and pass the headers Upgrade and Connection on.",
+        "upgrade_required",
+        headers=(("Upgrade", "websocket"), ("Connection", "Upgrade")),
+    )
