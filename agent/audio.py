@@ -8,12 +8,16 @@ import numpy as np
 import numpy.typing as npt
 import soxr
 
+from agent import riff
 from agent.errors import AudioError
 
 RATE = 24_000
 """Samples a second of the OpenAI Realtime protocol and of MiMo-Audio."""
 
 SAMPLE_BYTES = 2
+
+LONGEST_S = 3_600.0
+"""Of a file: decoded, an hour takes half a gigabyte, whatever its size was."""
 
 Samples = npt.NDArray[np.int16]
 
@@ -41,47 +45,22 @@ def wav(pcm: bytes | bytearray, rate: int = RATE, channels: int = 1) -> bytes:
     return file.getvalue()
 
 
-def read_wav(file: bytes, rate: int = RATE) -> bytes:
-    """Decode a WAV file of 8, 16, 24 or 32-bit PCM to mono PCM16 at `rate`.
+def read_wav(file: bytes, rate: int = RATE, longest_s: float = LONGEST_S) -> bytes:
+    """Decode a WAV file of any common form (`agent.riff`) to mono PCM16 at `rate`.
 
     Channels are averaged.
 
     Raises:
-        AudioError: If it is no WAV file, holds no PCM, or names an impossible rate.
+        AudioError: If it is no WAV file, is too long, or holds sound in a form that isn't read.
     """
-    try:
-        with wave.open(io.BytesIO(file)) as source:
-            width, channels = source.getsampwidth(), source.getnchannels()
-            found_rate = source.getframerate()
-            raw = source.readframes(source.getnframes())
-    except (wave.Error, EOFError, RuntimeError) as error:
-        raise AudioError(f"not a PCM WAV file: {error}") from error
-    if not 1_000 <= found_rate <= 384_000:
-        raise AudioError(f"a WAV file of {found_rate} samples a second; 1000 to 384000 are read")
-
-    frames = len(raw) // (width * channels)
-    scaled = _to_float(raw[: frames * width * channels], width).reshape(frames, channels)
-    mono = scaled.mean(axis=1)
-    if found_rate != rate:
-        mono = soxr.resample(mono, found_rate, rate)
-    return _to_pcm16(mono)
-
-
-def _to_float(raw: bytes, width: int) -> npt.NDArray[np.float64]:
-    match width:
-        case 1:
-            return np.frombuffer(raw, np.uint8).astype(np.float64) / 128 - 1
-        case 2:
-            return np.frombuffer(raw, "<i2").astype(np.float64) / 2**15
-        case 3:
-            # Three bytes become the upper three of a four-byte integer.
-            padded = np.zeros((len(raw) // 3, 4), np.uint8)
-            padded[:, 1:] = np.frombuffer(raw, np.uint8).reshape(-1, 3)
-            return padded.view("<i4").reshape(-1).astype(np.float64) / 2**31
-        case 4:
-            return np.frombuffer(raw, "<i4").astype(np.float64) / 2**31
-        case _:
-            raise AudioError(f"a WAV file with {width * 8} bits a sample; 8, 16, 24, 32 are read")
+    wave = riff.parse(file)
+    if wave.frames > longest_s * wave.rate:
+        found_s = wave.frames / wave.rate
+        raise AudioError(f"{found_s:.1f} s of sound; at most {longest_s:g} s are read")
+    sound = riff.mono(wave)
+    if wave.rate != rate:
+        sound = soxr.resample(sound, wave.rate, rate)
+    return _to_pcm16(sound)
 
 
 def _to_pcm16(sound: npt.NDArray[np.floating]) -> bytes:

@@ -7,12 +7,10 @@ none, may send the very last chunk twice, and leave special tokens and filler do
 import base64
 import binascii
 import re
-import struct
 
-from agent.audio import RATE, Resampler
-from agent.errors import ModelError
-
-_PCM, _PCM_EXTENSIBLE = 0x0001, 0xFFFE
+from agent import riff
+from agent.audio import RATE, SAMPLE_BYTES, Resampler
+from agent.errors import AudioError, ModelError
 
 
 class TextFilter:
@@ -76,7 +74,7 @@ class SoundReader:
             message = f"an audio chunk is not base64: {error}"
             raise ModelError(message, code="model_bad_audio") from error
         tail = b""
-        if sound[:4] == b"RIFF" and sound[8:12] == b"WAVE":
+        if riff.is_wav(sound):
             rate, sound = _strip_header(sound)
             if rate != self._rate:
                 tail = self._resampler.finish()
@@ -88,20 +86,13 @@ class SoundReader:
 
 
 def _strip_header(file: bytes) -> tuple[int, bytes]:
-    """Return rate and samples of a WAV file whose sizes may be wrong, as streams have them."""
-    position = 12
-    rate: int = 0
-    while position + 8 <= len(file):
-        name, size = struct.unpack_from("<4sI", file, position)
-        position += 8
-        if name == b"fmt " and position + 16 <= len(file):
-            kind, channels, rate, _, _, bits = struct.unpack_from("<HHIIHH", file, position)
-            right = kind in (_PCM, _PCM_EXTENSIBLE) and (channels, bits) == (1, 16)
-            if not right or not 1_000 <= rate <= 384_000:
-                found = f"format {kind}, {channels} channels, {bits} bits, {rate} Hz"
-                raise ModelError(f"audio is not mono PCM16: {found}", code="model_bad_audio")
-        if name == b"data":
-            rest = file[position:]
-            return rate or RATE, rest[:size] if 0 < size <= len(rest) else rest
-        position += size + size % 2
-    raise ModelError("a WAV chunk without samples", code="model_bad_audio")
+    """Return rate and samples of a WAV file."""
+    try:
+        wave = riff.parse(file)
+    except AudioError as error:
+        raise ModelError(f"an audio chunk is {error}", code="model_bad_audio") from error
+    if (wave.form, wave.width, wave.channels) != (riff.Form.PCM, SAMPLE_BYTES, 1):
+        bits = f"{8 * wave.width}-bit {wave.form.name}"
+        found = f"{wave.channels} channels, {bits}, {wave.rate} Hz"
+        raise ModelError(f"audio is not mono PCM16: {found}", code="model_bad_audio")
+    return wave.rate, bytes(wave.data)

@@ -12,8 +12,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from agent.audio import RATE, SAMPLE_BYTES, Samples, read_wav, samples_in, wav
+from agent.audio import RATE, SAMPLE_BYTES, Samples, samples_in, wav
 from agent.errors import AudioError
+from client.sound_file import read
 
 FRAME_SAMPLES = samples_in(20)
 FRAME_S = FRAME_SAMPLES / RATE
@@ -76,12 +77,9 @@ class Clip(NamedTuple):
         """Read a WAV file.
 
         Raises:
-            AudioError: If it is none, or a silent one.
+            AudioError: If it can't be read, or is silent; it names the file.
         """
-        try:
-            sound = np.frombuffer(read_wav(path.read_bytes()), np.int16)
-        except AudioError as error:
-            raise AudioError(f"{path}: {error}") from error
+        sound = read(path)
         end = end_of_speech(sound)
         if not end:
             raise AudioError(f"{path}: nothing but silence")

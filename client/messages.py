@@ -17,6 +17,8 @@ from agent.audio import read_wav, wav
 from agent.errors import AgentError, AudioError
 from agent.mimo import plain
 from agent.objects import Json
+from agent.riff import is_wav
+from client import sound_file
 from client.http import Fetched, FetchError, fetch
 
 LARGEST_BYTES = 128 * 1024 * 1024
@@ -192,6 +194,8 @@ def _kind_by_name(name: str) -> str | None:
 
 
 def _inline(file: bytes, kind: str | None, source: str) -> Json:
+    # A pipe has no name that tells, and a website's word may be any.
+    kind = "audio/wav" if is_wav(file) else kind
     if kind is None:
         raise InputError(f"{source}: not a type of sound that is read; {' '.join(TYPES)} are")
     if not file:
@@ -203,13 +207,10 @@ def _inline(file: bytes, kind: str | None, source: str) -> Json:
 
 
 def _model_wav(file: bytes, source: str) -> bytes:
-    if not (file.startswith(b"RIFF") and file[8:12] == b"WAVE"):
-        raise InputError(f"{source}: not a WAV file")
     try:
         pcm = read_wav(file)
-    except AudioError:
-        # Not plain PCM, but for example floating point: the model server may know it.
-        return file
+    except AudioError as error:
+        raise InputError(f"{source}: {error}") from error
     if not pcm:
         raise InputError(f"{source}: a WAV file without sound")
     return wav(pcm)
@@ -224,14 +225,9 @@ def _decoded(data: str, source: str) -> bytes:
 
 def _file(path: Path) -> bytes:
     try:
-        if path.exists() and not path.is_file():
-            raise InputError(f"{path}: not a file")
-        if path.stat().st_size > LARGEST_BYTES:
-            raise InputError(f"{path}: larger than {LARGEST_BYTES >> 20} MiB")
-        return path.read_bytes()
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise InputError(f"{path}: {reason}") from error
+        return sound_file.whole(path, LARGEST_BYTES)
+    except AudioError as error:
+        raise InputError(f"{path}: {error}") from error
 
 
 def _fetched(url: str) -> Fetched:

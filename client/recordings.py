@@ -3,7 +3,6 @@
 Speech is brought to one level, so that "15 dB below the user" means the same for all.
 """
 
-import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +11,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from agent.audio import RATE, Samples, read_wav, samples_in, wav
+from agent.audio import RATE, Samples, samples_in
 from agent.errors import AudioError
 from client.latency import level
+from client.sound_file import read
 
 SHIPPED = Path(__file__).parent.parent / "tests" / "data"
 SPEECH_DB = -23.0
@@ -79,7 +79,8 @@ class Library:
     """All recordings in a folder and the folders in it; what is missing is left out."""
 
     def __init__(self, folder: Path):
-        self._files = {path.stem: path for path in sorted(folder.rglob("*.wav"))}
+        found = (path for path in sorted(folder.rglob("*")) if path.suffix.lower() == ".wav")
+        self._files = {path.stem: path for path in found}
         if not self._files:
             raise AudioError(f"{folder}: no WAV files here or in its folders")
 
@@ -120,34 +121,6 @@ class Library:
             for stem, path in self._files.items()
             if path.with_suffix(".scv").exists()
         ]
-
-
-def read(path: Path) -> Samples:
-    """Read a WAV file, of floats too, as mono at 24 kHz.
-
-    Raises:
-        AudioError: If it can't be read; it names the file.
-    """
-    file = path.read_bytes()
-    try:
-        return np.frombuffer(_of_floats(file) or read_wav(file), np.int16)
-    except AudioError as error:
-        raise AudioError(f"{path}: {error}") from error
-
-
-def _of_floats(file: bytes) -> bytes | None:
-    """Decode a WAV file of 32-bit floats; `None` if it is another one."""
-    if file[:4] != b"RIFF" or file[12:16] != b"fmt ":
-        return None
-    form, channels, rate = struct.unpack_from("<HHI", file, 20)
-    data = file.find(b"data")
-    if form != 3 or data < 0 or file[34:36] != b"\x20\x00":
-        return None
-    (length,) = struct.unpack_from("<I", file, data + 4)
-    floats = np.frombuffer(file[data + 8 : data + 8 + length // 4 * 4], "<f4")
-    mono = floats.reshape(-1, channels).mean(axis=1)
-    pcm = np.rint(np.clip(mono, -1, 1) * (2**15 - 1)).astype("<i2")
-    return read_wav(wav(pcm.tobytes(), rate))
 
 
 def loud_part(sound: Samples, below_db: float = END_DB) -> tuple[int, int]:

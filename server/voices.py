@@ -21,7 +21,8 @@ def load_voices(persona: Persona) -> dict[str, bytes]:
     folder = Path(persona.voices)
     if persona.voices and not folder.is_dir():
         raise SettingsError(f"persona.voices: {folder} is no folder")
-    files = sorted(folder.glob("*.wav")) if persona.voices else []
+    found = sorted(folder.iterdir()) if persona.voices else []
+    files = [file for file in found if file.suffix.lower() == ".wav"]
     voices = {file.stem: _sample(file, "persona.voices") for file in files}
     if persona.voice:
         voices[DEFAULT_VOICE] = _sample(Path(persona.voice), "persona.voice")
@@ -32,7 +33,8 @@ def _sample(file: Path, key: str) -> bytes:
     try:
         pcm = read_wav(file.read_bytes())
     except (OSError, AudioError) as error:
-        raise SettingsError(f"{key}: {file}: {error}") from error
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise SettingsError(f"{key}: {file}: {reason}") from error
     if not SHORTEST_S <= seconds(pcm) <= LONGEST_S:
         allowed = f"{SHORTEST_S} to {LONGEST_S:.0f} s are taken"
         raise SettingsError(f"{key}: {file} has {seconds(pcm):.1f} s of sound; {allowed}")

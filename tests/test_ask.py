@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import struct
 import subprocess
 import sys
 import wave
@@ -194,6 +195,19 @@ def test_wav_of_any_width_and_rate_goes_in_the_models_own_form(
     assert len(pcm) == 48_000
 
 
+@pytest.mark.skipif(not Path("/dev/fd").exists(), reason="pipes have no names here")
+def test_a_stream_of_floats_comes_through_a_pipe(model: StandIn):
+    head = struct.pack("<4sI4s4sIHHIIHH", b"RIFF", 0, b"WAVE", b"fmt ", 16, 3, 2, 24_000, 0, 0, 32)
+    sound = np.repeat(np.frombuffer(TONE, "<i2") / np.float32(2**15), 2).astype("<f4")
+    reader, writer = os.pipe()
+    with open(writer, "wb") as pipe:
+        # It is less than a pipe holds.
+        pipe.write(head + struct.pack("<4sI", b"data", 0) + sound[:4_000].tobytes())
+    assert ask(model, "--audio", f"/dev/fd/{reader}") == 0
+    os.close(reader)
+    assert heard(sent(model)[0]["content"][0]) == TONE[:4_000]
+
+
 def test_sound_at_a_url_is_fetched(model: StandIn, tmp_path: Path):
     with website(200, "audio/wav; x=y", wav(TONE)) as url:
         assert ask(model, "--message-json", one_sound(tmp_path, url + "/of-no-type")) == 0
@@ -234,7 +248,7 @@ def one_line(capsys: pytest.CaptureFixture[str], *words: str) -> None:
     ("url", "message"),
     [
         ("missing.wav", "missing.wav: No such file or directory"),
-        (".", "not a file"),
+        (".", "Is a directory"),
         ("notes.txt", "notes.txt: not a type of sound that is read; .wav .mp3"),
         ("empty.mp3", "empty.mp3: it is empty"),
         ("broken.wav", "broken.wav: not a WAV file"),

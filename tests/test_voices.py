@@ -45,7 +45,7 @@ def spoken_with(
 
 
 def test_voices_are_known_by_the_names_of_their_files(tmp_path: Path):
-    (tmp_path / "anna.wav").write_bytes(wav(SECOND))
+    (tmp_path / "anna.WAV").write_bytes(wav(SECOND))
     (tmp_path / "notes.txt").write_text("not a voice")
     (tmp_path / "own.wav").write_bytes(wav(2 * SECOND))
     voices = load_voices(Persona(voice=str(tmp_path / "own.wav"), voices=str(tmp_path)))
@@ -60,7 +60,7 @@ def test_without_configuration_the_model_speaks_with_its_own():
     ("file", "words"),
     [
         (None, "No such file"),
-        (b"ID3", "not a PCM WAV file"),
+        (b"ID3", "not a WAV file: it is an MP3 file"),
         (wav(SECOND[:4_000]), "0.1 s of sound; 0.5 to 60 s are taken"),
     ],
 )

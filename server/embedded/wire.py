@@ -145,11 +145,9 @@ def clip_of(file: bytes) -> Clip:
         RequestError: If it is not a WAV file, or too long.
     """
     try:
-        pcm = read_wav(file, recogniser.RATE)
+        pcm = read_wav(file, recogniser.RATE, _LONGEST_CLIP_S)
     except AudioError as error:
         raise RequestError(f"Invalid or unsupported audio file: {error}") from error
-    if len(pcm) > _LONGEST_CLIP_S * recogniser.RATE * 2:
-        raise RequestError(f"Audio is longer than {_LONGEST_CLIP_S} seconds.")
     return Clip.of(pcm)
 
 
