@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from msgspec import Struct
 
-from agent import events, protocol
-from agent.commands import Command, Send, refuse
+from agent import beta, events, protocol
+from agent.commands import Close, Command, Send, refuse
 from agent.errors import ProtocolError
 from agent.mimo import Output
 from agent.resumption import Position
@@ -92,6 +92,8 @@ def feed(session: Session, taken: Input, now: float) -> list[Command]:
             return []
         case DeadlinePassed():
             return session.pass_deadline(now)
+        case ProtocolError(code=beta.CODE):
+            return [refuse(taken), Close(beta.CLOSE, f"invalid_request_error.{beta.CODE}")]
         case ProtocolError():
             return [refuse(taken)]
         case _:

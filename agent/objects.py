@@ -44,9 +44,14 @@ class PcmFormat(Struct, frozen=True, forbid_unknown_fields=True, tag="audio/pcm"
 class PcmuFormat(Struct, frozen=True, forbid_unknown_fields=True, tag="audio/pcmu"):
     """Mono G.711 u-law at 8 kHz: one byte a sample."""
 
+    rate: Literal[8000] | UnsetType = UNSET
+    """Needless, and echoed to clients that give it all the same."""
+
 
 class PcmaFormat(Struct, frozen=True, forbid_unknown_fields=True, tag="audio/pcma"):
     """Mono G.711 A-law at 8 kHz: one byte a sample."""
+
+    rate: Literal[8000] | UnsetType = UNSET
 
 
 AudioFormat = PcmFormat | PcmuFormat | PcmaFormat

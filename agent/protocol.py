@@ -8,6 +8,7 @@ from typing import Annotated, get_args
 import msgspec
 from msgspec import Meta, Struct
 
+from agent import beta
 from agent.errors import ProtocolError
 from agent.items import ConversationItem, ResponseOptions
 from agent.objects import SessionPatch
@@ -113,7 +114,8 @@ def decode(frame: bytes | str) -> AnyClientEvent:
     try:
         return _decoder.decode(frame)
     except msgspec.ValidationError as error:
-        raise _explain(str(error), _event_id(frame)) from error
+        event_id = _event_id(frame)
+        raise beta.complaint(frame, event_id) or _explain(str(error), event_id) from error
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         message = f"The event is not valid JSON: {error}"
         raise ProtocolError(message, code="invalid_json") from error
@@ -145,6 +147,8 @@ def _explain(problem: str, event_id: str | None) -> ProtocolError:
     if "param" in code:
         name = what.partition("`")[2].rpartition("`")[0]
         path = f"{path}.{name}".removeprefix(".")
+        if hint := beta.hint(path):
+            what = f"{what}. {hint}."
     if path in ("", "type"):
         known = code == "invalid_value"
         code = code if known else "invalid_event"

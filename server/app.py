@@ -9,7 +9,6 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from http import HTTPStatus
 from pathlib import Path
 from typing import cast
 
@@ -17,13 +16,10 @@ import msgspec
 from msgspec import UNSET, structs
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
-from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
-from agent import events
 from agent.audio import SAMPLE_BYTES
 from agent.errors import SettingsError
-from agent.events import ErrorDetail
 from agent.merge import merged
 from agent.objects import Audio, AudioInput, SemanticVad, ServerVad, SessionConfig
 from agent.recorder import Recorder, Setup
@@ -33,7 +29,8 @@ from server import settings as configuration
 from server.auth import Doorkeeper, Secret, check_exposure
 from server.client_secrets import ClientSecrets
 from server.connection import Connection, new_id
-from server.door import Doorway, client
+from server.door import Doorway
+from server.entrance import Entrance
 from server.http import query
 from server.keys import LISTEN, find_key
 from server.lobby import Lobby, asked
@@ -70,12 +67,13 @@ class App:
         self._transcriber = Transcriber(settings, self._model)
         self._lobby = Lobby()
         self._traces = Traces(settings.trace)
-        self._refusals = Refusals()
+        refusals = Refusals()
+        self._entrance = Entrance(self._doorkeeper, refusals)
         secrets = ClientSecrets(
             self._doorkeeper, lambda secret: self._config(new_id("sess"), "", secret)
         )
         site = Site(Pages(settings.kiosk), secrets, self._lobby.health)
-        self._doorway = Doorway(site, self._refusals)
+        self._doorway = Doorway(site, refusals)
 
     async def run(self) -> None:
         """Serve until SIGINT or SIGTERM."""
@@ -88,7 +86,7 @@ class App:
             listen.host,
             listen.port,
             ssl=self._tls,
-            process_response=self._note_handshake,
+            process_response=self._entrance.note_handshake,
             create_connection=cast(type[ServerConnection], self._doorway.connection),
             max_size=LARGEST_FRAME,
             compression=None,
@@ -110,23 +108,11 @@ class App:
         await self._transcriber.close()
         self._traces.close()
 
-    def _note_handshake(self, socket: ServerConnection, request: Request, answer: Response) -> None:
-        if answer.status_code != HTTPStatus.SWITCHING_PROTOCOLS:
-            why = (answer.body or b"").decode().partition("\n")[0]
-            self._refused(socket, request, "invalid_handshake", why)
-
-    def _refused(self, socket: ServerConnection, request: Request, code: str, why: str) -> None:
-        what = f"GET {request.path.partition('?')[0]}"
-        self._refusals.note(client(socket.transport), what, code, why)
-
     async def _serve(self, socket: ServerConnection) -> None:
         request = socket.request
         assert request is not None, "the handshake is over"
         try:
-            if not self._doorkeeper.admits(request.headers):
-                detail = ErrorDetail("Incorrect API key provided.", code="invalid_api_key")
-                self._refused(socket, request, "invalid_api_key", detail.message)
-                await _turn_away(socket, 3000, detail)
+            if not await self._entrance.admits(socket, request):
                 return
             token, position = asked(request.path)
             if connection := self._lobby.find(token):
@@ -210,12 +196,6 @@ class App:
         if not asked and named is not UNSET:
             config = structs.replace(config, model=named)
         return merged(config, secret.patch)
-
-
-async def _turn_away(socket: ServerConnection, code: int, detail: ErrorDetail) -> None:
-    """Say why and leave: clients take the code as final, and try no more."""
-    await socket.send(events.encode(events.Error(error=detail), "event_1"), text=True)
-    await socket.close(code, f"{detail.type}.{detail.code}")
 
 
 def _address(server: Server) -> str:

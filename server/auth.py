@@ -1,8 +1,11 @@
 """Who may come in: one API key for the server, and client secrets that stand for it for a while."""
 
+import base64
+import binascii
 import hmac
 import secrets
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import ip_address
 from urllib.parse import urlsplit
@@ -11,10 +14,16 @@ from websockets.datastructures import Headers
 
 from agent.errors import SettingsError
 from agent.objects import SessionPatch
+from server.http import listed
 from server.keys import LISTEN
 
 MOST_SECRETS = 10_000
 """The oldest go when there are more."""
+
+NO_KEY = (
+    "No API key provided. Send it as Authorization: Bearer KEY, as the password of HTTP Basic, in "
+    "the header api-key, or as the WebSocket subprotocol openai-insecure-api-key.KEY."
+)
 
 _PROTOCOL_KEY = "openai-insecure-api-key."
 
@@ -29,6 +38,14 @@ class Secret:
     patch: SessionPatch
 
 
+@dataclass(frozen=True, slots=True)
+class Objection:
+    """Why somebody may not come in."""
+
+    code: str
+    message: str
+
+
 class Doorkeeper:
     """Knows the key and the secrets that are valid now.
 
@@ -40,16 +57,24 @@ class Doorkeeper:
         self._api_key = api_key
         self._secrets: dict[str, Secret] = {}
 
-    def admits(self, headers: Headers) -> bool:
-        """Whether what a client showed in its handshake lets it in."""
-        return self.admits_key(headers) or self.secret(headers) is not None
+    def objection(self, headers: Headers, *, takes_secrets: bool = True) -> Objection | None:
+        """Why a client may not come in by what it showed.
 
-    def admits_key(self, headers: Headers) -> bool:
-        """Whether the key itself was shown; a secret may not make other secrets."""
+        Args:
+            takes_secrets: Whether a client secret is as good as the key.
+        """
         if self._api_key is None:
-            return _is_local(headers.get("Origin"))
-        right = self._api_key.encode()
-        return any(hmac.compare_digest(key.encode("latin-1"), right) for key in _keys(headers))
+            is_right = _is_local(headers.get("Origin"))
+        else:
+            is_right = self._shows_key(headers, self._api_key)
+        if is_right or (takes_secrets and self.secret(headers)):
+            return None
+        message = "Incorrect API key provided." if _keys(headers) else NO_KEY
+        return Objection("invalid_api_key", message)
+
+    def _shows_key(self, headers: Headers, key: str) -> bool:
+        shown = (each.encode("latin-1") for each in _keys(headers))
+        return any(hmac.compare_digest(each, key.encode()) for each in shown)
 
     def secret(self, headers: Headers) -> Secret | None:
         """The valid client secret among what a client showed."""
@@ -72,14 +97,18 @@ class Doorkeeper:
 
 
 def _keys(headers: Headers) -> list[str]:
-    """Every key that a client showed: as Bearer token, as Azure's header, or as a subprotocol."""
-    kind, _, token = headers.get("Authorization", "").partition(" ")
-    shown = [token.strip()] if kind.lower() == "bearer" else []
-    shown += headers.get_all("api-key")
-    offered = ",".join(headers.get_all("Sec-WebSocket-Protocol")).split(",")
-    words = [each.strip() for each in offered]
+    """Every key that a client showed, by any of the ways that clients know."""
+    shown = list(headers.get_all("api-key"))
+    scheme, _, credentials = headers.get("Authorization", "").partition(" ")
+    if scheme.lower() == "bearer":
+        shown.append(credentials.strip())
+    elif scheme.lower() == "basic":
+        with suppress(binascii.Error):
+            decoded = base64.b64decode(credentials.strip().encode("latin-1"), validate=True)
+            shown.append(decoded.decode("latin-1").partition(":")[2])
+    words = listed(headers, "Sec-WebSocket-Protocol")
     shown += [word.removeprefix(_PROTOCOL_KEY) for word in words if word.startswith(_PROTOCOL_KEY)]
-    return shown
+    return [each for each in shown if each]
 
 
 def _is_local(origin: str | None) -> bool:

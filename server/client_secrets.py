@@ -47,13 +47,10 @@ class ClientSecrets:
         """Refuse a request by its head, before a stranger's body is read, or take its body."""
         if refused := wrong_method(request, "POST"):
             return refused
-        if not self._doorkeeper.admits_key(request.headers):
-            return refusal(
-                HTTPStatus.UNAUTHORIZED,
-                "Incorrect API key provided.",
-                "invalid_api_key",
-                headers=(("WWW-Authenticate", "Bearer"),),
-            )
+        if objection := self._doorkeeper.objection(request.headers, takes_secrets=False):
+            wanted = (("WWW-Authenticate", "Bearer"),)
+            message, code = objection.message, objection.code
+            return refusal(HTTPStatus.UNAUTHORIZED, message, code, headers=wanted)
         kind = request.headers.get("Content-Type", JSON).partition(";")[0].strip().lower()
         if kind != JSON or "Content-Encoding" in request.headers:
             return refusal(

@@ -171,6 +171,7 @@ class Connection:
         while True:
             match await self._outbox.get():
                 case Close(code, reason):
+                    log.info("%s: closing with %d, %s", self._session, code, reason)
                     self._return.end()
                     await socket.close(code, reason)
                     return

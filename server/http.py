@@ -29,11 +29,6 @@ class Request:
     def path(self) -> str:
         return self.target.partition("?")[0]
 
-    def listed(self, name: str) -> list[str]:
-        """The members of a header that is a list, however many lines it came in."""
-        members = ",".join(self.headers.get_all(name)).split(",")
-        return [member for each in members if (member := each.strip())]
-
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -68,17 +63,23 @@ def refusal(
     return Answer(status, body, headers=headers, code=code, complaint=message)
 
 
-def wrong_method(request: Request, *allowed: str) -> Answer | None:
+def wrong_method(request: Request, *allowed: str, instead: str = "") -> Answer | None:
     """The refusal of a method that an address doesn't have."""
     if request.method in allowed:
         return None
     names = ", ".join(allowed)
     return refusal(
         HTTPStatus.METHOD_NOT_ALLOWED,
-        f"{request.method} is not possible at {request.path}; use {names}.",
+        f"{request.method} is not possible at {request.path}; use {names}. {instead}".strip(),
         "method_not_allowed",
         headers=(("Allow", names),),
     )
+
+
+def listed(headers: Headers, name: str) -> list[str]:
+    """The members of a header that is a list, however many lines it came in."""
+    members = ",".join(headers.get_all(name)).split(",")
+    return [member for each in members if (member := each.strip())]
 
 
 def query(target: str) -> dict[str, list[str]]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-from server.http import JSON, Answer, Request
+from server.http import JSON, Answer, Request, listed
 from server.settings import Kiosk
 
 FOLDER = Path(__file__).parent / "page"
@@ -48,7 +48,7 @@ class Pages:
         if answer is None:
             return None
         [(_, tag), *_] = answer.headers
-        known = {each.removeprefix("W/") for each in request.listed("If-None-Match")}
+        known = {each.removeprefix("W/") for each in listed(request.headers, "If-None-Match")}
         if tag in known or "*" in known:
             return Answer(HTTPStatus.NOT_MODIFIED, headers=answer.headers)
         return answer

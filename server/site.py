@@ -7,7 +7,7 @@ from http import HTTPStatus
 import msgspec
 
 from server.client_secrets import ClientSecrets
-from server.http import Answer, Request, Taker, refusal, wrong_method
+from server.http import Answer, Request, Taker, listed, refusal, wrong_method
 from server.lobby import Health
 from server.pages import Pages
 
@@ -15,6 +15,31 @@ REALTIME = ("/v1/realtime", "/realtime")
 SECRETS = ("/v1/realtime/client_secrets", "/realtime/client_secrets")
 HEALTH = "/healthz"
 VERSION = "13"
+
+_WEBSOCKET = "Sessions are held over the WebSocket at /v1/realtime."
+_ASK_MODEL = f"One-off requests go to the model server, as `mimo-live ask` does. {_WEBSOCKET}"
+INSTEAD = {
+    "/v1/realtime/calls": f"WebRTC and SIP are not offered. {_WEBSOCKET}",
+    "/v1/realtime/sessions": (
+        "It belonged to the beta API. POST /v1/realtime/client_secrets makes a client secret, with "
+        "the configuration of the session that it opens."
+    ),
+    "/v1/realtime/transcription_sessions": (
+        "Transcription sessions are not offered. A session has its user's speech transcribed if "
+        "session.audio.input.transcription is set."
+    ),
+    "/v1/realtime/translations": f"Translation sessions are not offered. {_WEBSOCKET}",
+    "/v1/models": f"There is one model, which every model name means. {_WEBSOCKET}",
+    "/v1/chat": _ASK_MODEL,
+    "/v1/completions": _ASK_MODEL,
+    "/v1/responses": _ASK_MODEL,
+    "/v1/audio": _ASK_MODEL,
+    "": (
+        f"{_WEBSOCKET} POST /v1/realtime/client_secrets makes client secrets; the pages are at / "
+        "and /kiosk, and the state of the server is at /healthz."
+    ),
+}
+"""What exists in place of addresses that clients of the OpenAI API ask for; below them, too."""
 
 _ONCE = (
     *("api-key", "authorization", "content-type", "host", "origin"),
@@ -43,11 +68,17 @@ class Site:
         if found is None and request.path == HEALTH:
             body = msgspec.json.encode(self._health())
             found = Answer(HTTPStatus.OK, body, headers=(("Cache-Control", "no-store"),))
-        if found is None:
-            return refusal(
-                HTTPStatus.NOT_FOUND, f"There is nothing at {request.path}.", "not_found"
-            )
+        if found is None or _wants_websocket(request):
+            return _elsewhere(request)
         return wrong_method(request, "GET", "HEAD") or found
+
+
+def _elsewhere(request: Request) -> Answer:
+    """Say what exists in place of something that does not."""
+    instead = next(INSTEAD[each] for each in INSTEAD if f"{each}/" in f"{request.path}/")
+    missing = "no WebSocket" if _wants_websocket(request) else "nothing"
+    message = f"There is {missing} at {request.path[:200]}. {instead}"
+    return refusal(HTTPStatus.NOT_FOUND, message, "not_found")
 
 
 def _ambiguous(request: Request) -> Answer | None:
@@ -63,12 +94,16 @@ def _ambiguous(request: Request) -> Answer | None:
     return None
 
 
+def _wants_websocket(request: Request) -> bool:
+    upgrades = [each.lower() for each in listed(request.headers, "Upgrade")]
+    connection = [each.lower() for each in listed(request.headers, "Connection")]
+    return "websocket" in upgrades and "upgrade" in connection
+
+
 def _handshake(request: Request) -> Answer | None:
-    if refused := wrong_method(request, "GET"):
+    if refused := wrong_method(request, "GET", instead=INSTEAD["/v1/realtime/calls"]):
         return refused
-    upgrades = [each.lower() for each in request.listed("Upgrade")]
-    connection = [each.lower() for each in request.listed("Connection")]
-    if "websocket" in upgrades and "upgrade" in connection and not request.is_http_1_0:
+    if _wants_websocket(request) and not request.is_http_1_0:
         if request.headers.get("Sec-WebSocket-Version") == VERSION:
             return None
         return refusal(

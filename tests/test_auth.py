@@ -23,7 +23,7 @@ from websockets.typing import Origin, Subprotocol
 
 from agent.objects import SessionPatch
 from client.link import RefusedError, greeted, open_socket
-from server.auth import Doorkeeper
+from server.auth import NO_KEY, Doorkeeper
 from server.keys import LISTEN as API_KEY
 from tests.fakes import stand_in
 from tests.processes import ROOT, command, start_server
@@ -64,6 +64,11 @@ def bearer(key: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {key}"}
 
 
+def basic(user: str, password: str) -> dict[str, str]:
+    both = base64.b64encode(f"{user}:{password}".encode()).decode()
+    return {"Authorization": f"Basic {both}"}
+
+
 def post(url: str, path: str, body: bytes, headers: dict[str, str]) -> tuple[int, Any]:
     connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=10)
     connection.request("POST", path, body, headers)
@@ -79,6 +84,8 @@ def post(url: str, path: str, body: bytes, headers: dict[str, str]) -> tuple[int
         {"additional_headers": bearer(KEY)},
         {"additional_headers": {"Authorization": f"bearer {KEY}"}},
         {"additional_headers": {"api-key": KEY}},
+        {"additional_headers": basic("", KEY)},
+        {"additional_headers": basic("any name", KEY)},
         {
             "subprotocols": [
                 Subprotocol("realtime"),
@@ -97,22 +104,55 @@ def test_the_right_key_opens_however_it_is_shown(locked: str, how: dict[str, Any
     assert first_event(locked, **how)["type"] == "session.created"
 
 
-@pytest.mark.parametrize("how", [{}, {"additional_headers": bearer("sk-wrong")}])
-def test_a_wrong_key_is_said_and_the_connection_closed(locked: str, how: dict[str, Any]):
-    with knock(locked, **how) as client:
+def turned_away(url: str, **how: Any) -> tuple[dict[str, Any], int, str]:
+    """The error with which a client is turned away, and the code and reason of the close."""
+    with knock(url, **how) as client:
         event = json.loads(client.recv(timeout=10))
         assert event["type"] == "error"
-        assert event["error"]["code"] == "invalid_api_key"
         with pytest.raises(ConnectionClosed) as closed:
             client.recv(timeout=10)
     assert closed.value.rcvd is not None
-    assert closed.value.rcvd.code == 3000
-    assert closed.value.rcvd.reason == "invalid_request_error.invalid_api_key"
+    return event["error"], closed.value.rcvd.code, closed.value.rcvd.reason
+
+
+@pytest.mark.parametrize(
+    ("headers", "message"),
+    [
+        ({}, NO_KEY),
+        ({"Authorization": KEY}, NO_KEY),
+        ({"Authorization": "Basic /not base64/"}, NO_KEY),
+        (bearer("sk-wrong"), "Incorrect API key provided."),
+        (bearer("sk-\xff"), "Incorrect API key provided."),
+        (basic("me", "sk-wrong"), "Incorrect API key provided."),
+        (basic(KEY, "sk-wrong"), "Incorrect API key provided."),
+    ],
+)
+def test_a_wrong_key_is_said_and_the_connection_closed(
+    locked: str, headers: dict[str, str], message: str
+):
+    error, code, reason = turned_away(locked, additional_headers=headers)
+    assert (error["code"], error["message"]) == ("invalid_api_key", message)
+    assert (code, reason) == (3000, "invalid_request_error.invalid_api_key")
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"additional_headers": {"OpenAI-Beta": "realtime=v1"}},
+        {"additional_headers": {"openai-beta": "assistants=v2, realtime=v1"}},
+        {"subprotocols": [Subprotocol("realtime"), Subprotocol("openai-beta.realtime-v1")]},
+    ],
+)
+def test_a_beta_client_is_told_what_to_use_and_closed(unlocked: str, how: dict[str, Any]):
+    error, code, reason = turned_away(unlocked, **how)
+    assert error["code"] == "beta_api_shape_disabled"
+    assert "session.output_modalities" in error["message"]
+    assert (code, reason) == (4000, "invalid_request_error.beta_api_shape_disabled")
 
 
 def test_what_clients_add_of_their_own_is_ignored(unlocked: str):
     headers = {
-        "OpenAI-Beta": "realtime=v1",
+        "OpenAI-Beta": "assistants=v2",
         "OpenAI-Organization": "org-1",
         "OpenAI-Safety-Identifier": "user_1",
         "X-OpenAI-Agents-SDK": "openai-agents-sdk.1",
@@ -191,9 +231,9 @@ def test_a_secret_that_has_expired_opens_nothing(monkeypatch: pytest.MonkeyPatch
     doorkeeper = Doorkeeper(KEY)
     secret = doorkeeper.issue(10, SessionPatch(type="realtime"))
     shown = Headers(bearer(secret.value))
-    assert doorkeeper.admits(shown)
+    assert doorkeeper.objection(shown) is None
     monkeypatch.setattr(time, "time", lambda: secret.expires_at)
-    assert not doorkeeper.admits(shown)
+    assert doorkeeper.objection(shown) is not None
     assert doorkeeper.secret(shown) is None
 
 

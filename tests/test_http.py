@@ -256,6 +256,48 @@ def test_what_is_refused_is_named_to_the_client_and_in_one_line_of_the_log(
     assert KEY not in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("asked", "instead"),
+    [
+        ("POST /v1/realtime/calls", "WebSocket at /v1/realtime"),
+        ("POST /v1/realtime/calls/rtc_1/accept", "WebSocket at /v1/realtime"),
+        ("POST /v1/realtime/sessions", "POST /v1/realtime/client_secrets"),
+        ("POST /v1/realtime/transcription_sessions", "session.audio.input.transcription"),
+        ("GET /v1/models", "every model name"),
+        ("GET /v1/models/gpt-realtime", "every model name"),
+        ("POST /v1/chat/completions", "mimo-live ask"),
+        ("POST /v1/audio/speech", "mimo-live ask"),
+        ("GET /favicon.ico", "/healthz"),
+        ("GET /v1", "WebSocket at /v1/realtime"),
+    ],
+)
+def test_what_is_not_offered_is_answered_by_what_is(asked: str, instead: str):
+    async def play(enter: Door, url: str) -> None:
+        client = await enter()
+        client.send(f"{asked} HTTP/1.1\r\nHost: here\r\nContent-Length: 4\r\n\r\nv=0\n")
+        status, _, body = await client.answer()
+        error = json.loads(body)["error"]
+        assert (status, error["code"]) == (404, "not_found")
+        assert instead in error["message"].partition(asked.split()[1])[2]
+
+    run(play)
+
+
+def test_a_websocket_elsewhere_and_a_call_by_post_are_shown_the_way():
+    async def play(enter: Door, url: str) -> None:
+        client = await enter()
+        client.send(HANDSHAKE.replace("/v1/realtime", "/") + "\r\n")
+        status, _, body = await client.answer()
+        assert status == 404
+        assert b"There is no WebSocket at /. Sessions are held over the WebSocket at" in body
+        client.send("POST /v1/realtime HTTP/1.1\r\nHost: here\r\n\r\n")
+        status, headers, body = await client.answer()
+        assert (status, headers["allow"]) == (405, "GET")
+        assert b"WebRTC and SIP are not offered" in body
+
+    run(play)
+
+
 def test_a_body_in_chunks_is_read_as_one_with_a_length():
     async def play(enter: Door, url: str) -> None:
         client = await enter()

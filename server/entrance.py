@@ -1,0 +1,62 @@
+"""Where a session begins: clients are let in, or turned away with the reason, sent and logged."""
+
+from http import HTTPStatus
+
+from websockets.asyncio.server import ServerConnection
+from websockets.http11 import Request, Response
+
+from agent import beta, events
+from agent.events import ErrorDetail
+from server.auth import Doorkeeper, Objection
+from server.door import client
+from server.http import listed
+from server.refusals import Refusals
+
+UNAUTHORIZED = 3000
+"""WebSocket close code; clients take it and those above it as final, and try no more."""
+
+
+class Entrance:
+    """Stands between the handshake and the session."""
+
+    def __init__(self, doorkeeper: Doorkeeper, refusals: Refusals):
+        self._doorkeeper = doorkeeper
+        self._refusals = refusals
+
+    async def admits(self, socket: ServerConnection, request: Request) -> bool:
+        """Let a client in, or tell it why not and close.
+
+        Raises:
+            ConnectionClosed: If it is gone already.
+        """
+        if objection := self._doorkeeper.objection(request.headers):
+            close = UNAUTHORIZED
+        elif objection := _beta(request):
+            close = beta.CLOSE
+        else:
+            return True
+        self._note(socket, request, objection)
+        detail = ErrorDetail(objection.message, code=objection.code)
+        await socket.send(events.encode(events.Error(error=detail), "event_1"), text=True)
+        await socket.close(close, f"{detail.type}.{detail.code}")
+        return False
+
+    def note_handshake(self, socket: ServerConnection, request: Request, answer: Response) -> None:
+        """Log a handshake that failed."""
+        if answer.status_code != HTTPStatus.SWITCHING_PROTOCOLS:
+            why = (answer.body or b"").decode().partition("\n")[0]
+            self._note(socket, request, Objection("invalid_handshake", why))
+
+    def _note(self, socket: ServerConnection, request: Request, why: Objection) -> None:
+        what = f"GET {request.path.partition('?')[0]}"
+        self._refusals.note(client(socket.transport), what, why.code, why.message)
+
+
+def _beta(request: Request) -> Objection | None:
+    if beta.WANTED in listed(request.headers, beta.HEADER):
+        how = f"the header {beta.HEADER}: {beta.WANTED}"
+    elif beta.SUBPROTOCOL in listed(request.headers, "Sec-WebSocket-Protocol"):
+        how = f"the subprotocol {beta.SUBPROTOCOL}"
+    else:
+        return None
+    return Objection(beta.CODE, beta.ASKED.format(how))
