@@ -12,6 +12,8 @@ const NEAR_END = 80;
 export class Log {
   #list;
   #scroll;
+  /** Whether who reads wants to see the newest. */
+  #isFollowing = true;
   /** @type {Map<string, {entry: HTMLElement, words: HTMLElement}>} */
   #entries = new Map();
 
@@ -22,6 +24,12 @@ export class Log {
   constructor(list, scroll) {
     this.#list = list;
     this.#scroll = scroll;
+    scroll.addEventListener("scroll", () => {
+      const { scrollHeight, scrollTop, clientHeight } = scroll;
+      this.#isFollowing = scrollHeight - scrollTop - clientHeight < NEAR_END;
+    });
+    // The window may become lower, or a notice take some of its height.
+    new ResizeObserver(() => this.#follow()).observe(scroll);
   }
 
   /** Marks that what follows is a new conversation, which knows nothing of the one before. */
@@ -146,9 +154,11 @@ export class Log {
 
   /** @param {() => void} change */
   #change(change) {
-    const { scrollHeight, scrollTop, clientHeight } = this.#scroll;
-    const isFollowing = scrollHeight - scrollTop - clientHeight < NEAR_END;
     change();
-    if (isFollowing) this.#scroll.scrollTop = this.#scroll.scrollHeight;
+    this.#follow();
+  }
+
+  #follow() {
+    if (this.#isFollowing) this.#scroll.scrollTop = this.#scroll.scrollHeight;
   }
 }
