@@ -128,10 +128,18 @@ class Peer:
 class ScriptedServer:
     """Serves the page's files; every connection is answered by the test."""
 
-    def __init__(self, kiosk: Event | None = None):
+    def __init__(self, kiosk: Event | None = None, folder: str = "/"):
+        """
+        Args:
+            kiosk: The kiosk's settings.
+            folder: Everything is below it, as behind a proxy; nothing is anywhere else.
+        """
+        self.refusal: int | None = None
+        """A status with which WebSockets are refused, as a proxy does that knows none."""
         self.is_healthy = True
         """Whether it answers anything but the page's files."""
 
+        self._folder = folder
         self._kiosk = kiosk
         self._peers: queue.Queue[Peer] = queue.Queue()
         self._server: Server = serve(
@@ -148,7 +156,7 @@ class ScriptedServer:
         self._thread = threading.Thread(target=self._server.serve_forever)
         self._thread.start()
         self.port: int = self._server.socket.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}/"
+        self.url = f"http://127.0.0.1:{self.port}{folder}"
 
     def accepted(self, timeout_s: float) -> Peer | None:
         """The next client, if one comes within that time."""
@@ -177,6 +185,11 @@ class ScriptedServer:
 
     def _answer(self, _: ServerConnection, request: Request) -> Response | None:
         path = urlsplit(request.path).path
+        if not path.startswith(self._folder):
+            return _response(b"", "text/plain", 404)
+        path = "/" + path.removeprefix(self._folder)
+        if path == "/v1/realtime" and self.refusal is not None:
+            return _response(b"", "text/plain", self.refusal)
         if path == "/v1/realtime":
             return None if self.is_healthy else _response(b"", "text/plain", 503)
         if path == "/healthz":

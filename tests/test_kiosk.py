@@ -46,9 +46,14 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Generator[Chromium]:
 
 @contextmanager
 def kiosk(
-    browser: Chromium, *, said: bytes = b"", fragment: str = "", **changes: object
+    browser: Chromium,
+    *,
+    said: bytes = b"",
+    fragment: str = "",
+    folder: str = "/",
+    **changes: object,
 ) -> Generator[tuple[TalkPage, ScriptedServer]]:
-    server = ScriptedServer(SETTINGS | changes)
+    server = ScriptedServer(SETTINGS | changes, folder)
     try:
         with browser.page(f"{server.url}kiosk{fragment}", said=said) as page:
             yield page, server
@@ -90,6 +95,14 @@ def test_one_who_speaks_is_heard_from_the_first_word_and_the_next_visitor_starts
         second.say("two", 200, "Welcome")
         page.wait_for_phase("agent")
         assert [caption.text for caption in page.captions()] == ["Welcome"]
+
+
+def test_below_a_folder_the_kiosk_finds_its_settings_and_its_server(browser: Chromium):
+    with kiosk(browser, folder="/voice/", greeting="Good morning") as (page, server):
+        wait_for_screen(page, "attract")
+        assert page.page.locator("#greeting").inner_text() == "Good morning"
+        page.page.locator("#begin").click()
+        server.greet().expect("input_audio_buffer.append")
 
 
 def test_a_touch_stops_the_countdown_and_finish_ends_the_visit(browser: Chromium):

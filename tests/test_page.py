@@ -372,6 +372,47 @@ def test_the_page_outlives_its_server(server: ScriptedServer, browser: Chromium)
         talk.wait_for_phase("idle")
 
 
+def test_below_a_folder_everything_is_found(browser: Chromium):
+    server = ScriptedServer(folder="/voice/")
+    try:
+        with call(server, browser, token="first") as (talk, peer):
+            peer.say("one", 200, "Hello.")
+            talk.wait_for_phase("agent")
+            peer.cut_line()
+            server.greet(token="second")
+            talk.wait_for_phase("listening")
+            assert [caption.text for caption in talk.captions()] == ["Hello."]
+            # Style sheets, too.
+            assert talk.page.locator("#talk").evaluate("(it) => it.offsetHeight") > 80
+    finally:
+        server.stop()
+
+
+@pytest.mark.parametrize("status", [426, 400, 502, 200])
+def test_a_proxy_that_passes_no_websocket_on_is_named(
+    server: ScriptedServer, browser: Chromium, status: int
+):
+    server.refusal = status
+    with browser.page(server.url) as talk:
+        talk.press_talk()
+        talk.wait_for_problem("does not pass WebSocket connections on")
+        talk.wait_for_phase("idle")
+        server.refusal = 503
+        talk.press_talk()
+        talk.wait_for_problem("is busy")
+
+
+def test_a_page_of_an_address_that_is_not_allowed_says_what_the_operator_has_to_do(
+    server: ScriptedServer, browser: Chromium
+):
+    with browser.page(server.url) as talk:
+        talk.press_talk()
+        server.accept().refuse(3000, "invalid_request_error.origin_not_allowed")
+        talk.wait_for_problem("allowed_origins")
+        talk.wait_for_problem(server.url.rstrip("/"))
+        assert talk.page.locator("#key-form").is_hidden()
+
+
 def test_a_server_that_wants_a_key_gets_the_one_that_is_typed_and_it_is_kept(
     server: ScriptedServer, browser: Chromium
 ):

@@ -2,6 +2,8 @@
 
 import { Problem, closeProblem } from "./problem.js";
 
+/** As all addresses, below the folder that the page is in: a proxy may put it anywhere. */
+const REALTIME = "v1/realtime";
 const CONNECT_TIMEOUT_MS = 10_000;
 
 /** @typedef {any} ServerEvent One event of the Realtime protocol, decoded. */
@@ -18,12 +20,13 @@ export class Connection {
    *   `ended` is not told of a connection that the page closed.
    */
   constructor({ key, token, after }, { received, ended }) {
-    const scheme = location.protocol === "https:" ? "wss:" : "ws:";
+    const url = new URL(REALTIME, location.href);
+    url.protocol = url.protocol.replace("http", "ws");
     const words = new URLSearchParams({ resume: token, ...(after && { after }) });
-    const query = token ? `?${words}` : "";
+    if (token) url.search = `${words}`;
     this.#ended = ended;
     this.#socket = new WebSocket(
-      `${scheme}//${location.host}/v1/realtime${query}`,
+      url,
       key ? ["realtime", `openai-insecure-api-key.${key}`] : [],
     );
     let wasOpen = false;
@@ -74,11 +77,17 @@ export class Connection {
   }
 }
 
-/** A browser hides why a handshake failed; whether the server answers at all tells. */
+/**
+ * A browser hides why a handshake failed. The server itself refuses nobody who asks for a WebSocket,
+ * so if it can be reached, what is in front of it did.
+ */
 async function whyRefused() {
   try {
-    await fetch("/healthz", { cache: "no-store" });
-    return new Problem("busy");
+    const options = /** @type {RequestInit} */ ({ cache: "no-store" });
+    // Not the error page of a proxy.
+    await (await fetch("healthz", options)).json();
+    const { status } = await fetch(REALTIME, options);
+    return new Problem([429, 503].includes(status) ? "busy" : "proxy");
   } catch {
     return new Problem("unreachable");
   }

@@ -134,6 +134,7 @@ class Kiosk {
     if (this.#isDead) return;
     this.attract();
     if (reason?.code === "key") showTrouble(new Problem("kiosk-key"));
+    else if (reason && ["origin", "proxy"].includes(reason.code)) showTrouble(reason);
     notice.textContent = reason?.message ?? "";
     this.#noticeUntilMs = performance.now() + NOTICE_MS;
   }
@@ -214,7 +215,7 @@ class Kiosk {
 async function isServerThere() {
   try {
     const options = { cache: "no-store", signal: AbortSignal.timeout(HEALTH_MS) };
-    return (await fetch("/healthz", /** @type {RequestInit} */ (options))).ok;
+    return (await fetch("healthz", /** @type {RequestInit} */ (options))).ok;
   } catch {
     return false;
   }
@@ -240,7 +241,7 @@ function showTrouble(reason) {
 /** @returns {Promise<KioskSettings>} */
 async function readSettings() {
   try {
-    return await (await fetch("/page/kiosk.json", { cache: "no-store" })).json();
+    return await (await fetch("page/kiosk.json", { cache: "no-store" })).json();
   } catch {
     throw new Problem("unreachable");
   }

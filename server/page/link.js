@@ -149,7 +149,7 @@ export class Link {
     if (!problem || !this.#session) return false;
     if (performance.now() - this.#droppedAtMs > GRACE_MS) return false;
     if (problem.code === "refused") return !this.#hasBegun && this.#token !== "";
-    return ["lost", "busy", "unreachable"].includes(problem.code);
+    return ["lost", "busy", "proxy", "unreachable"].includes(problem.code);
   }
 
   #waitMs() {

@@ -19,6 +19,10 @@ const SENTENCES = {
   "no-loudspeaker": "Sound can't be played there. Choose another loudspeaker.",
   "held-briefly": "Hold the key down for as long as you speak.",
   busy: "The server is busy with other calls. Try again in a moment.",
+  proxy:
+    "A proxy in front of the server does not pass WebSocket connections on. It must speak HTTP/1.1 to the server, and pass the headers Upgrade and Connection on.",
+  origin:
+    "The server does not let pages of this address in. Whoever runs it can add the address to allowed_origins in its configuration.",
   unheard:
     "The microphone does not hear the loudspeaker. Both have to be plugged in, switched on and not muted. The test is repeated by itself.",
   "kiosk-microphone":
@@ -81,6 +85,7 @@ export function closeProblem({ code, reason }) {
   if (code === 1000) return undefined;
   if (code === 1013) return new Problem("busy");
   if (code === 1001 && reason.includes("maximum duration")) return new Problem("expired");
+  if (code === 3000 && reason.includes("origin")) return new Problem("origin", location.origin);
   if (code === 3000) return new Problem("key");
   if (code === 1008 || code >= 3000) return new Problem("refused", reason);
   return new Problem("lost");
