@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
+from playwright.sync_api import expect
 
 from agent.audio import RATE, SAMPLE_BYTES, Samples, milliseconds, read_wav, samples_in
 from agent.conversation import Spoken
@@ -357,7 +358,103 @@ def test_a_blocked_microphone_is_said_and_one_can_type(server: ScriptedServer, b
         create = peer.expect("conversation.item.create")
         peer.expect("response.create")
         content = [{"type": "input_text", "text": "Hello?"}]
-        assert create["item"] == {"type": "message", "role": "user", "content": content}
+        item = {"type": "message", "role": "user", "content": content}
+        assert create["item"] == item | {"id": create["item"]["id"]}
+
+
+def test_who_began_by_typing_turns_the_microphone_on_with_a_button(
+    server: ScriptedServer, browser: Chromium
+):
+    with browser.page(server.url) as talk:
+        browser.say(read_wav(QUESTION.read_bytes(), 48_000))
+        talk.type("Hello?")
+        peer = server.greet()
+        peer.expect("response.create")
+        peer.say("one", 200, "Hello.")
+        talk.wait_for_phase("waiting")
+        assert not talk.sent_of("input_audio_buffer.append")
+        button = talk.page.get_by_role("button", name="Turn on microphone")
+        button.click()
+        assert any(loud_frames(peer, 200))
+        talk.wait_for_phase("listening")
+        assert button.is_hidden()
+
+
+def written(peer: Peer) -> tuple[str, str]:
+    """Id and text of the next message, for which an answer is asked."""
+    item = peer.expect("conversation.item.create")["item"]
+    peer.expect("response.create")
+    return item["id"], item["content"][0]["text"]
+
+
+@pytest.mark.parametrize("is_resumed", [True, False])
+def test_what_is_typed_while_reconnecting_is_shown_at_once_and_sent(
+    server: ScriptedServer, browser: Chromium, is_resumed: bool
+):
+    with call(server, browser, token="first") as (talk, peer):
+        server.refusal = 503
+        peer.cut_line()
+        talk.wait_for_problem("Reconnecting…")
+        talk.type("Are you back?")
+        expect(talk.page.locator("#log .unsent")).to_have_text("You Are you back?")
+        server.refusal = None
+        again = server.accept()
+        # A server that was busy for a while has not forgotten the session.
+        assert again.query["resume"] == ["first"]
+        if not is_resumed:
+            again.refuse(4004, "no such session")
+            again = server.accept()
+        again.greet("sess_1" if is_resumed else "sess_2")
+        item, text = written(again)
+        assert text == "Are you back?"
+        content = [{"type": "input_text", "text": text}]
+        added = {"id": item, "role": "user", "content": content}
+        again.send({"type": "conversation.item.added", "item": added})
+        expect(talk.page.locator("#log .unsent")).to_have_count(0)
+        assert [caption.text for caption in talk.captions()] == [text]
+
+
+def test_what_was_typed_and_never_sent_is_marked(server: ScriptedServer, browser: Chromium):
+    with call(server, browser, token="first") as (talk, peer):
+        server.refusal = 503
+        peer.cut_line()
+        talk.wait_for_problem("Reconnecting…")
+        talk.type("Are you back?")
+        talk.page.locator("#log .unsent").wait_for()
+        talk.press_talk()
+        mark = "(it) => getComputedStyle(it, '::after').content"
+        assert "not sent" in talk.page.locator("#log .lost span").evaluate(mark)
+
+
+def test_sound_that_waits_for_a_connection_leaves_room_for_what_is_typed(
+    server: ScriptedServer, browser: Chromium
+):
+    with browser.page(server.url) as talk:
+        talk.page.evaluate(
+            """async () => {
+              const { Link } = await import("/page/link.js");
+              const link = new Link({ began() {} }, { key: "" });
+              link.send({ type: "conversation.item.create" });
+              for (let n = 0; n < 500; n++) link.send({ type: "input_audio_buffer.append", n });
+            }"""
+        )
+        peer = server.accept()
+        peer.send({"type": "session.created", "session": {"id": "sess_1"}})
+        peer.expect("conversation.item.create")
+        assert peer.expect("input_audio_buffer.append")["n"] == 101
+
+
+def test_the_page_shows_which_model_answers_and_not_what_it_was_called(
+    server: ScriptedServer, browser: Chromium
+):
+    with browser.page(server.url) as talk:
+        talk.press_talk()
+        peer = server.accept()
+        peer.send({"type": "session.created", "session": {"id": "sess_1", "model": "gpt-realtime"}})
+        peer.expect("session.update")
+        granted = {"answered_by": "embedded/SmolLM2-135M"}
+        peer.send({"type": "session.updated", "session": {"id": "sess_1", "x_mimo": granted}})
+        expect(talk.page.locator("#model")).to_have_text("embedded/SmolLM2-135M")
 
 
 def test_the_page_outlives_its_server(server: ScriptedServer, browser: Chromium):
@@ -419,7 +516,7 @@ def test_a_server_that_wants_a_key_gets_the_one_that_is_typed_and_it_is_kept(
     with browser.page(server.url) as talk:
         talk.press_talk()
         server.accept().refuse(3000, "invalid_request_error.invalid_api_key")
-        talk.wait_for_problem("asks for its key")
+        talk.wait_for_problem("wants an API key")
         talk.page.keyboard.type("secret")
         talk.page.keyboard.press("Enter")
         peer = server.greet()

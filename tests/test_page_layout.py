@@ -41,9 +41,10 @@ def test_on_every_screen_the_conversation_shows_and_nothing_is_cropped(
     with browser.page(server.url) as talk:
         talk.press_talk()
         peer = server.accept()
-        session = {"id": "sess_1", "model": "MiMo-Audio-7B-Instruct-in-eight-bits"}
-        peer.send({"type": "session.created", "session": session})
+        peer.send({"type": "session.created", "session": {"id": "sess_1"}})
         peer.expect("session.update")
+        named = {"id": "sess_1", "x_mimo": {"answered_by": "MiMo-Audio-7B-Instruct-in-eight-bits"}}
+        peer.send({"type": "session.updated", "session": named})
         peer.begin("one")
         peer.speak("one", 60_000, f"What does {LONG} mean, and who ever says it?")
         talk.wait_for_phase("agent")

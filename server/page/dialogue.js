@@ -23,7 +23,7 @@ export class Dialogue {
   #speechEndMs;
 
   /**
-   * @param {import("./session.js").View} view
+   * @param {import("./view.js").View} view
    * @param {import("./sound.js").Loudspeaker} loudspeaker
    * @param {(event: object) => void} send
    */

@@ -71,6 +71,11 @@ export class Ends {
     return isSilent ? new Problem("silent") : undefined;
   }
 
+  /** Listens to the user who has only typed so far. */
+  async listen() {
+    await this.#openMicrophoneThatIsThere();
+  }
+
   /**
    * Listens to that microphone from now on; the one before it is closed.
    *

@@ -4,6 +4,7 @@ import { Alarm } from "./alarm.js";
 import { element, showLevel } from "./dom.js";
 import { Ends, lent } from "./ends.js";
 import { Idle } from "./idle.js";
+import { isServerThere, readSettings } from "./kiosk-server.js";
 import { Log } from "./log.js";
 import * as memory from "./memory.js";
 import { Presence } from "./presence.js";
@@ -31,14 +32,7 @@ const FRAMES_BEFORE = 47;
 const BROWSERS_CHOICE = { microphone: "", loudspeaker: "" };
 
 /**
- * @typedef {object} KioskSettings As the server has them, section `kiosk` of its configuration.
- * @property {string} greeting
- * @property {boolean} starts_on_speech
- * @property {number} idle_s
- * @property {number} countdown_s
- * @property {number} dead_s
- * @property {boolean} self_test
- *
+ * @typedef {import("./kiosk-server.js").KioskSettings} KioskSettings
  * @typedef {import("./sound.js").CapturedFrame} CapturedFrame
  */
 
@@ -100,18 +94,19 @@ class Kiosk {
     if (this.#session || this.#isDead) return;
     notice.textContent = "";
     this.#idle.active(performance.now());
-    /** @type {import("./session.js").Shown} */
+    /** @type {import("./view.js").Shown} */
     const view = {
       log,
       phase: (phase) => this.#showPhase(phase),
       connected: () => undefined,
+      answeredBy: () => undefined,
       level: (speaker, level) => {
         this.#alive(speaker === "user" ? "microphone" : "loudspeaker");
         showLevel(speaker, level);
       },
       latency: () => undefined,
       problem: showProblem,
-      trouble: (reason) => this.#showTrouble(reason),
+      sound: ({ trouble }) => this.#showTrouble(trouble),
       ended: (reason) => this.#ended(reason),
     };
     show("talking");
@@ -156,7 +151,7 @@ class Kiosk {
     if (trouble && !this.#ends.hasMicrophone) this.#fail("microphone");
   }
 
-  /** @param {import("./session.js").Phase} phase */
+  /** @param {import("./view.js").Phase} phase */
   #showPhase(phase) {
     document.body.dataset.phase = phase;
     state.textContent = STATES[phase];
@@ -212,15 +207,6 @@ class Kiosk {
   }
 }
 
-async function isServerThere() {
-  try {
-    const options = { cache: "no-store", signal: AbortSignal.timeout(HEALTH_MS) };
-    return (await fetch("healthz", /** @type {RequestInit} */ (options))).ok;
-  } catch {
-    return false;
-  }
-}
-
 /** @param {"starting" | "attract" | "talking" | "trouble"} screen */
 function show(screen) {
   document.body.dataset.screen = screen;
@@ -236,15 +222,6 @@ function showProblem(reason) {
 function showTrouble(reason) {
   element("trouble", HTMLElement).textContent = reason.message;
   show("trouble");
-}
-
-/** @returns {Promise<KioskSettings>} */
-async function readSettings() {
-  try {
-    return await (await fetch("page/kiosk.json", { cache: "no-store" })).json();
-  } catch {
-    throw new Problem("unreachable");
-  }
 }
 
 /** @returns {Promise<Kiosk>} */

@@ -14,6 +14,7 @@ const MOST_WAITING = 400;
 
 /**
  * @typedef {import("./connection.js").ServerEvent} ServerEvent
+ * @typedef {{type: string, [field: string]: unknown}} ClientEvent
  *
  * @typedef {{token: string, session: string}} Resumption What it takes to go on with a session.
  *
@@ -38,7 +39,7 @@ export class Link {
   /** @type {Connection | undefined} */
   #connection;
   #hasBegun = false;
-  /** @type {object[]} */
+  /** @type {ClientEvent[]} */
   #waiting = [];
   #tries = 0;
   #droppedAtMs = 0;
@@ -71,14 +72,17 @@ export class Link {
     this.#token = token;
   }
 
-  /** @param {object} event Waits for the connection, if there is none. */
+  /** @param {ClientEvent} event Waits for the connection, if there is none. */
   send(event) {
     if (this.#hasBegun) {
       this.#connection?.send(event);
       return;
     }
     this.#waiting.push(event);
-    if (this.#waiting.length > MOST_WAITING) this.#waiting.shift();
+    if (this.#waiting.length <= MOST_WAITING) return;
+    // What was written is kept, whatever was said meanwhile.
+    const oldest = this.#waiting.findIndex(({ type }) => type === "input_audio_buffer.append");
+    this.#waiting.splice(Math.max(0, oldest), 1);
   }
 
   /** @param {object} event Is of no use later. */
@@ -129,7 +133,7 @@ export class Link {
 
   /** @param {Problem} [problem] */
   #lost(problem) {
-    const wasRefused = !this.#hasBegun;
+    const wasOpen = this.#hasBegun;
     if (this.#hasBegun || this.#tries === 0) this.#droppedAtMs = performance.now();
     this.#hasBegun = false;
     if (!this.#mayReturn(problem)) {
@@ -138,7 +142,7 @@ export class Link {
       return;
     }
     // The server doesn't know the session any more: what it can still give is a new one.
-    const isForgotten = wasRefused && this.#token && problem?.code !== "unreachable";
+    const isForgotten = !wasOpen && this.#token && problem?.code === "refused";
     if (isForgotten) this.#token = "";
     this.#listener.dropped();
     this.#timer = setTimeout(() => this.#connect(), isForgotten ? 0 : this.#waitMs());

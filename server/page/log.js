@@ -73,6 +73,7 @@ export class Log {
     for (const { entry, words } of this.#entries.values()) {
       const isKnown = words.textContent || entry.classList.contains("interrupted");
       if (!isKnown) entry.remove();
+      if (entry.classList.contains("unsent")) entry.classList.add("lost");
       entry.ariaBusy = "false";
     }
   }
@@ -101,6 +102,21 @@ export class Log {
   }
 
   /**
+   * The user wrote something that the server has not got yet.
+   *
+   * @param {string} item
+   * @param {string} text
+   */
+  write(item, text) {
+    const { entry, words } = this.add(item, "user");
+    entry.classList.add("unsent");
+    this.#change(() => {
+      words.textContent = text;
+      this.#isFollowing = true;
+    });
+  }
+
+  /**
    * @param {string} item
    * @param {Speaker} speaker
    * @param {string} delta
@@ -121,6 +137,7 @@ export class Log {
       if (text.trim()) words.textContent = text.trim();
       else entry.remove();
     });
+    entry.classList.remove("unsent");
     entry.ariaBusy = "false";
   }
 

@@ -22,6 +22,7 @@ const STATES = {
 
 const talk = element("talk", HTMLButtonElement);
 const hold = element("hold", HTMLButtonElement);
+const speak = element("speak", HTMLButtonElement);
 const interrupt = element("interrupt", HTMLButtonElement);
 const state = element("state", HTMLElement);
 const latency = element("latency", HTMLElement);
@@ -51,12 +52,11 @@ const settings = new Settings({
   pushToTalk: showPushToTalk,
 });
 
-/** @type {import("./session.js").Shown} */
+/** @type {import("./view.js").Shown} */
 const view = {
   log,
   phase: showPhase,
-  connected(name) {
-    model.textContent = name;
+  connected() {
     interruptedCall = undefined;
     settings.list();
     // Whose turn it is can be heard; a screen reader that says so too would talk over it.
@@ -67,13 +67,17 @@ const view = {
     latency.textContent = `answered in ${(ms / 1000).toFixed(2)} s`;
   },
   problem: showProblem,
-  trouble(reason) {
-    alarm.trouble = reason;
+  answeredBy(name) {
+    model.textContent = name;
+  },
+  sound({ trouble, hasMicrophone: isListening }) {
+    alarm.trouble = trouble;
+    document.body.dataset.microphone = isListening ? "on" : "off";
   },
   ended,
 };
 
-/** @param {import("./session.js").Phase} phase */
+/** @param {import("./view.js").Phase} phase */
 function showPhase(phase) {
   if (document.body.dataset.phase === phase) return;
   document.body.dataset.phase = phase;
@@ -119,6 +123,7 @@ function begin() {
   showProblem(undefined);
   keyForm.hidden = true;
   state.ariaLive = "polite";
+  document.body.dataset.microphone = hasMicrophone ? "on" : "off";
   latency.textContent = "";
   if (!resumption) log.begin();
   const open = async () => {
@@ -137,6 +142,17 @@ talk.addEventListener("click", () => {
 });
 
 interrupt.addEventListener("click", () => session?.interrupt());
+
+speak.addEventListener("click", async () => {
+  try {
+    await session?.ends?.listen();
+    hasMicrophone = true;
+    showProblem(undefined);
+    settings.list();
+  } catch (error) {
+    showProblem(error instanceof Error ? error : undefined);
+  }
+});
 
 element("type", HTMLFormElement).addEventListener("submit", async (event) => {
   event.preventDefault();

@@ -85,14 +85,14 @@ export class Playing {
   /** @param {PlayoutReport} report */
   reported(report) {
     if (report.type === "ended") {
-      this.#report(report);
+      this.#report(report.item, this.#end(report));
       this.#items.delete(report.item);
     } else if (report.type === "position") {
       const ours = report.items.filter(({ item }) => this.#items.has(item));
       for (const played of ours) this.#item(played.item).heard = this.#end(played);
       const [current] = ours;
       const isDue = performance.now() - this.#reportedAtMs > REPORT_MS;
-      if (isDue && current?.samples > 0) this.#report(current);
+      if (isDue && current?.samples > 0) this.#report(current.item, this.#end(current));
     }
   }
 
@@ -111,20 +111,26 @@ export class Playing {
    * @returns {Promise<Cut[]>} What was cut.
    */
   async cut() {
-    const flushed = await this.#loudspeaker.flush();
-    return flushed.map((played) => {
-      const { item } = played;
-      const heard = this.#end(played);
-      const received = this.received(item);
-      this.#report(played);
+    // One that sleeps would not answer before it is awake.
+    const cut = this.#loudspeaker.isAwake ? await this.#flush() : this.drop();
+    for (const { item, heard } of cut) {
+      this.#report(item, heard);
       this.#send({
         type: "conversation.item.truncate",
         item_id: item,
         content_index: 0,
         audio_end_ms: Math.floor((heard * 1000) / RATE),
       });
-      this.#items.delete(item);
-      return { item, received, heard };
+    }
+    return cut;
+  }
+
+  async #flush() {
+    const flushed = await this.#loudspeaker.flush();
+    return flushed.map((played) => {
+      const cut = { item: played.item, received: this.received(played.item), heard: this.#end(played) };
+      this.#items.delete(played.item);
+      return cut;
     });
   }
 
@@ -140,15 +146,14 @@ export class Playing {
     return cut;
   }
 
-  /** @param {Played} played */
-  #report(played) {
+  /**
+   * @param {string} item
+   * @param {number} heard
+   */
+  #report(item, heard) {
     if (!this.reports) return;
     this.#reportedAtMs = performance.now();
-    this.#send({
-      type: "x_mimo.playout",
-      item_id: played.item,
-      audio_end_samples: this.#end(played),
-    });
+    this.#send({ type: "x_mimo.playout", item_id: item, audio_end_samples: heard });
   }
 
   /** @param {Played} played */

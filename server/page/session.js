@@ -7,24 +7,11 @@ import { Problem } from "./problem.js";
 import { PushToTalk } from "./push.js";
 import { ScreenLock } from "./screenlock.js";
 import { base64Of } from "./sound.js";
+import { Written } from "./written.js";
 
 /**
- * @typedef {"idle" | "connecting" | "reconnecting" | "waiting" | import("./turn.js").Holder} Phase
- *   `waiting` is `listening` without a microphone, or with a key that is not held.
- *
- * @typedef {object} Shown What a session shows.
- * @property {import("./log.js").Log} log
- * @property {(phase: Phase) => void} phase
- * @property {(model: string) => void} connected
- * @property {(speaker: import("./log.js").Speaker, level: number) => void} level RMS, 0 to 1.
- * @property {(ms: number) => void} latency From the end of speech to the first sound.
- * @property {(problem: Problem | undefined) => void} problem Something failed and the call goes
- *   on; undefined when it is mended.
- * @property {(trouble: Problem | undefined) => void} trouble What keeps the user from being
- *   heard, or from hearing, while it lasts.
- * @property {(problem?: Problem) => void} ended The call is over; said once.
- *
- * @typedef {Shown & {changed: () => void}} View What is shown, and who has the floor was changed.
+ * @typedef {import("./view.js").Shown} Shown
+ * @typedef {import("./view.js").View} View
  *
  * @typedef {object} Options
  * @property {() => Promise<{ends: import("./ends.js").Ends, close(): void}>} open
@@ -51,6 +38,7 @@ export class Session {
   #isOver = false;
   #hasBegun = false;
   #isDropped = false;
+  #written;
   /** Settled with whether the conversation began. @type {PromiseWithResolvers<boolean>} */
   #began = Promise.withResolvers();
 
@@ -61,6 +49,7 @@ export class Session {
   constructor(view, options) {
     this.#view = { ...view, changed: () => this.#showPhase() };
     this.#options = options;
+    this.#written = new Written(view.log, (event) => this.#send(event));
   }
 
   /**
@@ -99,11 +88,9 @@ export class Session {
   async say(text) {
     await this.#dialogue?.interrupt();
     this.#dialogue?.asked();
-    this.#send({
-      type: "conversation.item.create",
-      item: { type: "message", role: "user", content: [{ type: "input_text", text }] },
-    });
-    this.#send({ type: "response.create" });
+    // A server that is away may still be answering when it is back.
+    if (this.#isDropped) this.#send({ type: "response.cancel" });
+    this.#written.write(text);
     this.#showPhase();
   }
 
@@ -166,7 +153,7 @@ export class Session {
     ends.listener = {
       heard: (frame) => this.#heard(frame),
       played: (report) => this.#played(report),
-      changed: () => this.#showTrouble(),
+      changed: () => this.#showSound(),
       replaced: (problem) => this.#view.problem(problem),
     };
     this.#own(new ScreenLock());
@@ -178,10 +165,10 @@ export class Session {
     };
     this.#link = this.#own(new Link(listener, this.#options));
     for (const frame of this.#options.before ?? []) this.#heard(frame);
-    this.#showTrouble();
+    this.#showSound();
   }
 
-  /** @param {object} event Waits for the server, if it is not there. */
+  /** @param {import("./link.js").ClientEvent} event Waits for the server, if it is not there. */
   #send(event) {
     this.#link?.send(event);
   }
@@ -193,16 +180,20 @@ export class Session {
 
   /**
    * @param {import("./link.js").Beginning} beginning
-   * @param {ServerEvent} session
    */
-  #linked(beginning, session) {
-    if (beginning === "replaced") this.#dialogue?.startOver();
+  #linked(beginning) {
+    const isReplaced = beginning === "replaced";
+    if (isReplaced) {
+      this.#written.withdraw();
+      this.#dialogue?.startOver();
+    }
     else if (beginning === "resumed") this.#dialogue?.resume(this.#hasBegun);
     this.#hasBegun = true;
     this.#isDropped = false;
     this.#configure();
-    this.#view.connected(session.model);
-    this.#view.problem(beginning === "replaced" ? new Problem("replaced") : undefined);
+    if (isReplaced && this.#written.writeAgain()) this.#dialogue?.asked();
+    this.#view.connected();
+    this.#view.problem(isReplaced ? new Problem("replaced") : undefined);
     this.#began.resolve(true);
     this.#showPhase();
   }
@@ -258,8 +249,8 @@ export class Session {
     if (report.type !== "position") this.#showPhase();
   }
 
-  #showTrouble() {
-    this.#view.trouble(this.#ends?.trouble);
+  #showSound() {
+    if (this.#ends) this.#view.sound(this.#ends);
     this.#showPhase();
   }
 
@@ -272,9 +263,19 @@ export class Session {
 
   /** @param {ServerEvent} event */
   #received(event) {
-    if (event.type === "session.updated") this.#updated(event.session);
-    else if (event.type === "error") this.#receivedError(event.error);
-    else this.#dialogue?.received(event);
+    switch (event.type) {
+      case "session.updated":
+        this.#updated(event.session);
+        break;
+      case "error":
+        this.#receivedError(event.error);
+        break;
+      case "conversation.item.added":
+        this.#written.confirmed(event.item.id);
+      // falls through
+      default:
+        this.#dialogue?.received(event);
+    }
     this.#showPhase();
   }
 
@@ -282,6 +283,7 @@ export class Session {
   #updated(session) {
     this.#extensions.grant(session.x_mimo);
     if (this.#dialogue) this.#dialogue.reports = this.#extensions.has("playout");
+    this.#view.answeredBy(session.x_mimo?.answered_by ?? "");
     const token = session.x_mimo?.resume_token;
     if (token && this.#link) this.#link.token = token;
   }

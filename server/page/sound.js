@@ -60,6 +60,11 @@ export class Loudspeaker {
     this.#node.connect(context.destination);
   }
 
+  /** Whether it plays, or was stopped by what is beyond the page. */
+  get isAwake() {
+    return this.context.state === "running";
+  }
+
   /** Whether there is sound that is still to be played. */
   get isBusy() {
     return this.#pending.size > 0;
