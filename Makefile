@@ -50,7 +50,7 @@ $(VENV)/talk.done: requirements.lock $(UV)
 	@touch $@
 
 $(VENV)/test.done: requirements-dev.lock $(UV)
-	@sh scripts/system-packages libportaudio2 pulseaudio pulseaudio-utils libasound2-plugins chromium
+	@sh scripts/system-packages libportaudio2 pulseaudio pulseaudio-utils libasound2-plugins chromium nginx
 	@$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements-dev.lock
 	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --editable .
 	@touch $@ $(VENV)/talk.done

@@ -196,4 +196,5 @@ def full_url(url: str, **query: str | int) -> str:
 def page_url(url: str) -> str:
     """Where the pages of that conversation server are."""
     where = urlsplit(url)
-    return f"{'https' if where.scheme == 'wss' else 'http'}://{where.netloc}/"
+    folder = where.path.removesuffix("/realtime").removesuffix("/v1").rstrip("/")
+    return f"{'https' if where.scheme == 'wss' else 'http'}://{where.netloc}{folder}/"

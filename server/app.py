@@ -61,7 +61,7 @@ class App:
         key = find_key(os.environ, LISTEN, listen.api_key_file, "listen.api_key_file")
         check_exposure(listen.host, key)
         self._tls = certificate(listen)
-        self._doorkeeper = Doorkeeper(key)
+        self._doorkeeper = Doorkeeper(key, listen.allowed_origins)
         self._model = ModelServer(settings)
         self._voices = load_voices(settings.persona)
         self._transcriber = Transcriber(settings, self._model)

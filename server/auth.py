@@ -5,6 +5,7 @@ import binascii
 import hmac
 import secrets
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -25,6 +26,9 @@ NO_KEY = (
     "the header api-key, or as the WebSocket subprotocol openai-insecure-api-key.KEY."
 )
 
+FOREIGN = "origin_not_allowed"
+
+_PORTS = {"http": 80, "https": 443}
 _PROTOCOL_KEY = "openai-insecure-api-key."
 
 
@@ -47,14 +51,15 @@ class Objection:
 
 
 class Doorkeeper:
-    """Knows the key and the secrets that are valid now.
+    """Knows the key, the secrets that are valid now, and the pages that may come.
 
     Without a key everybody on this machine may come in, but no page of a foreign origin: a
     browser would otherwise let any site in the world talk to a server on its user's machine.
     """
 
-    def __init__(self, api_key: str | None):
+    def __init__(self, api_key: str | None, allowed_origins: Iterable[str] = ()):
         self._api_key = api_key
+        self._origins = frozenset(_listed_origin(each) for each in allowed_origins)
         self._secrets: dict[str, Secret] = {}
 
     def objection(self, headers: Headers, *, takes_secrets: bool = True) -> Objection | None:
@@ -63,14 +68,22 @@ class Doorkeeper:
         Args:
             takes_secrets: Whether a client secret is as good as the key.
         """
-        if self._api_key is None:
-            is_right = _is_local(headers.get("Origin"))
-        else:
-            is_right = self._shows_key(headers, self._api_key)
-        if is_right or (takes_secrets and self.secret(headers)):
+        if self._is_foreign(headers.get("Origin")):
+            return Objection(FOREIGN, _foreign(headers["Origin"]))
+        if self._api_key is None or self._shows_key(headers, self._api_key):
+            return None
+        if takes_secrets and self.secret(headers):
             return None
         message = "Incorrect API key provided." if _keys(headers) else NO_KEY
         return Objection("invalid_api_key", message)
+
+    def _is_foreign(self, shown: str | None) -> bool:
+        """Whether a page of that origin may not come; what is no page shows none."""
+        if shown is None or (self._api_key is not None and not self._origins):
+            return False
+        origin = _origin(shown)
+        is_local = origin is not None and is_loopback(urlsplit(origin).hostname or "")
+        return not is_local and origin not in self._origins
 
     def _shows_key(self, headers: Headers, key: str) -> bool:
         shown = (each.encode("latin-1") for each in _keys(headers))
@@ -111,8 +124,42 @@ def _keys(headers: Headers) -> list[str]:
     return [each for each in shown if each]
 
 
-def _is_local(origin: str | None) -> bool:
-    return origin is None or is_loopback(urlsplit(origin).hostname or "")
+def _origin(text: str) -> str | None:
+    """An origin as browsers write it, without the port that its scheme has anyway."""
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError:
+        return None
+    if not parts.scheme or not parts.hostname or parts.path.strip("/") or "?" in text:
+        return None
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    shown = "" if port in (None, _PORTS.get(parts.scheme)) else f":{port}"
+    return f"{parts.scheme}://{host}{shown}"
+
+
+def _listed_origin(text: str) -> str:
+    """Read one entry of `allowed_origins`.
+
+    Raises:
+        SettingsError: If it is none.
+    """
+    if (origin := _origin(text)) is None or "*" in text:
+        raise SettingsError(
+            f"listen.allowed_origins: {text!r} is not the origin of a page; expected are scheme, "
+            'host and, if it has one, port, such as "https://voice.example"'
+        )
+    return origin
+
+
+def _foreign(shown: str) -> str:
+    origin = _origin(shown)
+    if origin is None:
+        return f"Pages of no site ({shown[:200]!a}) are not let in."
+    return (
+        f"Pages of {origin[:200]} are not let in. To allow them, add that address to "
+        "allowed_origins under [listen] in the configuration of the server."
+    )
 
 
 def is_loopback(host: str) -> bool:

@@ -10,7 +10,7 @@ from msgspec import Meta, Struct
 from agent import protocol, tools
 from agent.errors import ProtocolError
 from agent.objects import SessionConfig, SessionPatch
-from server.auth import Doorkeeper, Secret
+from server.auth import FOREIGN, Doorkeeper, Secret
 from server.http import JSON, Answer, Request, Taker, refusal, wrong_method
 
 SECONDS_BY_DEFAULT = 600
@@ -48,8 +48,10 @@ class ClientSecrets:
         if refused := wrong_method(request, "POST"):
             return refused
         if objection := self._doorkeeper.objection(request.headers, takes_secrets=False):
-            wanted = (("WWW-Authenticate", "Bearer"),)
             message, code = objection.message, objection.code
+            if code == FOREIGN:
+                return refusal(HTTPStatus.FORBIDDEN, message, code)
+            wanted = (("WWW-Authenticate", "Bearer"),)
             return refusal(HTTPStatus.UNAUTHORIZED, message, code, headers=wanted)
         kind = request.headers.get("Content-Type", JSON).partition(";")[0].strip().lower()
         if kind != JSON or "Content-Encoding" in request.headers:

@@ -10,7 +10,7 @@ from server.http import JSON, Answer, Request, listed
 from server.settings import Kiosk
 
 FOLDER = Path(__file__).parent / "page"
-PAGES = {"/": "index.html", "/kiosk": "kiosk.html"}
+PAGES = {"": "index.html", "kiosk": "kiosk.html"}
 TYPES = {
     ".css": "text/css; charset=utf-8",
     ".html": "text/html; charset=utf-8",
@@ -36,16 +36,17 @@ class Pages:
     def __init__(self, kiosk: Kiosk):
         files = {path.name: path for path in FOLDER.iterdir() if path.suffix in TYPES}
         self._files = {
-            f"/page/{name}": _file(path.read_bytes(), TYPES[path.suffix])
+            f"page/{name}": _file(path.read_bytes(), TYPES[path.suffix])
             for name, path in files.items()
         }
-        self._files |= {where: self._files[f"/page/{name}"] for where, name in PAGES.items()}
-        self._files["/page/kiosk.json"] = _file(msgspec.json.encode(kiosk), JSON)
+        self._files |= {where: self._files[f"page/{name}"] for where, name in PAGES.items()}
+        self._files["page/kiosk.json"] = _file(msgspec.json.encode(kiosk), JSON)
 
     def find(self, request: Request) -> Answer | None:
         """The file at an address, or word that the browser has it already."""
-        answer = self._files.get(request.path)
-        if answer is None:
+        *_, folder, name = ("", *request.path.split("/"))
+        answer = self._files.get(f"page/{name}" if folder == "page" else name)
+        if answer is None or (not name and (folder == "kiosk" or "/v1/" in request.path)):
             return None
         [(_, tag), *_] = answer.headers
         known = {each.removeprefix("W/") for each in listed(request.headers, "If-None-Match")}

@@ -22,6 +22,8 @@ class Listen(Struct, frozen=True, forbid_unknown_fields=True):
     host: str = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65_535)] = 8080
     api_key_file: str = ""
+    allowed_origins: tuple[str, ...] = ()
+    """Pages that may use the server, beside those of this machine; `auth` reads them."""
     certificate: str = ""
     certificate_key: str = ""
     resume_grace_s: Annotated[float, Meta(ge=0, le=3_600)] = 60.0

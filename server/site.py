@@ -1,4 +1,8 @@
-"""What is at which address: every request is answered here, or goes on as a WebSocket."""
+"""What is at which address: every request is answered here, or goes on as a WebSocket.
+
+Any path may stand in front of an address: a proxy that serves this below `/voice/` may strip that
+or leave it there.
+"""
 
 from collections import Counter
 from collections.abc import Callable
@@ -11,8 +15,8 @@ from server.http import Answer, Request, Taker, listed, refusal, wrong_method
 from server.lobby import Health
 from server.pages import Pages
 
-REALTIME = ("/v1/realtime", "/realtime")
-SECRETS = ("/v1/realtime/client_secrets", "/realtime/client_secrets")
+REALTIME = "/realtime"
+SECRETS = "/realtime/client_secrets"
 HEALTH = "/healthz"
 VERSION = "13"
 
@@ -60,12 +64,12 @@ class Site:
         """Answer a request by its head, or take its body; `None` for a WebSocket handshake."""
         if refused := _ambiguous(request):
             return refused
-        if request.path in REALTIME:
+        if request.path.endswith(REALTIME):
             return _handshake(request)
-        if request.path in SECRETS:
+        if request.path.endswith(SECRETS):
             return self._secrets.begin(request)
         found = self._pages.find(request)
-        if found is None and request.path == HEALTH:
+        if found is None and request.path.endswith(HEALTH):
             body = msgspec.json.encode(self._health())
             found = Answer(HTTPStatus.OK, body, headers=(("Cache-Control", "no-store"),))
         if found is None or _wants_websocket(request):

@@ -9,10 +9,11 @@ import signal
 import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, redirect_stdout, suppress
+from typing import Any
 
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.frames import Frame, Opcode
 from websockets.protocol import Event
 
@@ -119,6 +120,35 @@ def test_sound_that_is_refused_is_quoted_by_its_event_id(monkeypatch: pytest.Mon
         assert (error["code"], error["event_id"]) == ("input_audio_buffer_full", "mine")
 
     asyncio.run(asyncio.wait_for(refuse(), 60))
+
+
+def test_each_client_that_is_turned_away_is_a_line_of_the_log(caplog: pytest.LogCaptureFixture):
+    caplog.set_level("INFO")
+    evil: dict[str, Any] = {"origin": "https://evil.example"}
+    beta: dict[str, Any] = {"additional_headers": {"OpenAI-Beta": "realtime=v1"}}
+    update = {"type": "session.update", "session": {"voice": "alloy"}}
+
+    async def knock() -> None:
+        async with serving() as (url, _):
+            for how in (evil, beta):
+                async with connect(url, **how) as client:
+                    await client.wait_closed()
+            with pytest.raises(InvalidStatus):
+                await connect(url.replace("v1/realtime", "nothing?key=sk-secret"))
+            async with connect(url) as client:
+                await client.send(json.dumps(update))
+                await client.wait_closed()
+        assert client.close_code == 4000
+
+    asyncio.run(asyncio.wait_for(knock(), 60))
+    for words in (
+        "refused 127.0.0.1: GET /v1/realtime: origin_not_allowed: Pages of https://evil.example",
+        "refused 127.0.0.1: GET /v1/realtime: beta_api_shape_disabled: ",
+        "refused 127.0.0.1: GET /nothing: not_found: ",
+        "closing with 4000, invalid_request_error.beta_api_shape_disabled",
+    ):
+        assert caplog.text.count(words) == 1, words
+    assert "sk-secret" not in caplog.text
 
 
 class Broken:

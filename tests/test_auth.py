@@ -21,10 +21,13 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Origin, Subprotocol
 
+from agent.errors import SettingsError
 from agent.objects import SessionPatch
 from client.link import RefusedError, greeted, open_socket
+from server.app import App
 from server.auth import NO_KEY, Doorkeeper
 from server.keys import LISTEN as API_KEY
+from server.settings import load
 from tests.fakes import stand_in
 from tests.processes import ROOT, command, start_server
 
@@ -180,8 +183,69 @@ def test_without_a_key_this_machine_is_let_in(unlocked: str, origin: str | None)
     assert first_event(unlocked, **how)["type"] == "session.created"
 
 
-def test_without_a_key_a_foreign_page_is_not(unlocked: str):
-    assert first_event(unlocked, origin=Origin("https://evil.example"))["type"] == "error"
+def test_without_a_key_a_foreign_page_is_not_and_is_told_what_would_let_it_in(unlocked: str):
+    error, code, reason = turned_away(unlocked, origin=Origin("https://evil.example"))
+    assert error["code"] == "origin_not_allowed"
+    assert "https://evil.example" in error["message"]
+    assert "allowed_origins under [listen]" in error["message"]
+    assert (code, reason) == (3000, "invalid_request_error.origin_not_allowed")
+    status, refusal = post(unlocked, SECRETS, b"", {"Origin": "https://evil.example"})
+    assert (status, refusal["error"]["code"]) == (403, "origin_not_allowed")
+
+
+LISTED = ["https://voice.example", "HTTPS://Other.Example:443/", "http://[2001:db8::1]:8000"]
+
+
+@pytest.mark.parametrize(
+    ("origin", "is_let_in"),
+    [
+        (None, True),
+        ("http://localhost:8080", True),
+        ("http://[::1]:3000", True),
+        ("https://voice.example", True),
+        ("https://voice.example:443", True),
+        ("https://other.example", True),
+        ("http://[2001:db8::1]:8000", True),
+        ("http://[2001:db8::1]", False),
+        ("http://voice.example", False),
+        ("https://voice.example:8443", False),
+        ("https://voice.example.evil.example", False),
+        ("https://evil.example/voice.example", False),
+        ("https://localhost.evil.example", False),
+        ("https://localhost@evil.example", False),
+        ("null", False),
+        ("", False),
+        ("http://[", False),
+        ("http://voice.example:port", False),
+        ("\xff\xfe", False),
+    ],
+)
+@pytest.mark.parametrize("key", [None, KEY])
+def test_a_listed_page_is_let_in_and_no_other(key: str | None, origin: str | None, is_let_in: bool):
+    doorkeeper = Doorkeeper(key, LISTED)
+    headers = Headers(bearer(KEY))
+    if origin is not None:
+        headers["Origin"] = origin
+    objection = doorkeeper.objection(headers)
+    assert (objection is None) == is_let_in
+    assert objection is None or objection.code == "origin_not_allowed"
+
+
+def test_with_a_key_and_no_list_any_page_that_shows_the_key_is_let_in():
+    headers = Headers(bearer(KEY))
+    headers["Origin"] = "https://anywhere.example"
+    assert Doorkeeper(KEY).objection(headers) is None
+
+
+@pytest.mark.parametrize(
+    "entry",
+    ["*", "https://*.example", "voice.example", "https://voice.example/voice/", "https://a:b"],
+)
+def test_an_entry_that_is_no_origin_is_refused_at_the_start(entry: str, tmp_path: Path):
+    config = tmp_path / "server.toml"
+    config.write_text(f'[listen]\nallowed_origins = ["{entry}"]')
+    with pytest.raises(SettingsError, match=r"listen\.allowed_origins: .*https://voice\.example"):
+        App(load(config))
 
 
 def test_a_secret_opens_a_session_that_begins_with_its_configuration(locked: str):

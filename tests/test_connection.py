@@ -21,7 +21,7 @@ from client.jitter import Heard
 from client.latency import Latency
 from client.link import UnreachableError
 from client.view import Speaker, Status
-from client.wire import SpeechStarted, SpeechStopped, full_url
+from client.wire import SpeechStarted, SpeechStopped, full_url, page_url
 
 Event = dict[str, object]
 Script = Callable[["Peer"], Awaitable[None]]
@@ -162,6 +162,20 @@ def test_the_path_and_the_query_are_added_to_what_the_address_has():
         "ws://box/v1/realtime?model=any&resume=a+b"
     )
     assert full_url("ws://box/else/") == "ws://box/else/"
+
+
+@pytest.mark.parametrize(
+    ("url", "page"),
+    [
+        ("ws://box:8080", "http://box:8080/"),
+        ("ws://box/v1/realtime?model=any", "http://box/"),
+        ("wss://box/voice/v1/realtime", "https://box/voice/"),
+        ("wss://box/voice/realtime", "https://box/voice/"),
+        ("wss://box/voice/", "https://box/voice/"),
+    ],
+)
+def test_the_pages_are_in_the_folder_of_the_address(url: str, page: str):
+    assert page_url(url) == page
 
 
 def test_a_dropped_session_goes_on_where_the_sound_broke_off():
