@@ -17,6 +17,7 @@ from server import settings
 from tests.page import CHROMIUM, Chromium, TalkPage, chromium
 from tests.processes import ROOT, start_server
 from tests.scripted_server import Event, ScriptedServer
+from tests.test_page_layout import CROPPED, SCREENS
 
 UNPLUG = """
 () => {
@@ -59,6 +60,12 @@ def kiosk(
             yield page, server
     finally:
         server.stop()
+
+
+def expect_technical(page: TalkPage, words: str, timeout_s: float = 15) -> None:
+    """Whoever looks after the kiosk can read why it is out of service."""
+    expect(page.page.locator("#technical")).to_contain_text(words, timeout=1000 * timeout_s)
+    page.page.get_by_text("Technical details").wait_for()
 
 
 def wait_for_screen(page: TalkPage, screen: str) -> None:
@@ -105,6 +112,19 @@ def test_below_a_folder_the_kiosk_finds_its_settings_and_its_server(browser: Chr
         server.greet().expect("input_audio_buffer.append")
 
 
+def test_on_every_screen_a_kiosk_shows_all_its_controls(browser: Chromium):
+    with kiosk(browser, idle_s=60.0) as (page, server):
+        page.page.locator("#begin").click()
+        server.greet().say("one", 20_000, "A view over the whole river, and the old town hall.")
+        page.wait_for_phase("agent")
+        for width, height in SCREENS:
+            page.page.set_viewport_size({"width": width, "height": height})
+            assert page.page.evaluate(CROPPED) == []
+            room = page.page.locator("#scroll").bounding_box()
+            assert room is not None
+            assert room["height"] > 0.6 * height
+
+
 def test_a_touch_stops_the_countdown_and_finish_ends_the_visit(browser: Chromium):
     with kiosk(browser, countdown_s=20.0) as (page, server):
         page.page.locator("#begin").click()
@@ -119,7 +139,7 @@ def test_a_touch_stops_the_countdown_and_finish_ends_the_visit(browser: Chromium
 
 def test_the_kiosk_opens_only_when_its_microphone_hears_its_loudspeaker(browser: Chromium):
     with kiosk(browser, self_test=True) as (page, _):
-        page.page.get_by_text("does not hear the loudspeaker").wait_for()
+        expect_technical(page, "does not hear the loudspeaker")
         browser.say(bytes(2 * samples_in(400, 48_000)) + sweep_at_a_distance())
         page.page.get_by_role("button", name="Try again").click()
         wait_for_screen(page, "attract")
@@ -164,7 +184,8 @@ def test_a_page_whose_server_is_dead_says_so_and_starts_again_when_it_is_back(br
         page.page.evaluate("globalThis.isOldPage = true")
         server.is_healthy = False
         peer.cut_line()
-        page.page.get_by_text("Something stopped working").wait_for()
+        page.page.get_by_text("back in a moment").wait_for()
+        expect_technical(page, "Something stopped working")
         assert page.captions() == []
         server.is_healthy = True
         wait_for_new_page(page)
@@ -189,7 +210,7 @@ def test_the_key_is_given_once_in_the_address(browser: Chromium):
         peer = server.accept()
         assert "device-token" in peer.subprotocols
         peer.refuse(3000, "invalid_request_error.invalid_api_key")
-        page.page.get_by_text("The server asks for a key").wait_for()
+        expect_technical(page, "#key=…")
 
 
 def test_the_server_of_the_example_serves_the_page_and_its_settings():
@@ -224,8 +245,28 @@ def test_a_kiosk_without_microphone_says_what_its_owner_must_do(browser: Chromiu
         with browser.deaf_page(f"{server.url}kiosk") as page:
             wait_for_screen(page, "trouble")
             # A loudspeaker that was slow to start is named first; the page tries again after 15 s.
-            trouble = page.page.locator("#trouble")
-            expect(trouble).to_contain_text("no microphone that this page may use", timeout=30_000)
-            assert "Talk" not in trouble.inner_text()
+            expect_technical(page, "let the browser's policy allow it", timeout_s=30)
+            said = page.page.locator("body").inner_text()
+            assert "Out of service" in said
+            for word in ("policy", "browser", "server", "Talk"):
+                assert word not in said, "visitors can do nothing about it"
     finally:
         server.stop()
+
+
+WORDS = """
+async () => {
+  const { Problem, CODES } = await import("/page/problem.js");
+  const { forVisitors } = await import("/page/kiosk-words.js");
+  return CODES.map((code) => forVisitors(new Problem(code, "a detail of the server's")));
+}
+"""
+
+
+def test_whatever_happens_visitors_are_not_told_of_browsers_servers_and_keys(browser: Chromium):
+    with kiosk(browser) as (page, _):
+        told = page.page.evaluate(WORDS)
+    assert len(told) > 20
+    for sentence in told:
+        for word in ("browser", "policy", "server", "key", "proxy", "detail", "Click"):
+            assert word not in sentence

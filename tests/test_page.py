@@ -352,7 +352,7 @@ def test_a_session_that_is_gone_is_replaced_and_the_page_says_so(
 def test_a_blocked_microphone_is_said_and_one_can_type(server: ScriptedServer, browser: Chromium):
     with browser.page(server.url, permission="denied") as talk:
         talk.press_talk()
-        talk.wait_for_problem("The microphone is blocked")
+        talk.wait_for_problem("Microphone access is blocked")
         talk.type("Hello?")
         peer = server.greet()
         create = peer.expect("conversation.item.create")

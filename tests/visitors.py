@@ -176,7 +176,7 @@ class Visit:
         model.always, model.healthy = frozenset({Fault.CUT_FIRST}), False
         try:
             self._kiosk.speak()
-            self._talk.wait_for_problem("could not answer", GIVE_UP_S)
+            self._talk.wait_for_problem("could not answer that", GIVE_UP_S)
         finally:
             model.always, model.healthy = frozenset(), True
 

@@ -2,23 +2,28 @@
 
 export class Alarm {
   #element;
+  #words;
   #problem = "";
   #trouble = "";
 
-  /** @param {HTMLElement} element Hidden while nothing is wrong. */
-  constructor(element) {
+  /**
+   * @param {HTMLElement} element Hidden while nothing is wrong.
+   * @param {(reason: Error) => string} [words] In which a reason is told.
+   */
+  constructor(element, words = ({ message }) => message) {
     this.#element = element;
+    this.#words = words;
   }
 
   /** @param {Error | undefined} reason What went wrong. */
   set problem(reason) {
-    this.#problem = reason?.message ?? "";
+    this.#problem = reason ? this.#words(reason) : "";
     this.#show();
   }
 
   /** @param {Error | undefined} reason What is wrong for as long as it lasts. */
   set trouble(reason) {
-    this.#trouble = reason?.message ?? "";
+    this.#trouble = reason ? this.#words(reason) : "";
     this.#show();
   }
 

@@ -32,7 +32,7 @@ export class Captions {
         this.#log.settle(item, "user", event.transcript);
         break;
       case "conversation.item.input_audio_transcription.failed":
-        this.#log.settle(item, "user", "(said something that was not understood)");
+        this.#log.settle(item, "user", "(unintelligible)");
         break;
       case "response.output_audio_transcript.delta":
         this.#answer(item).add(soundOf(item), this.#log.textOf(item).length);

@@ -5,6 +5,7 @@ import { element, showLevel } from "./dom.js";
 import { Ends, lent } from "./ends.js";
 import { Idle } from "./idle.js";
 import { isServerThere, readSettings } from "./kiosk-server.js";
+import { forTechnicians, forVisitors } from "./kiosk-words.js";
 import { Log } from "./log.js";
 import * as memory from "./memory.js";
 import { Presence } from "./presence.js";
@@ -15,13 +16,13 @@ import { Watchdog } from "./watchdog.js";
 
 const STATES = {
   idle: "",
-  connecting: "One moment",
-  reconnecting: "One moment, the line is down",
-  waiting: "I listen",
-  listening: "I listen",
-  user: "I listen",
-  thinking: "I think",
-  agent: "Speak to cut in",
+  connecting: "One moment…",
+  reconnecting: "Reconnecting…",
+  waiting: "Your turn",
+  listening: "Your turn",
+  user: "Listening…",
+  thinking: "Thinking…",
+  agent: "Speak to interrupt",
 };
 const TICK_MS = 250;
 const HEALTH_MS = 2000;
@@ -37,7 +38,7 @@ const BROWSERS_CHOICE = { microphone: "", loudspeaker: "" };
  */
 
 const notice = element("notice", HTMLElement);
-const alarm = new Alarm(element("problem", HTMLElement));
+const alarm = new Alarm(element("problem", HTMLElement), forVisitors);
 const state = element("state", HTMLElement);
 const countdown = element("countdown", HTMLElement);
 const left = element("left", HTMLElement);
@@ -128,9 +129,8 @@ class Kiosk {
   #ended(reason) {
     if (this.#isDead) return;
     this.attract();
-    if (reason?.code === "key") showTrouble(new Problem("kiosk-key"));
-    else if (reason && ["origin", "proxy"].includes(reason.code)) showTrouble(reason);
-    notice.textContent = reason?.message ?? "";
+    if (reason && ["key", "origin", "proxy"].includes(reason.code)) showTrouble(reason);
+    notice.textContent = forVisitors(reason);
     this.#noticeUntilMs = performance.now() + NOTICE_MS;
   }
 
@@ -220,7 +220,8 @@ function showProblem(reason) {
 
 /** @param {Error} reason */
 function showTrouble(reason) {
-  element("trouble", HTMLElement).textContent = reason.message;
+  element("trouble", HTMLElement).textContent = forVisitors(reason);
+  element("technical", HTMLElement).textContent = forTechnicians(reason);
   show("trouble");
 }
 
@@ -230,18 +231,15 @@ async function start() {
   const settings = await readSettings();
   element("greeting", HTMLElement).textContent = settings.greeting;
   element("hint", HTMLElement).textContent = settings.starts_on_speech
-    ? "Begin to speak, or touch the screen."
-    : "Touch the screen to begin.";
+    ? "Start speaking, or touch the screen."
+    : "Touch the screen to start.";
   const ends = await Ends.open(BROWSERS_CHOICE, { hasMicrophone: false });
   try {
     if (settings.self_test) await selfTest(ends.loudspeaker);
     await ends.useMicrophone("");
   } catch (error) {
     ends.close();
-    // Nobody is there to press or to allow anything.
-    const isUnheard =
-      error instanceof Problem && ["denied", "no-microphone"].includes(error.code);
-    throw isUnheard ? new Problem("kiosk-microphone") : error;
+    throw error;
   }
   return new Kiosk(settings, ends);
 }

@@ -11,14 +11,16 @@ import { Settings } from "./settings.js";
 
 const STATES = {
   idle: "",
-  connecting: "Connecting",
-  reconnecting: "Connecting again",
-  waiting: "Ready for you",
-  listening: "Listening",
-  user: "You speak",
-  thinking: "Thinking",
-  agent: "Agent speaks",
+  connecting: "Connecting…",
+  reconnecting: "Reconnecting…",
+  waiting: "Your turn",
+  listening: "Listening…",
+  user: "Listening…",
+  thinking: "Thinking…",
+  agent: "Speak to interrupt",
 };
+/** The state `agent` for those whose voice is not heard by itself. */
+const UNINTERRUPTED = "Speaking…";
 
 const talk = element("talk", HTMLButtonElement);
 const hold = element("hold", HTMLButtonElement);
@@ -81,8 +83,10 @@ const view = {
 function showPhase(phase) {
   if (document.body.dataset.phase === phase) return;
   document.body.dataset.phase = phase;
-  state.textContent = STATES[phase];
-  talk.textContent = phase !== "idle" ? "Hang up" : interruptedCall ? "Go on" : "Talk";
+  const { push, microphone } = document.body.dataset;
+  const isHeard = push !== "on" && microphone !== "off";
+  state.textContent = phase === "agent" && !isHeard ? UNINTERRUPTED : STATES[phase];
+  talk.textContent = phase !== "idle" ? "Hang up" : interruptedCall ? "Resume" : "Talk";
   interrupt.disabled = phase !== "agent" && phase !== "thinking";
   // An answer is the end of whatever kept the last one away.
   if (phase === "agent") showProblem(undefined);

@@ -2,47 +2,45 @@
 
 const SENTENCES = {
   insecure:
-    "The browser lends its microphone only to secure pages. Open this page by https, or on the server's own machine by http://127.0.0.1.",
+    "Browsers allow the microphone only on secure pages. Open this page over https, or at http://127.0.0.1 on the server's own machine.",
   denied:
-    "The microphone is blocked for this page. Allow it in the browser's address bar and press Talk again, or type your message.",
+    "Microphone access is blocked for this page. Allow it in the browser's address bar and press Talk again, or type a message.",
   "no-microphone":
-    "No microphone was found. Plug one in and press Talk again, or type your message.",
+    "No microphone was found. Plug one in and press Talk again, or type a message.",
   "microphone-taken": "The microphone can't be opened. Another program may be using it.",
-  "microphone-lost": "The microphone was unplugged. Plug one in to be heard, or type.",
+  "microphone-lost": "The microphone was unplugged. Plug one in, or type a message.",
   "microphone-replaced": "The microphone was unplugged. Another one is in use now.",
-  "loudspeaker-replaced": "The loudspeaker was unplugged. Sound now comes from the default one.",
+  "loudspeaker-replaced": "The loudspeaker was unplugged. The default one is in use now.",
   silent: "Your microphone gives only silence: is it muted?",
-  suspended: "Sound has stopped. Click or touch the page to go on.",
+  suspended: "Sound has stopped. Click or touch the page to resume.",
   unreachable: "The server can't be reached. Is it running?",
-  silenced: "The browser plays sound only after a click. Press the button to go on.",
-  soundless: "The browser can't begin to play sound. Is there a loudspeaker?",
-  "no-loudspeaker": "Sound can't be played there. Choose another loudspeaker.",
-  "held-briefly": "Hold the key down for as long as you speak.",
+  silenced: "The browser plays sound only after a click. Press the button to continue.",
+  soundless: "The browser can't play sound. Is a loudspeaker connected?",
+  "no-loudspeaker": "That loudspeaker can't be used. Choose another one.",
+  "held-briefly": "That was too short. Hold the key for as long as you speak.",
   busy: "The server is busy with other calls. Try again in a moment.",
   proxy:
-    "A proxy in front of the server does not pass WebSocket connections on. It must speak HTTP/1.1 to the server, and pass the headers Upgrade and Connection on.",
+    "A proxy in front of the server does not pass WebSocket connections on. It must use HTTP/1.1 and forward the Upgrade and Connection headers.",
   origin:
-    "The server does not let pages of this address in. Whoever runs it can add the address to allowed_origins in its configuration.",
+    "The server does not accept pages from this address. Its operator must add it to allowed_origins in the server's configuration.",
   unheard:
-    "The microphone does not hear the loudspeaker. Both have to be plugged in, switched on and not muted. The test is repeated by itself.",
-  "kiosk-microphone":
-    "There is no microphone that this page may use. It has to be plugged in, and the browser's policy has to allow it.",
-  "kiosk-key": "The server asks for a key. Open the page /kiosk#key=… once, with the key in it.",
-  dead: "Something stopped working. This page starts again as soon as the server answers.",
+    "The microphone does not hear the loudspeaker. Check that both are plugged in, switched on and not muted. The test repeats by itself.",
+  dead: "Something stopped working. This page restarts as soon as the server answers.",
   key: "The server wants an API key.",
   "key-refused": "The server wants another API key.",
   refused: "The server refused the call.",
   lost: "The connection to the server was lost.",
   dropped: "The connection to the server was lost. Reconnecting…",
-  replaced:
-    "The server no longer has the conversation above. This is a new one, which knows nothing of it.",
-  expired: "The conversation reached its maximum length.",
+  replaced: "The server no longer has the conversation above. This is a new one.",
+  expired: "The conversation has reached its maximum length.",
   unanswered: "The agent could not answer.",
   protocol: "The server reported an error.",
-  unexpected: "This browser could not start the call.",
+  unexpected: "The call could not be started in this browser.",
 };
 
 /** @typedef {keyof typeof SENTENCES} Code */
+
+export const CODES = /** @type {Code[]} */ (Object.keys(SENTENCES));
 
 export class Problem extends Error {
   /**

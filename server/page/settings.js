@@ -57,7 +57,7 @@ function fill(select, devices, kind, chosen) {
   const named = devices.filter((device) => device.kind === kind && device.label);
   const real = named.filter(({ deviceId }) => deviceId !== "default");
   const options = real.map(({ label, deviceId }) => new Option(label, deviceId));
-  select.replaceChildren(new Option("The browser's choice", ""), ...options);
+  select.replaceChildren(new Option("Default", ""), ...options);
   select.value = chosen;
   // It was unplugged.
   if (select.selectedIndex < 0) select.value = "";
