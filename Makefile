@@ -1,4 +1,5 @@
-# `make talk` talks, `make test` checks everything; both install what they need.
+# `make talk` talks, `make test` tests everything, `make check` what is quick; each installs what it
+# needs.
 
 UV_VERSION := 0.13.9
 VENV := .venv
@@ -6,19 +7,25 @@ BIN := $(VENV)/bin
 UV := $(VENV)/tools/bin/uv
 CLIENTS := .clients
 
-.PHONY: talk test pytest test-clients bench lint lock clean
+.PHONY: talk check test test-at-once test-units test-clients bench lint lock clean
 
 talk: $(VENV)/talk.done
 	@$(BIN)/mimo-live talk
 
-# Two things at once: the checks wait for nothing, and speech in tests goes in real time.
+# Everything. What listens to real sound runs alone, after the rest.
 test: $(VENV)/test.done
-	@$(MAKE) --no-print-directory -j2 lint pytest
+	@$(MAKE) --no-print-directory -j2 lint test-at-once
+	@$(BIN)/pytest -q -m realtime
 
-pytest: $(VENV)/test.done
-	@# What failed while others kept the machine busy must pass alone.
-	@$(BIN)/pytest -n 3 --dist loadfile || \
-		$(BIN)/pytest --last-failed --last-failed-no-failures none
+test-at-once: $(VENV)/test.done
+	@$(BIN)/pytest -q -n 3 --dist loadfile -m "not realtime"
+
+# The daily loop: nothing that starts a program, a browser or a sound system.
+check: $(VENV)/test.done
+	@$(MAKE) --no-print-directory -j2 lint test-units
+
+test-units: $(VENV)/test.done
+	@$(BIN)/pytest -q -n 2 -m "not system and not realtime"
 
 # Others' clients, unmodified, Firefox, and visitors at a kiosk, against a real server: 9 minutes,
 # 800 MB on disk.

@@ -1,5 +1,10 @@
-"""Programs that several files of tests talk to; each is started once, when it is first needed."""
+"""Programs that several files of tests talk to; each is started once, when it is first needed.
 
+What whoever runs the tests has set for their own conversations counts for none of them.
+"""
+
+import os
+import tempfile
 from collections.abc import Iterator
 
 import pytest
@@ -8,6 +13,13 @@ from hypothesis import settings
 from tests.page import CHROMIUM, Chromium, chromium
 from tests.processes import start_model, start_server
 from tests.scripted_server import ScriptedServer
+
+os.environ |= {
+    f"XDG_{each}_HOME": tempfile.mkdtemp(prefix="mimo-live-tests-")
+    for each in ("CONFIG", "STATE", "DATA")
+}
+for name in [each for each in os.environ if each.lower().endswith("_proxy")]:
+    del os.environ[name]
 
 # How long one example takes says more of the machine than of the code.
 settings.register_profile("any machine", deadline=None)

@@ -469,6 +469,7 @@ def test_a_reader_that_leaves_early_is_no_error(model: StandIn):
     assert ended.stderr == b""
 
 
+@pytest.mark.realtime
 @pytest.mark.skipif(not is_installed(), reason="pulseaudio is not installed")
 def test_the_reply_is_played_to_its_end(model: StandIn, tmp_path: Path):
     command = [sys.executable, "-m", "client.cli", "ask", "--url", model.url, "--text", "hi"]

@@ -31,6 +31,8 @@ from server.settings import load
 from tests.fakes import stand_in
 from tests.processes import ROOT, command, start_server
 
+pytestmark = pytest.mark.system
+
 KEY = "sk-right"
 SECRETS = "/v1/realtime/client_secrets"
 

@@ -159,6 +159,7 @@ def test_ctrl_c_is_status_130_without_a_traceback(
     assert capsys.readouterr() == ("", "")
 
 
+@pytest.mark.system
 def test_talking_imports_nothing_of_the_server():
     look = (
         "import sys, client.talk;"
@@ -167,6 +168,7 @@ def test_talking_imports_nothing_of_the_server():
     assert subprocess.run([sys.executable, "-c", look], cwd=ROOT, check=False).returncode == 0
 
 
+@pytest.mark.system
 def test_what_is_missing_is_started_told_of_each_other_and_ended(place: Place):
     ended = place.watch()
     with place.local_server() as url:
@@ -183,6 +185,7 @@ def test_what_is_missing_is_started_told_of_each_other_and_ended(place: Place):
     assert list((place.folder / "tmp").iterdir()) == []
 
 
+@pytest.mark.system
 def test_what_runs_already_is_used(
     place: Place, taken: Callable[[int], int], monkeypatch: pytest.MonkeyPatch
 ):
@@ -207,6 +210,7 @@ def test_a_port_that_something_else_took_is_left_to_it(
     ended()
 
 
+@pytest.mark.system
 def test_a_program_that_fails_is_told_with_its_last_word_and_its_log(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ):
@@ -240,6 +244,7 @@ with cli.local_server(lambda *_: None) as url:
 """
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("by", [signal.SIGKILL, signal.SIGINT])
 def test_nothing_is_left_behind_however_the_starter_ends(place: Place, by: signal.Signals):
     ended = place.watch()

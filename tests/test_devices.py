@@ -102,6 +102,7 @@ def test_a_voice_sends_silence_then_the_clip_then_silence_again():
     assert voice.said == b"".join(sent)
 
 
+@pytest.mark.realtime
 @needs_pulseaudio
 def test_what_is_said_into_the_microphone_comes_out_of_the_loudspeaker(tmp_path: Path):
     """A program that plays what it hears, as a process of its own: both devices at once."""
@@ -129,6 +130,7 @@ def _echo(card: VirtualAudio) -> "subprocess.Popen[str]":
     )
 
 
+@pytest.mark.system
 def test_a_machine_without_portaudio_is_told_the_other_ways(tmp_path: Path):
     (tmp_path / "sounddevice.py").write_text("raise OSError('PortAudio library not found')")
     words = [sys.executable, "-m", "client.cli", "talk"]

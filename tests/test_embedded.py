@@ -26,6 +26,8 @@ from tests.model_client import (
 )
 from tests.processes import ROOT, model_command, start_model
 
+pytestmark = pytest.mark.system
+
 GOLDEN = Path(__file__).parent / "golden" / "wire"
 READ_ALOUD = "Please convert this text to speech: "
 LONG_TEXT = READ_ALOUD + "The quick brown fox jumps over the lazy dog again. " * 300

@@ -22,6 +22,8 @@ from tests.page import CHROMIUM, chromium
 from tests.processes import ROOT, command
 from tests.virtual_audio import is_installed, virtual_audio
 
+pytestmark = pytest.mark.system
+
 QUESTION = DATA / "weather_question.wav"
 GREETING = DATA / "hi_how_are_you.wav"
 READ_ALOUD = "Please convert this text to speech: "
@@ -119,6 +121,7 @@ def test_the_third_turn_depends_on_the_first(
     assert "anna" in talked.captions("agent")[2]
 
 
+@pytest.mark.realtime
 def test_a_barge_in_at_any_moment_stops_the_answer_and_is_answered(server_url: str, tmp_path: Path):
     moment_s = random.uniform(0.05, 1.2)
     talked = talk(
@@ -134,6 +137,7 @@ def test_a_barge_in_at_any_moment_stops_the_answer_and_is_answered(server_url: s
     assert stopped < second_ends, moment_s
 
 
+@pytest.mark.realtime
 @pytest.mark.skipif(not is_installed(), reason="pulseaudio is not installed")
 def test_talking_through_a_microphone_and_a_loudspeaker(
     server_url: str, tmp_path: Path, recognise: Any
@@ -168,6 +172,7 @@ def _wait_for(lines: Any, beginning: str) -> str:
     raise AssertionError(f"no line begins with {beginning!r}")
 
 
+@pytest.mark.realtime
 @pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
 def test_talking_through_the_page_in_a_browser(server_url: str, tmp_path: Path, recognise: Any):
     question = read_wav(QUESTION.read_bytes(), 48_000)

@@ -14,7 +14,10 @@ from client.plot import PlotError
 from client.recordings import SHIPPED
 from tests.processes import ROOT
 
+pytestmark = pytest.mark.system
 
+
+@pytest.mark.realtime
 def test_calls_in_real_time_give_figures_a_trace_and_a_picture(tmp_path: Path):
     audio = tmp_path / "audio"
     audio.mkdir()

@@ -17,6 +17,8 @@ from agent.audio import RATE
 from tests.fakes import Fault, Reply, StandIn, stand_in
 from tests.processes import ROOT
 
+pytestmark = pytest.mark.system
+
 CONFIG = """
 [model]
 urls = ["{url}"]

@@ -10,6 +10,8 @@ from websockets.sync.client import ClientConnection, connect
 from tests.fakes import Reply, StandIn, stand_in
 from tests.processes import start_server
 
+pytestmark = pytest.mark.system
+
 Event = dict[str, Any]
 
 WEATHER = {"type": "function", "name": "weather", "parameters": {"type": "object"}}

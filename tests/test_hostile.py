@@ -25,6 +25,8 @@ from agent.errors import ProtocolError
 from agent.objects import Json
 from tests.processes import ROOT, memory_mb
 
+pytestmark = pytest.mark.system
+
 TRANSCRIPTION_FAILED = TypeAdapter(ConversationItemInputAudioTranscriptionFailedEvent)
 REPLY = (ROOT / "tests" / "golden" / "wire" / "stream_pcm16.raw").read_bytes()
 QUESTION = read_wav((ROOT / "tests" / "data" / "weather_question.wav").read_bytes())

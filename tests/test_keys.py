@@ -214,6 +214,7 @@ def test_ask_says_which_key_file_it_cannot_use(
     assert "secret" not in err
 
 
+@pytest.mark.system
 def test_a_conversation_server_and_its_client_read_the_same_spoiled_key(
     model: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

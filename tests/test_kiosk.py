@@ -19,6 +19,8 @@ from tests.processes import ROOT, start_server
 from tests.scripted_server import Event, ScriptedServer
 from tests.test_page_layout import CROPPED, SCREENS
 
+pytestmark = pytest.mark.system
+
 UNPLUG = """
 () => {
   const track = microphones.at(-1);

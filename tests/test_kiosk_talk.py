@@ -21,6 +21,8 @@ from tests.model_client import DATA
 from tests.processes import ROOT, command, start_server
 from tests.virtual_audio import VirtualAudio, is_installed, virtual_audio
 
+pytestmark = pytest.mark.realtime
+
 with_sound = pytest.mark.skipif(not is_installed(), reason="pulseaudio is not installed")
 
 CONFIG = """
@@ -45,7 +47,10 @@ class Screen:
         """Read on until these words come; return what came before them."""
         while words not in self._shown:
             assert select([self._terminal], [], [], 30)[0], self._shown
-            self._shown += os.read(self._terminal, 65536)
+            try:
+                self._shown += os.read(self._terminal, 65536)
+            except OSError as error:
+                raise AssertionError(f"the program ended after {self._shown!r}") from error
         before, _, self._shown = self._shown.partition(words)
         return before
 

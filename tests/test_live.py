@@ -17,7 +17,10 @@ from tests.processes import ROOT, command
 from tests.test_client_talk import Peer, audio, begun, ended, server
 from tests.virtual_audio import VirtualAudio, is_installed, virtual_audio
 
-pytestmark = pytest.mark.skipif(not is_installed(), reason="pulseaudio is not installed")
+pytestmark = [
+    pytest.mark.realtime,
+    pytest.mark.skipif(not is_installed(), reason="pulseaudio is not installed"),
+]
 
 LOUD = 12000
 

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from agent.audio import wav
 from agent.errors import ModelError
 from agent.mimo import Ended, Failed, Output, ReplyReader, Sound, Text, TextEnded
 from agent.model_json import Usage, refusal
@@ -120,7 +121,7 @@ def test_a_chunk_without_content_is_nothing(inner: object):
 
 @pytest.mark.parametrize("modality", [None, 3, {}])
 def test_sound_is_known_without_the_word_for_it(modality: object):
-    with_header = b64encode(b"RIFF\xff\xff\xff\xffWAVEdata\xff\xff\xff\xff" + TONE).decode()
+    with_header = b64encode(wav(TONE)).decode()
     by_header = {"delta": {"content": with_header}}
     by_data = {"delta": {"content": SOUND}, "audio_metadata": None}
     said = {"delta": {"content": "Hi"}}

@@ -21,6 +21,8 @@ from websockets.asyncio.client import connect
 from agent.audio import RATE, SAMPLE_BYTES, read_wav
 from tests.processes import ROOT
 
+pytestmark = pytest.mark.system
+
 Json = dict[str, Any]
 QUESTION = read_wav((ROOT / "tests" / "data" / "weather_question.wav").read_bytes())
 SILENCE = bytes(RATE * SAMPLE_BYTES)

@@ -17,7 +17,10 @@ from client.latency import end_of_speech
 from tests.page import CHROMIUM, Caption, Chromium, TalkPage
 from tests.scripted_server import AMPLITUDE, LARGEST_STEP, Peer, ScriptedServer
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt install chromium")
+pytestmark = [
+    pytest.mark.system,
+    pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt install chromium"),
+]
 
 QUESTION = Path(__file__).parent / "data" / "weather_question.wav"
 
@@ -611,6 +614,7 @@ def test_a_remembered_microphone_that_is_gone_is_no_trouble(
         talk.wait_for_phase("listening")
 
 
+@pytest.mark.realtime
 @pytest.mark.parametrize("separate_rates", [False, True])
 def test_what_is_said_into_the_microphone_is_sent_at_24_khz(
     server: ScriptedServer, browser: Chromium, separate_rates: bool
@@ -638,6 +642,7 @@ def listen_to_a_question(peer: Peer) -> tuple[int, float]:
     return milliseconds(end), arrived[end * SAMPLE_BYTES // len(frames[0])]
 
 
+@pytest.mark.realtime
 def test_the_latency_shown_is_from_the_last_sound_of_speech_to_the_first_of_the_answer(
     server: ScriptedServer, browser: Chromium
 ):

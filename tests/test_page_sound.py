@@ -10,7 +10,10 @@ from tests.page import CHROMIUM, Chromium, TalkPage
 from tests.scripted_server import ScriptedServer
 from tests.test_page import QUESTION, call, loud_frames, played, spans_ms
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt install chromium")
+pytestmark = [
+    pytest.mark.system,
+    pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt install chromium"),
+]
 
 SUSPEND = "soundContexts.forEach((context) => context.suspend())"
 STATES = "soundContexts.map(({ state }) => state)"

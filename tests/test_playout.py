@@ -121,6 +121,7 @@ def play_in_page(calls: Calls) -> Iterator[list[Played]]:
         yield [Played(*turn) for turn in turns]
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("play_all", [play_in_terminal, play_in_page])
 def test_late_chunks_are_seldom_heard_and_cost_little_delay(
     play_all: Callable[[Calls], Iterator[list[Played]]],

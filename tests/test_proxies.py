@@ -193,6 +193,7 @@ async def transcript(url: str) -> str:
         await model.close()
 
 
+@pytest.mark.system
 def test_every_connection_goes_through_the_proxy_to_another_host(
     model: StandIn, server_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ):
@@ -230,6 +231,7 @@ def moved(to: str) -> AbstractContextManager[str]:
     return website(307, "text/plain", b"", Location=to)
 
 
+@pytest.mark.system
 def test_a_redirect_decides_anew(server_url: str, monkeypatch: pytest.MonkeyPatch):
     with moved(f"{server_url}/v1/realtime") as near, proxy(far=near) as way:
         monkeypatch.setenv("all_proxy", way.url)
@@ -237,6 +239,7 @@ def test_a_redirect_decides_anew(server_url: str, monkeypatch: pytest.MonkeyPatc
     assert way.asked == ["CONNECT far.example:80"]
 
 
+@pytest.mark.system
 def test_a_variable_that_cannot_be_used_is_named_by_each(
     model: StandIn, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
@@ -269,6 +272,7 @@ sys.exit(cli.main())
 """Both usual ports belong to others, so that everything is started on free ones."""
 
 
+@pytest.mark.system
 def test_a_conversation_is_held_on_this_machine_whatever_the_variables_hold():
     with moved("/") as taken:
         place = taken.removeprefix("http://")

@@ -25,6 +25,8 @@ from tests.fakes import Reply, StandIn, stand_in
 from tests.model_client import DATA
 from tests.processes import ROOT, command
 
+pytestmark = pytest.mark.system
+
 CONFIG = """
 [listen]
 resume_grace_s = {grace_s}

@@ -161,6 +161,7 @@ def test_a_conversation_that_fails_closes_the_screen_and_leaves_its_reason():
     assert str(shown.background.failure) == "the server is full"
 
 
+@pytest.mark.realtime
 @pytest.mark.skipif(not is_installed(), reason="pulseaudio is not installed")
 def test_the_user_is_heard_while_the_screen_still_loads(tmp_path: Path):
 
@@ -189,6 +190,7 @@ def test_the_user_is_heard_while_the_screen_still_loads(tmp_path: Path):
     assert peers[0].sent("input_audio_buffer.append")
 
 
+@pytest.mark.realtime
 @pytest.mark.skipif(not is_installed(), reason="pulseaudio is not installed")
 def test_talk_shows_the_screen_in_a_terminal_and_leaves_it_clean():
     def script(peer: Peer) -> None:

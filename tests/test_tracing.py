@@ -20,6 +20,8 @@ from tests.model_client import DATA
 from tests.processes import ROOT
 from tests.test_resume import DELTA, LONG, address, client, line, run, serve
 
+pytestmark = pytest.mark.system
+
 SILENCE = bytes(RATE * SAMPLE_BYTES)
 
 

@@ -22,6 +22,8 @@ from tests.fakes import Fault, stand_in
 from tests.model_client import DATA, recording
 from tests.processes import ROOT, command, start_server
 
+pytestmark = pytest.mark.system
+
 SECOND = bytes(2 * RATE)
 
 
