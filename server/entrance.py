@@ -15,6 +15,9 @@ from server.refusals import Refusals
 UNAUTHORIZED = 3000
 """WebSocket close code; clients take it and those above it as final, and try no more."""
 
+MOST_GOODBYES = 100
+"""Clients that are being turned away at once, which takes up to 10 s; more are not told why."""
+
 
 class Entrance:
     """Stands between the handshake and the session."""
@@ -22,6 +25,7 @@ class Entrance:
     def __init__(self, doorkeeper: Doorkeeper, refusals: Refusals):
         self._doorkeeper = doorkeeper
         self._refusals = refusals
+        self._goodbyes = 0
 
     async def admits(self, socket: ServerConnection, request: Request) -> bool:
         """Let a client in, or tell it why not and close.
@@ -36,9 +40,16 @@ class Entrance:
         else:
             return True
         self._note(socket, request, objection)
+        if self._goodbyes >= MOST_GOODBYES:
+            socket.transport.abort()
+            return False
         detail = ErrorDetail(objection.message, code=objection.code)
-        await socket.send(events.encode(events.Error(error=detail), "event_1"), text=True)
-        await socket.close(close, f"{detail.type}.{detail.code}")
+        self._goodbyes += 1
+        try:
+            await socket.send(events.encode(events.Error(error=detail), "event_1"), text=True)
+            await socket.close(close, f"{detail.type}.{detail.code}")
+        finally:
+            self._goodbyes -= 1
         return False
 
     def note_handshake(self, socket: ServerConnection, request: Request, answer: Response) -> None:

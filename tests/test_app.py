@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, redirect_stdout, suppress
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
@@ -135,6 +136,13 @@ def test_each_client_that_is_turned_away_is_a_line_of_the_log(caplog: pytest.Log
                     await client.wait_closed()
             with pytest.raises(InvalidStatus):
                 await connect(url.replace("v1/realtime", "nothing?key=sk-secret"))
+            where = urlsplit(url)
+            reader, writer = await asyncio.open_connection(where.hostname, where.port)
+            head = "GET /v1/realtime HTTP/1.1\r\nHost: here\r\nUpgrade: websocket\r\n"
+            writer.write(f"{head}Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\r\n".encode())
+            assert (await reader.read()).startswith(b"HTTP/1.1 400 ")
+            writer.close()
+            await writer.wait_closed()
             async with connect(url) as client:
                 await client.send(json.dumps(update))
                 await client.wait_closed()
@@ -145,10 +153,42 @@ def test_each_client_that_is_turned_away_is_a_line_of_the_log(caplog: pytest.Log
         "refused 127.0.0.1: GET /v1/realtime: origin_not_allowed: Pages of https://evil.example",
         "refused 127.0.0.1: GET /v1/realtime: beta_api_shape_disabled: ",
         "refused 127.0.0.1: GET /nothing: not_found: ",
+        "refused 127.0.0.1: GET /v1/realtime: invalid_handshake: ",
         "closing with 4000, invalid_request_error.beta_api_shape_disabled",
     ):
         assert caplog.text.count(words) == 1, words
     assert "sk-secret" not in caplog.text
+
+
+def test_strangers_that_never_say_goodbye_are_waited_for_only_so_many(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr("server.entrance.MOST_GOODBYES", 2)
+    head = (
+        "GET /v1/realtime HTTP/1.1\r\nHost: here\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        "Origin: https://evil.example\r\nSec-WebSocket-Version: 13\r\n"
+        "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+    )
+
+    async def stay() -> None:
+        async with serving() as (url, _):
+            where = urlsplit(url)
+            told: list[bool] = []
+            writers: list[asyncio.StreamWriter] = []
+            for _ in range(4):
+                reader, writer = await asyncio.open_connection(where.hostname, where.port)
+                writers.append(writer)
+                writer.write(head.encode())
+                with suppress(asyncio.IncompleteReadError, ConnectionError):
+                    await reader.readuntil(b"origin_not_allowed")
+                    told.append(True)
+            for writer in writers:
+                writer.close()
+                with suppress(ConnectionError):
+                    await writer.wait_closed()
+        assert told == [True, True]
+
+    asyncio.run(asyncio.wait_for(stay(), 60))
 
 
 class Broken:
