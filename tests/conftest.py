@@ -26,6 +26,17 @@ settings.register_profile("any machine", deadline=None)
 settings.load_profile("any machine")
 
 
+STARTED = {"browser", "model_url", "server_url"}
+"""Fixtures that start a program."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        started = STARTED & set(getattr(item, "fixturenames", ()))
+        if started and not {"system", "realtime"} & {mark.name for mark in item.iter_markers()}:
+            raise pytest.UsageError(f"{item.nodeid} starts a program and isn't marked `system`")
+
+
 @pytest.fixture(scope="session")
 def model_url() -> Iterator[str]:
     """The embedded speech model's address."""

@@ -7,7 +7,10 @@ import pytest
 from tests.page import CHROMIUM, Chromium, TalkPage
 from tests.scripted_server import ScriptedServer
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt install chromium")
+pytestmark = [
+    pytest.mark.system,
+    pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt install chromium"),
+]
 
 LONG = "Rindfleischetikettierungsüberwachungsaufgabenübertragungsgesetz"
 SCREENS = [

@@ -23,6 +23,8 @@ from websockets.typing import Origin
 from tests.fakes import stand_in
 from tests.processes import ROOT, start_server
 
+pytestmark = pytest.mark.system
+
 DOC = ROOT / "docs" / "reverse-proxy.md"
 OWN, SHARED = "voice.example", "www.example"
 PLACES = [(OWN, "/"), (SHARED, "/voice/")]
