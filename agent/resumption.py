@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from msgspec import structs
+from msgspec import UNSET, UnsetType, structs
 
 from agent.events import ServerEvent
 from agent.objects import Extensions, SessionConfig
@@ -12,8 +12,10 @@ from agent.objects import Extensions, SessionConfig
 class GrantedExtensions(Extensions, frozen=True, kw_only=True):
     """The extensions as the server shows them."""
 
-    resume_token: str
+    resume_token: str | UnsetType = UNSET
     """Good for one connection, which is told the next."""
+    answered_by: str | UnsetType = UNSET
+    """The model that answers, whatever name the client asked for."""
 
 
 class Resumed(ServerEvent, frozen=True, tag="x_mimo.resumed"):
@@ -39,10 +41,12 @@ class Resumption:
 
     Args:
         new_id: Must give what nobody can guess for the kind `resume`.
+        answered_by: The model's name, shown beside the token.
     """
 
-    def __init__(self, new_id: Callable[[str], str]):
+    def __init__(self, new_id: Callable[[str], str], answered_by: str = ""):
         self._new_id = new_id
+        self._answered_by = answered_by
         self.token: str | None = None
 
     def renew(self) -> None:
@@ -50,11 +54,15 @@ class Resumption:
         self.token = self._new_id("resume")
 
     def shown(self, config: SessionConfig) -> SessionConfig:
-        """The configuration with the token in it, if it asks for one."""
+        """The configuration with what only the server knows, if it asks for extensions."""
         asked = config.x_mimo
-        if not asked or not asked.resume:
-            self.token = None
+        wants_token = bool(asked and asked.resume)
+        self.token = (self.token or self._new_id("resume")) if wants_token else None
+        if not asked or not (self.token or self._answered_by):
             return config
-        self.token = self.token or self._new_id("resume")
-        granted = GrantedExtensions(**structs.asdict(asked), resume_token=self.token)
+        granted = GrantedExtensions(
+            **structs.asdict(asked),
+            resume_token=self.token or UNSET,
+            answered_by=self._answered_by or UNSET,
+        )
         return structs.replace(config, x_mimo=granted)

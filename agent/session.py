@@ -53,7 +53,7 @@ class Session:
         self._timing = timing
         self._new_id = new_id
         self._expires_at = expires_at
-        self.resumption = Resumption(new_id)
+        self.resumption = Resumption(new_id, timing.answered_by)
         self._floor: floor.State = floor.Listening()
         self.microphone = Microphone(config.audio.input, timing, new_id)
         self._conversation = Conversation(new_id("secret"))

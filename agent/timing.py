@@ -16,3 +16,5 @@ class Timing:
     tool_style: tools.Style = "request"
     echo_guard: bool = True
     """Whether the agent's own voice in the microphone is told from the user's."""
+    answered_by: str = ""
+    """The model that answers, by the name that its server gives it; empty if nobody knows."""

@@ -31,6 +31,7 @@ from server.client_secrets import ClientSecrets
 from server.connection import Connection, new_id
 from server.door import Doorway
 from server.entrance import Entrance
+from server.health import Health, health
 from server.http import query
 from server.keys import LISTEN, find_key
 from server.lobby import Lobby, asked
@@ -72,7 +73,7 @@ class App:
         secrets = ClientSecrets(
             self._doorkeeper, lambda secret: self._config(new_id("sess"), "", secret)
         )
-        site = Site(Pages(settings.kiosk), secrets, self._lobby.health)
+        site = Site(Pages(settings.kiosk), secrets, self._health)
         self._doorway = Doorway(site, refusals)
 
     async def run(self) -> None:
@@ -107,6 +108,9 @@ class App:
         await self._model.close()
         await self._transcriber.close()
         self._traces.close()
+
+    def _health(self) -> Health:
+        return health(self._lobby.sessions, self._lobby.stuck, self._model.conditions)
 
     async def _serve(self, socket: ServerConnection) -> None:
         request = socket.request
@@ -166,6 +170,7 @@ class App:
             turn.longest_turn_ms,
             model.tool_style,
             turn.echo_guard,
+            self._model.answered_by,
         )
         voices = {name: len(pcm) // SAMPLE_BYTES for name, pcm in self._voices.items()}
         return Setup(config, timing, expires_at, voices)
@@ -181,7 +186,7 @@ class App:
         )
         config = SessionConfig(
             id=session_id,
-            model=asked[0] if asked else self._settings.model.name,
+            model=asked[0] if asked else self._model.answered_by or self._settings.model.name,
             output_modalities=["audio"],
             instructions=self._settings.persona.instructions,
             audio=Audio(input=AudioInput(turn_detection=detection)),

@@ -6,8 +6,6 @@ import logging
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 
-from msgspec import Struct
-
 from agent.resumption import Position
 from server.connection import Connection
 from server.http import query
@@ -18,15 +16,6 @@ MOST_AWAY = 1_000
 """Sessions that wait for their client; when one more begins, the oldest of them ends."""
 STUCK_S = 60.0
 """Past its deadline; a client that stopped reading is given up sooner, for it answers no ping."""
-
-
-class Health(Struct, frozen=True):
-    """What is told at `/healthz`."""
-
-    sessions: int
-    stuck: int
-    """Sessions that should have acted a minute ago, and have not: a bug of ours."""
-    status: str = "healthy"
 
 
 class Lobby:
@@ -57,8 +46,15 @@ class Lobby:
                 return connection
         return None
 
-    def health(self) -> Health:
-        return Health(len(self._connections), len(self._stuck()))
+    @property
+    def sessions(self) -> int:
+        """How many there are."""
+        return len(self._connections)
+
+    @property
+    def stuck(self) -> int:
+        """How many should have acted a minute ago, and have not: a bug of ours."""
+        return len(self._stuck())
 
     async def watch(self) -> None:
         """Log every session that gets stuck, once."""

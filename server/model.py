@@ -10,7 +10,7 @@ from agent.commands import AskModel
 from agent.errors import ModelError
 from agent.mimo import ChatMessage, Failed, Output, chat_request
 from server.keys import MODEL, find_key
-from server.replicas import Replica
+from server.replicas import Condition, Replica
 from server.settings import Model, Settings
 
 ASKED_AGAIN = {"model_unreachable", "model_failed", "model_cut_off"}
@@ -25,7 +25,19 @@ class ModelServer:
     def __init__(self, settings: Settings):
         self._settings = settings.model
         key = find_key(os.environ, MODEL, settings.model.api_key_file, "model.api_key_file")
-        self._replicas = [Replica(url, settings.model, key) for url in settings.model.urls]
+        self._configured = [Replica(url, settings.model, key) for url in settings.model.urls]
+        self._replicas = self._configured
+
+    @property
+    def conditions(self) -> list[Condition]:
+        """How each replica is, in the order of the configuration."""
+        return [replica.condition for replica in self._configured]
+
+    @property
+    def answered_by(self) -> str:
+        """What the replicas that answer serve; empty if nobody knows."""
+        serving = [each for each in self.conditions if each.state == "healthy"]
+        return ", ".join(dict.fromkeys(each.model for each in serving if each.model))
 
     def seat(self) -> "Seat":
         """Return what one session talks to the model with."""
@@ -43,7 +55,7 @@ class ModelServer:
         return min(self._replicas, key=lambda each: (not each.healthy, each.wait_s(dry_at)))
 
     async def watch(self) -> None:
-        """Find out whether replicas that failed answer again; runs until cancelled."""
+        """Look after all replicas; runs until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             for replica in self._replicas:
                 tasks.create_task(replica.watch(), name=f"watch {replica.url}")

@@ -1,12 +1,16 @@
 """One replica of the model server: its connections, its queue, and whether it still answers."""
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager, suppress
+from typing import Literal
+from urllib.parse import urlsplit
 
 import httpx2
 import msgspec
 import openai
+from msgspec import structs
 
 from agent.admission import Admission, Ticket
 from agent.errors import ModelError
@@ -19,10 +23,37 @@ from server.settings import Model
 
 CONNECT_TIMEOUT_S = 5.0
 PROBE_TIMEOUT_S = 10.0
+LOOK_EVERY_S = 5.0
+"""Between looks at a replica; the longest that its end goes unnoticed while nobody talks."""
 FIRST_PAUSE_S = 0.5
-LONGEST_PAUSE_S = 30.0
+LONGEST_NAME = 200
+"""Characters of a model's name, which everybody is shown."""
+LONGEST_PAUSE_S = 10.0
+"""Between looks at one that is down; the longest that its return goes unnoticed."""
 END_OF_BODY_S = 0.5
 """How long the end of a body may take after the end of its reply; then its connection is closed."""
+
+
+log = logging.getLogger(__name__)
+
+
+class Condition(msgspec.Struct, frozen=True):
+    """What `/healthz` says of a replica."""
+
+    state: Literal["unknown", "healthy", "down"] = "unknown"
+    """Unknown only until it was first looked at."""
+    model: str | None = None
+    """Which model it says it serves."""
+
+
+class _Served(msgspec.Struct):
+    id: str
+
+
+class _Models(msgspec.Struct):
+    """The answer of `/v1/models`."""
+
+    data: list[_Served]
 
 
 class Replica:
@@ -37,7 +68,15 @@ class Replica:
         self._admission = Admission()
         self._admitted: dict[Ticket, asyncio.Event] = {}
         self._suspected = asyncio.Event()
+        self._down_since = 0.0
+        self.condition = Condition()
         self.url = url
+
+    def __str__(self) -> str:
+        where = urlsplit(self.url)
+        return (
+            f"the model server at {where._replace(netloc=where.netloc.rpartition('@')[2]).geturl()}"
+        )
 
     @property
     def healthy(self) -> bool:
@@ -51,6 +90,8 @@ class Replica:
     def trust(self) -> None:
         """It answered."""
         self._suspected.clear()
+        if self.condition.state != "healthy":
+            self._found("healthy")
 
     def wait_s(self, dry_at: float) -> float:
         """Estimate how long a reply would wait for its turn."""
@@ -117,22 +158,69 @@ class Replica:
             yield output
 
     async def watch(self) -> None:
-        """Probe the replica when it is suspected, until it answers."""
+        """Look after the replica: whether it answers, and with which model. Logs changes only."""
+        pause_s = FIRST_PAUSE_S
         while True:
-            await self._suspected.wait()
-            pause_s = FIRST_PAUSE_S
-            while not self.healthy and not await self._answers():
+            was_suspected = not self.healthy
+            problem = await self._look() or (await self._probe() if was_suspected else None)
+            if problem is not None:
+                self.suspect()
+                self._found("down", problem)
                 await asyncio.sleep(pause_s)
                 pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
-            self.trust()
+                continue
+            pause_s = FIRST_PAUSE_S
+            if was_suspected or self.healthy:
+                self.trust()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_EVERY_S):
+                    await self._suspected.wait()
 
-    async def _answers(self) -> bool:
-        """Ask for a word: `/health` says nothing of an engine that hangs."""
+    def _found(self, state: Literal["healthy", "down"], problem: str = "") -> None:
+        before, model = self.condition.state, self.condition.model
+        self.condition = Condition(state, model)
+        if before == state:
+            return
+        if state == "down":
+            self._down_since = _now()
+            log.warning("%s does not answer: %s", self, problem)
+        else:
+            again = f" again, after {_now() - self._down_since:.0f} s" if before == "down" else ""
+            log.info("%s answers%s; it serves %s", self, again, model or "a model without a name")
+
+    async def _look(self) -> str | None:
+        """Ask which model it serves and how it is; say what is wrong, if anything is."""
+        root = self.url.rstrip("/").removesuffix("/v1")
+        try:
+            async with asyncio.timeout(PROBE_TIMEOUT_S):
+                await self._learn_model()
+                await self._client.get(f"{root}/health", cast_to=httpx2.Response)
+        except TimeoutError:
+            return f"nothing came for {PROBE_TIMEOUT_S:.0f} s"
+        except (openai.OpenAIError, httpx2.HTTPError) as error:
+            # A server without these paths may do all that is needed of it.
+            is_other = isinstance(error, openai.NotFoundError)
+            return None if is_other else str(explained(error, self._key))
+        return None
+
+    async def _learn_model(self) -> None:
+        answer = await self._client.get("/models", cast_to=httpx2.Response)
+        try:
+            names = [each.id for each in msgspec.json.decode(answer.content, type=_Models).data]
+        except (msgspec.DecodeError, UnicodeError):
+            names = []
+        wanted = self._settings.name
+        model = wanted if wanted in names else next(iter(names), None)
+        self.condition = structs.replace(self.condition, model=model and model[:LONGEST_NAME])
+
+    async def _probe(self) -> str | None:
+        """Ask for a word, as `/health` answers for an engine that hangs; say what is wrong."""
         hi = chat_request([ChatMessage("user", "hi")], "text", 4, self._settings.name)
         with suppress(TimeoutError):
             async with asyncio.timeout(PROBE_TIMEOUT_S), aclosing(self.stream(hi)) as outputs:
-                return not any([isinstance(output, Failed) async for output in outputs])
-        return False
+                ends = [output async for output in outputs if isinstance(output, Failed)]
+                return str(ends[0].error) if ends else None
+        return f"no answer came for {PROBE_TIMEOUT_S:.0f} s"
 
     async def close(self) -> None:
         await self._client.close()

@@ -11,13 +11,14 @@ from http import HTTPStatus
 import msgspec
 
 from server.client_secrets import ClientSecrets
+from server.health import Health
 from server.http import Answer, Request, Taker, listed, refusal, wrong_method
-from server.lobby import Health
 from server.pages import Pages
 
 REALTIME = "/realtime"
 SECRETS = "/realtime/client_secrets"
 HEALTH = "/healthz"
+READY = "/readyz"
 VERSION = "13"
 
 _WEBSOCKET = "Sessions are held over the WebSocket at /v1/realtime."
@@ -69,9 +70,12 @@ class Site:
         if request.path.endswith(SECRETS):
             return self._secrets.begin(request)
         found = self._pages.find(request)
-        if found is None and request.path.endswith(HEALTH):
-            body = msgspec.json.encode(self._health())
-            found = Answer(HTTPStatus.OK, body, headers=(("Cache-Control", "no-store"),))
+        if found is None and request.path.endswith((HEALTH, READY)):
+            health = self._health()
+            is_fine = request.path.endswith(HEALTH) or health.is_ready
+            status = HTTPStatus.OK if is_fine else HTTPStatus.SERVICE_UNAVAILABLE
+            body = msgspec.json.encode(health)
+            found = Answer(status, body, headers=(("Cache-Control", "no-store"),))
         if found is None or _wants_websocket(request):
             return _elsewhere(request)
         return wrong_method(request, "GET", "HEAD") or found

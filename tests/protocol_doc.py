@@ -22,7 +22,7 @@ IGNORED, ECHOED = "ignored", "accepted and echoed, without effect"
 SUPPORT = {
     "session.type": "`realtime` only; transcription sessions are refused",
     "session.id": IGNORED,
-    "session.model": "any name is taken for the one model; the session keeps its first",
+    "session.model": "any name is taken, and the first kept; `answered_by` says which model it is",
     "session.output_modalities": "one of the two",
     "session.audio.input.format": "PCM16 at 24 kHz, or G.711 at 8 kHz",
     "session.audio.input.transcription": "turns transcripts on; the server's recogniser makes them",

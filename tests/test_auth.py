@@ -383,9 +383,17 @@ def test_pages_and_health_are_served_and_nothing_above_them(unlocked: str):
         connection.close()
         return found
 
-    status, health = get("/healthz")
-    assert status == 200
-    assert json.loads(health) == {"status": "healthy", "sessions": 0, "stuck": 0}
+    while b"unknown" in get("/healthz")[1]:
+        pass
+    for path in ("/healthz", "/readyz"):
+        status, health = get(path)
+        assert status == 200
+        assert json.loads(health) == {
+            "status": "healthy",
+            "sessions": 0,
+            "stuck": 0,
+            "replicas": [{"state": "healthy", "model": "MiMo-Audio-7B-Instruct"}],
+        }
     assert get("/")[1].startswith(b"<!doctype html>")
     for path in ("/page/../app.py", "/page/%2e%2e/app.py", "/etc/passwd", "/v1/realtime/calls"):
         assert get(path)[0] == 404, path

@@ -322,7 +322,7 @@ def test_a_transcription_can_be_plain_text_and_refusals_have_a_body(captions: op
 def test_it_is_healthy_and_says_what_it_is(client: Client):
     assert client.get("/health") == (200, {"status": "healthy"})
     status, models = client.get("/v1/models")
-    assert (status, models["data"][0]["id"]) == (200, "MiMo-Audio-7B-Instruct")
+    assert (status, models["data"][0]["id"]) == (200, "embedded/SmolLM2-135M")
     assert "not MiMo-Audio" in models["data"][0]["owned_by"]
 
 

@@ -17,12 +17,14 @@ from starlette.types import Receive, Scope, Send
 
 from agent.errors import ModelError
 from server.embedded.reply import Replies, ReplyEvent
-from server.embedded.stream import DONE, Chunks, Json, completion, error_body, event
+from server.embedded.stream import DONE, Chunks, Head, Json, completion, error_body, event
 from server.embedded.transcripts import Clip, Clips, Transcripts
-from server.embedded.wire import MODEL, ChatRequest, RequestError, clip_of, decode
+from server.embedded.wire import ChatRequest, RequestError, clip_of, decode
 
 OWNER = "mimo-live embedded demonstration model (not MiMo-Audio)"
 
+
+_LOADING = RequestError("The model is loading.", status=503, kind="ServiceUnavailableError")
 
 _Work = Callable[[Request, bytes, Send], Awaitable[Response | None]]
 """An endpoint's work; it returns None if it has sent its response itself."""
@@ -31,7 +33,9 @@ _Work = Callable[[Request, bytes, Send], Awaitable[Response | None]]
 class Models:
     """What answers requests, once it is loaded."""
 
-    def __init__(self, transcripts: Transcripts, replies: Replies | None):
+    def __init__(self, name: str, transcripts: Transcripts, replies: Replies | None):
+        self.name = name
+        """What everybody is told of the model that answers."""
         self.transcripts = transcripts
         self.replies = replies
         self.clips = Clips()
@@ -64,16 +68,19 @@ class Service:
         return JSONResponse(body, 200 if healthy else 503)
 
     async def _list_models(self, _request: Request) -> Response:
-        model = {"id": MODEL, "object": "model", "created": 0, "owned_by": OWNER}
+        if self.models is None:
+            return JSONResponse(error_body(_LOADING), _LOADING.status)
+        model = {"id": self.models.name, "object": "model", "created": 0, "owned_by": OWNER}
         return JSONResponse({"object": "list", "data": [model]})
 
     async def _chat(self, request: Request, body: bytes, send: Send) -> Response | None:
         models = self._loaded()
         if models.replies is None:
             raise RequestError("Only speech is written down here.", status=404)
-        chat = await asyncio.to_thread(decode, body, models.clips)
-        name = request.headers.get("x-request-id") or token_hex(8)
-        answer = _Answer(models.replies, chat, f"chatcmpl-{name}", int(time.time()))
+        chat = await asyncio.to_thread(decode, body, models.clips, models.name)
+        number = request.headers.get("x-request-id") or token_hex(8)
+        head = Head(f"chatcmpl-{number}", int(time.time()), models.name)
+        answer = _Answer(models.replies, chat, head)
         if not chat.stream:
             return JSONResponse(await answer.whole())
         await answer.stream(send)
@@ -90,7 +97,7 @@ class Service:
 
     def _loaded(self) -> Models:
         if self.models is None:
-            raise RequestError("The model is loading.", status=503, kind="ServiceUnavailableError")
+            raise _LOADING
         return self.models
 
 
@@ -132,11 +139,10 @@ async def _disconnected(receive: Receive) -> None:
 class _Answer:
     """One reply as an HTTP response."""
 
-    def __init__(self, replies: Replies, chat: ChatRequest, completion_id: str, created: int):
+    def __init__(self, replies: Replies, chat: ChatRequest, head: Head):
         self._replies = replies
         self._chat = chat
-        self._id = completion_id
-        self._created = created
+        self._head = head
 
     async def whole(self) -> Json:
         if self._chat.late_error is not None:
@@ -153,12 +159,12 @@ class _Answer:
             failure = _failure(group)
         if failure is not None:
             raise failure
-        return completion(self._chat, self._id, self._created, made)
+        return completion(self._chat, self._head, made)
 
     async def stream(self, send: Send) -> None:
         headers = [(b"content-type", b"text/event-stream; charset=utf-8")]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
-        chunks = Chunks(self._chat, self._id, self._created)
+        chunks = Chunks(self._chat, self._head)
 
         async def write(data: bytes) -> None:
             await send({"type": "http.response.body", "body": data, "more_body": True})

@@ -30,6 +30,7 @@ T = TypeVar("T")
 
 Say = Callable[[str], None]
 
+LANGUAGE_MODEL = "SmolLM2-135M"
 _MOST_THREADS = 4
 
 
@@ -104,11 +105,12 @@ class Process:
         listening = await self._stage("recogniser", lambda: _recogniser(threads))
         transcripts = Transcripts(listening)
         if recogniser_only:
-            return Models(transcripts, None)
+            return Models("embedded/whisper-base", transcripts, None)
         language = await self._stage("language model", lambda: _language(llm, threads))
         voice = await self._stage("synthesiser", lambda: _synthesiser(voice_file, threads))
         await self._stage("first pass", lambda: _first_pass(listening, language, voice))
-        return Models(transcripts, Replies(transcripts, language, voice))
+        name = f"embedded/{llm.stem if llm else LANGUAGE_MODEL}"
+        return Models(name, transcripts, Replies(transcripts, language, voice))
 
     async def _stage(self, name: str, load: Callable[[], T]) -> T:
         if self._server.should_exit:

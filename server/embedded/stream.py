@@ -2,12 +2,13 @@
 
 import base64
 from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import msgspec
 
 from agent.audio import RATE, SAMPLE_BYTES, wav
 from server.embedded.reply import Ended, ReplyEvent, SoundMade, TextEnded, TextMade
-from server.embedded.wire import MODEL, ChatRequest, RequestError
+from server.embedded.wire import ChatRequest, RequestError
 
 DONE = b"data: [DONE]\n\n"
 
@@ -32,19 +33,28 @@ def event(body: Json) -> bytes:
     return b"data: " + msgspec.json.encode(body) + b"\n\n"
 
 
+class Head(NamedTuple):
+    """What every part of an answer begins with."""
+
+    completion_id: str
+    created: int
+    """Unix time in seconds."""
+    model: str
+
+
 class Chunks:
     """Turns one reply into the chunks of its stream."""
 
-    def __init__(self, request: ChatRequest, completion_id: str, created: int):
+    def __init__(self, request: ChatRequest, head: Head):
         self._text = "text" in request.modalities
         self._speech = "audio" in request.modalities
         self._format = request.audio_format
         self._include_usage = request.include_usage
         self._head: Json = {
-            "id": completion_id,
+            "id": head.completion_id,
             "object": "chat.completion.chunk",
-            "created": created,
-            "model": MODEL,
+            "created": head.created,
+            "model": head.model,
         }
 
     def begin(self) -> Iterator[Json]:
@@ -98,9 +108,7 @@ class Chunks:
         }
 
 
-def completion(
-    request: ChatRequest, completion_id: str, created: int, made: Sequence[ReplyEvent]
-) -> Json:
+def completion(request: ChatRequest, head: Head, made: Sequence[ReplyEvent]) -> Json:
     """Return a whole reply as the body of a response that is not streamed."""
     text = "".join(each.text for each in made if isinstance(each, TextMade))
     pcm = b"".join(each.pcm for each in made if isinstance(each, SoundMade))
@@ -126,17 +134,17 @@ def completion(
     if request.ask.speech:
         sound = pcm if request.audio_format == "pcm16" else wav(pcm)
         message["audio"] = {
-            "id": completion_id.replace("chatcmpl", "audio", 1),
+            "id": head.completion_id.replace("chatcmpl", "audio", 1),
             "data": base64.b64encode(sound).decode(),
-            "expires_at": created + _DAY_S,
+            "expires_at": head.created + _DAY_S,
             "transcript": "",
         }
         choice["audio_metadata"] = _audio_metadata(request.audio_format, len(pcm) // SAMPLE_BYTES)
     return {
-        "id": completion_id,
+        "id": head.completion_id,
         "object": "chat.completion",
-        "created": created,
-        "model": MODEL,
+        "created": head.created,
+        "model": head.model,
         "choices": [choice],
         "usage": _usage(ended),
         "metrics": None,

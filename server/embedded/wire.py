@@ -14,7 +14,8 @@ from server.embedded import recogniser
 from server.embedded.reply import Ask, Said
 from server.embedded.transcripts import Clip, Clips
 
-MODEL = "MiMo-Audio-7B-Instruct"
+STANDS_FOR = "MiMo-Audio-7B-Instruct"
+"""What requests may call this model, too: a server that is set up for that one works with this."""
 
 _LONGEST_CLIP_S = 600
 _STAGES = 2
@@ -111,14 +112,17 @@ class ChatRequest:
     """A refusal that the model server finds only once it has begun to answer."""
 
 
-def decode(body: bytes, clips: Clips) -> ChatRequest:
+def decode(body: bytes, clips: Clips, name: str) -> ChatRequest:
     """Read a chat request; its clips are decoded, and kept in `clips` if they have a key.
+
+    Args:
+        name: The model's own.
 
     Raises:
         RequestError: If anything is wrong with it.
     """
     chat = _parse(body)
-    if chat.model not in (None, MODEL):
+    if chat.model not in (None, name, STANDS_FOR):
         raise RequestError(
             f"The model `{chat.model}` does not exist.",
             status=404,

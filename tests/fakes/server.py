@@ -55,6 +55,8 @@ class StandIn:
         self.always = always
         self.faults: deque[Fault | None] = deque()
         self.healthy = True
+        self.serves = MODEL
+        """The model's name at `/v1/models`; requests call it as ever."""
         self.key: str | None = None
         """What must be shown, as vLLM wants it with `--api-key`."""
         self.requests: list[Request] = []
@@ -123,7 +125,7 @@ class StandIn:
             case "GET", "/health":
                 await connection.send(200, {"status": "healthy"})
             case "GET", "/v1/models":
-                model = {"id": MODEL, "object": "model", "owned_by": "vllm"}
+                model = {"id": self.serves, "object": "model", "owned_by": "vllm"}
                 await connection.send(200, {"object": "list", "data": [model]})
             case "GET", "/requests":
                 await connection.send(200, {"requests": list(map(_summary, self.chats))})

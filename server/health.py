@@ -1,0 +1,32 @@
+"""How the server is, as `/healthz` and `/readyz` say it."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+from msgspec import Struct
+
+from server.replicas import Condition
+
+
+class Health(Struct, frozen=True):
+    """What stands at `/healthz`: nothing in it is secret, and no address."""
+
+    status: Literal["healthy", "degraded", "unavailable"]
+    """Whether all replicas of the model server answer, some, or none."""
+    sessions: int
+    stuck: int
+    """Sessions that should have acted a minute ago, and have not."""
+    replicas: Sequence[Condition]
+    """In the order of the configuration."""
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether a call that begins now would be answered, as far as the server knows."""
+        return self.status != "unavailable"
+
+
+def health(sessions: int, stuck: int, replicas: Sequence[Condition]) -> Health:
+    down = [each for each in replicas if each.state == "down"]
+    if len(down) == len(replicas):
+        return Health("unavailable", sessions, stuck, replicas)
+    return Health("degraded" if down else "healthy", sessions, stuck, replicas)
