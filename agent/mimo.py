@@ -12,9 +12,19 @@ from typing import Literal
 
 from agent.audio import wav
 from agent.errors import ModelError
-from agent.model_json import Usage, content_of, part, parts, read_object, refusal, usage_of
+from agent.model_json import (
+    Usage,
+    content_of,
+    part,
+    parts,
+    read_error,
+    read_object,
+    refusal,
+    usage_of,
+)
 from agent.objects import Json, Modality
 from agent.reply_content import SoundReader, TextFilter
+from agent.sse import EventReader, ServerEvent
 
 _SPECIAL = re.compile(r"<\|[^|]*\|>")
 _DEEPEST = 8
@@ -160,7 +170,7 @@ class ReplyReader:
     """Reads one streamed reply; `push` takes its bytes as they come, `finish` the end of them."""
 
     def __init__(self) -> None:
-        self._line = bytearray()
+        self._events = EventReader()
         self._text = TextFilter()
         self._sound = SoundReader()
         self._usage: Usage | None = None
@@ -170,11 +180,7 @@ class ReplyReader:
         self._over = False
 
     def push(self, data: bytes) -> list[Output]:
-        self._line += data
-        if b"\n" not in data:
-            return []
-        *lines, self._line = self._line.split(b"\n")
-        return [output for line in lines for output in self._read(bytes(line).strip())]
+        return [output for event in self._events.push(data) for output in self._read(event)]
 
     def finish(self, error: ModelError | None = None) -> list[Output]:
         """Say how a reply ended that sends nothing more: nothing new if it ended properly.
@@ -184,7 +190,8 @@ class ReplyReader:
         """
         if self._over:
             return []
-        outputs = [] if error else [*self._read(bytes(self._line).strip())]
+        last = [] if error else self._events.finish()
+        outputs = [output for event in last for output in self._read(event)]
         if self._over:
             return outputs
         if error is None and self._looks_complete:
@@ -192,15 +199,17 @@ class ReplyReader:
         cut = error or ModelError("the reply was cut off", code="model_cut_off")
         return [*outputs, *self._end(Failed(cut))]
 
-    def _read(self, line: bytes) -> Iterator[Output]:
-        if self._over or not line.startswith(b"data:"):
+    def _read(self, event: ServerEvent) -> Iterator[Output]:
+        if self._over:
             return
-        event = line[5:].strip()
-        if event == b"[DONE]":
+        if event.kind == "error":
+            yield from self._end(Failed(read_error(event.data)))
+            return
+        if event.data.strip() == b"[DONE]":
             yield from self._end(self._ended())
             return
         try:
-            chunk = read_object(event)
+            chunk = read_object(event.data)
             if error := chunk.get("error"):
                 raise refusal(error)
             yield from self._take(chunk)

@@ -14,6 +14,10 @@ import msgspec
 from agent.errors import ModelError
 from agent.objects import Json
 
+EVENT_STREAM = "text/event-stream"
+LONGEST_QUOTE = 100
+"""Characters of what a server said in place of an answer."""
+
 _MOST_TOKENS = 2**31 - 1
 """A count beyond this is none: some clients read 32 bits."""
 
@@ -109,3 +113,42 @@ def refusal(error: object, status: int = 400) -> ModelError:
     number = fields.get("code")
     number = number if isinstance(number, int) else status
     return ModelError(message, code="model_failed" if number >= 500 else "model_refused")
+
+
+def read_error(data: bytes, status: int = 500) -> ModelError:
+    """Read what went wrong from an error's own text: JSON of any form, or words."""
+    try:
+        found = read_object(data)
+    except ValueError:
+        return refusal(first_words(data) or "the model server gave no reason", status)
+    return refusal(found.get("error") or found, status)
+
+
+def unexpected(kind: str, body: bytes, wanted: str) -> ModelError:
+    """Name an answer that is something else than was asked for; an error in it counts more.
+
+    Args:
+        kind: The media type that it came with.
+    """
+    try:
+        error = read_object(body).get("error")
+    except ValueError:
+        error = None
+    if error:
+        return refusal(error)
+    named = kind.partition(";")[0].strip() or "of no type"
+    words = first_words(body) or "empty"
+    message = f"expected {wanted}, but the answer is {named}: {words}"
+    return ModelError(message, code="model_bad_reply")
+
+
+def is_stream(kind: str) -> bool:
+    """Whether a media type is that of server-sent events, or is not given at all."""
+    return kind.partition(";")[0].strip().lower() in ("", EVENT_STREAM)
+
+
+def first_words(body: bytes) -> str:
+    """The beginning of a text in one line, without what could steer a terminal."""
+    words = body[: 4 * LONGEST_QUOTE].decode(errors="replace").split()
+    line = "".join(each if each.isprintable() else "?" for each in " ".join(words))
+    return line if len(line) <= LONGEST_QUOTE else f"{line[:LONGEST_QUOTE]}…"

@@ -15,6 +15,7 @@ from agent.audio import seconds
 from agent.errors import ModelError
 from agent.keys import redacted
 from agent.mimo import Ended, Failed, Output, ReplyReader, Sound, Text, TextEnded
+from agent.model_json import is_stream, unexpected
 from agent.objects import Json
 from agent.whole_reply import read_refusal, read_whole
 from client.keys import MODEL
@@ -107,9 +108,13 @@ async def _outputs(
             if not response.is_success:
                 yield Failed(_refused(response.status_code, await response.aread(), key))
                 return
+            kind = response.headers.get("content-type", "")
             if not body["stream"]:
-                for output in read_whole(await response.aread()):
+                for output in _whole(kind, await response.aread()):
                     yield output
+                return
+            if not is_stream(kind):
+                yield Failed(unexpected(kind, await response.aread(), "a stream of events"))
                 return
             async for data in response.aiter_bytes():
                 for output in reader.push(data):
@@ -126,6 +131,15 @@ async def _outputs(
         return
     for output in reader.finish():
         yield output
+
+
+def _whole(kind: str, body: bytes) -> list[Output]:
+    try:
+        return read_whole(body)
+    except ModelError as error:
+        if error.code != "model_bad_reply":
+            raise
+        raise unexpected(kind, body, "a whole reply in JSON") from error
 
 
 def _refused(status: int, body: bytes, key: str | None) -> ModelError:

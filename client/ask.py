@@ -188,7 +188,12 @@ def _as_json(answer: Answer, saved: Path | None) -> str:
         for name, value in answer.measures().items()
     }
     about = {"request": answer.number, "text": answer.text, "saved": saved and str(saved)}
-    return json.dumps({**about, "error": answer.error, **measures}, ensure_ascii=False)
+    found = {**about, "error": answer.error, **measures}
+    return json.dumps(found, ensure_ascii=not _speaks_unicode())
+
+
+def _speaks_unicode() -> bool:
+    return (sys.stdout.encoding or "").lower().startswith("utf")
 
 
 def _in_words(measures: dict[str, float | None]) -> str:
@@ -238,15 +243,28 @@ def _parse(argv: list[str]) -> Options:
         parser.error(
             "ask one thing: --message-json, --tts, --text, or --audio with or without --text"
         )
+    for name in ("text", "tts", "system", "model"):
+        if not _is_unicode(getattr(options, name) or ""):
+            parser.error(f"--{name}: not text in {sys.getfilesystemencoding()}, as was expected")
     if options.play and options.concurrency > 1:
         parser.error("--play plays one reply: not with --concurrency")
     return options
 
 
+def _is_unicode(text: str) -> bool:
+    """False for bytes of an argument that are no characters; Python keeps them as surrogates."""
+    return text == text.encode(errors="replace").decode()
+
+
 def _url(text: str) -> str:
-    parts = urlsplit(text)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise argparse.ArgumentTypeError(f"{text!r} is not an http:// or https:// URL")
+    wrong = argparse.ArgumentTypeError(f"{text!a} is not an http:// or https:// URL")
+    try:
+        parts = urlsplit(text)
+        is_usable = parts.port != 0 and httpx2.URL(text).host != "" and _is_unicode(text)
+    except (ValueError, httpx2.InvalidURL):
+        raise wrong from None
+    if not is_usable or parts.scheme not in {"http", "https"}:
+        raise wrong
     return text.rstrip("/") + ("" if parts.path.strip("/") else "/v1")
 
 

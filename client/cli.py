@@ -6,6 +6,7 @@ that talking to a server elsewhere needs nothing of the server's packages.
 
 import http.client
 import importlib
+import io
 import os
 import re
 import shutil
@@ -98,6 +99,10 @@ def main(argv: list[str] | None = None) -> int:
 def _run(program: Program, argv: list[str]) -> int:
     if os.environ.pop(ENDS_WITH_STDIN, None):
         threading.Thread(target=_end_with_stdin, daemon=True).start()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A terminal that lacks some letter shows a question mark, and ends nothing.
+            stream.reconfigure(errors="replace")
     try:
         run = cast(Callable[[list[str]], int], importlib.import_module(program.module).main)
         return run(argv)

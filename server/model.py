@@ -16,7 +16,7 @@ from server.settings import Model, Settings
 ASKED_AGAIN = {"model_unreachable", "model_failed", "model_cut_off"}
 """What another request may cure, if nothing was heard yet."""
 
-SUSPICIOUS = ASKED_AGAIN | {"model_bad_chunk", "model_bad_audio"}
+SUSPICIOUS = ASKED_AGAIN | {"model_bad_chunk", "model_bad_audio", "model_bad_reply"}
 
 
 class ModelServer:

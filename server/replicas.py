@@ -16,6 +16,7 @@ from agent.admission import Admission, Ticket
 from agent.errors import ModelError
 from agent.keys import redacted
 from agent.mimo import ChatMessage, Ended, Failed, Output, ReplyReader, chat_request
+from agent.model_json import is_stream, unexpected
 from agent.objects import Json
 from agent.whole_reply import read_refusal
 from server.http_client import api_client
@@ -141,6 +142,11 @@ class Replica:
                 options={"headers": {"Content-Type": "application/json"}},
             )
             async with aclosing(answer.response) as response:
+                kind = response.headers.get("content-type", "")
+                if not is_stream(kind):
+                    body_came = await response.aread()
+                    yield Failed(unexpected(kind, body_came, "a stream of events"))
+                    return
                 chunks = response.aiter_bytes()
                 async for data in chunks:
                     outputs = reader.push(data)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import wave
 from collections.abc import Generator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from agent.audio import read_wav, wav
 from client.ask import main
 from tests.fakes import Fault, StandIn, sound, stand_in
 from tests.model_client import Json
-from tests.processes import ROOT
+from tests.processes import ROOT, command
 from tests.virtual_audio import is_installed, virtual_audio
 from tests.website import website
 
@@ -315,13 +316,63 @@ def test_a_message_file_that_is_no_json_or_not_there_is_refused(
     one_line(capsys, "JSON is malformed")
 
 
-@pytest.mark.parametrize(("status", "message"), [(200, "not a reply"), (502, "HTTP 502")])
-def test_what_is_no_model_server_gives_one_line(
-    capsys: pytest.CaptureFixture[str], status: int, message: str
+@pytest.mark.parametrize(
+    ("status", "kind", "body", "message"),
+    [
+        (502, "text/html", b"<html>", "HTTP 502"),
+        (
+            200,
+            "text/html; charset=utf-8",
+            b"<html>\n <title>Log in",
+            "text/html: <html> <title>Log in\n",
+        ),
+        (200, "application/json", b'{"detail":"\\u0007 gone"}', 'application/json: {"detail":"'),
+        (200, "application/json", b'{"error":{"message":"no GPU"}}', "ask: no GPU\n"),
+        (200, "text/plain", b"\x1b[2J" + b"x" * 999, "text/plain: ?[2J" + "x" * 96 + "…\n"),
+        (200, "text/html", b"", "text/html: empty\n"),
+    ],
+)
+def test_what_is_no_model_server_is_named_by_its_type_and_first_words(
+    capsys: pytest.CaptureFixture[str], status: int, kind: str, body: bytes, message: str
 ):
-    with website(status, "text/html", b"<html>") as url:
-        assert main(["--url", url, "--text", "hi", "--no-stream"]) == 1
-    one_line(capsys, message)
+    with website(status, kind, body) as url:
+        for streams in ("--stream", "--no-stream"):
+            assert main(["--url", url, "--text", "hi", streams]) == 1
+            one_line(capsys, message)
+
+
+def test_a_redirect_is_followed(model: StandIn, capsys: pytest.CaptureFixture[str]):
+    with website(308, "text/plain", b"", Location=f"{model.url}/chat/completions") as url:
+        assert main(["--url", url, "--text", "hi"]) == 0
+    assert capsys.readouterr().out == WORDS + "\n"
+
+
+@pytest.mark.system
+@pytest.mark.parametrize("option", ["--text", "--tts", "--system", "--model", "--url"])
+def test_an_argument_that_is_no_text_is_refused_without_a_traceback(model: StandIn, option: str):
+    # A byte that is no UTF-8, as a terminal of another encoding sends it.
+    words = [*command("ask", "--url", model.url, "--text", "hi"), option, b"gr\xfc\xdf"]
+    environment = os.environ | {"LANG": "C", "LC_ALL": "C", "PYTHONIOENCODING": "ascii"}
+    ran = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, check=False)
+    assert ran.returncode == 2
+    assert b"Traceback" not in ran.stderr
+    assert option.encode() in ran.stderr
+    assert not model.chats
+
+
+@pytest.mark.system
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_terminal_that_lacks_a_letter_gets_the_others(model: StandIn, as_json: bool):
+    usual, model.reply = model.reply, replace(model.reply, text="Grüß 你好")
+    environment = os.environ | {"LANG": "C", "LC_ALL": "C", "PYTHONIOENCODING": "ascii"}
+    words = command("ask", "--url", model.url, "--text", "hi", *(["--json"] if as_json else []))
+    ran = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, check=False)
+    model.reply = usual
+    assert ran.returncode == 0
+    if as_json:
+        assert json.loads(ran.stdout)["text"] == "Grüß 你好"
+    else:
+        assert ran.stdout == b"Gr?? ??\n"
 
 
 @pytest.mark.parametrize("streams", ["--stream", "--no-stream"])

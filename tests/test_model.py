@@ -17,6 +17,7 @@ from agent.mimo import ChatMessage, Ended, Failed, Output, Sound, Text
 from server.model import ModelServer, Seat
 from server.settings import Settings, checked
 from tests.fakes import Fault, Request, StandIn, stand_in
+from tests.website import website
 
 SPEECH = bytes([1, 0]) * RATE * 3
 
@@ -201,6 +202,26 @@ def test_a_refusal_is_not_asked_again():
     with stand_in(always={Fault.ERROR_FIRST}) as model:
         run(settings(model), body)
         assert len(model.chats) == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "said", "message", "code"),
+    [
+        ("text/html", b"<h1>Log in</h1>", "is text/html: <h1>Log in</h1>", "model_bad_reply"),
+        ("application/json", b'{"detail":"gone"}', 'json: {"detail":"gone"}', "model_bad_reply"),
+        ("application/json", b'{"error":{"message":"no GPU"}}', "no GPU", "model_refused"),
+    ],
+)
+def test_what_is_no_stream_is_named_by_its_type_and_first_words(
+    kind: str, said: bytes, message: str, code: str
+):
+    async def body(server: ModelServer) -> None:
+        error = failure_of(await listen(server.seat(), ask()))
+        assert str(error).endswith(message)
+        assert error.code == code
+
+    with website(200, kind, said) as url:
+        run(settings(url), body)
 
 
 @pytest.mark.parametrize(
