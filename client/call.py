@@ -57,6 +57,7 @@ class Call:
         self._said_at = said_at
         self._loudness = Loudness(duck_db)
         self._reported = Heard("", 0)
+        self._answered_by = ""
         self._captions: deque[tuple[Speaker, str]] = deque(maxlen=REMEMBERED)
         self.jitter = JitterBuffer()
         self.floor = Floor()
@@ -132,7 +133,13 @@ class Call:
                 floor.failure = error.message
                 self._view.problem(error.message)
             case wire.SessionCreated() | wire.SessionUpdated():
-                pass
+                self._name_model(self._connection.agreed.answered_by)
+
+    def _name_model(self, name: str | None) -> None:
+        """Say which model answers, once and whenever it is another one."""
+        if name and name != self._answered_by:
+            self._answered_by = name
+            self._view.note(f"Answered by {name}.")
 
     def caption(self, who: Speaker, text: str) -> None:
         """Note what one side said, and show it."""

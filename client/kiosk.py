@@ -24,7 +24,9 @@ from client.wire import page_url
 
 TICK_S = 0.1
 RETRY_S = 15.0
-"""Between attempts while out of service, and between looks at a server that nobody needs now."""
+"""Between attempts while out of service; each may play the self-test's sweep."""
+LOOK_S = 5.0
+"""Between looks at a server that nobody needs now: as often as it looks at its model."""
 
 ASK_TIMEOUT_S = 5.0
 LARGEST_SETTINGS = 2**20
@@ -59,6 +61,29 @@ def read_settings(url: str) -> KioskSettings:
         return msgspec.json.decode(answer.body, type=KioskSettings)
     except (FetchError, msgspec.DecodeError, UnicodeError) as error:
         raise UnreachableError(f"the server at {url} does not answer: {error}") from error
+
+
+class _Health(msgspec.Struct, frozen=True):
+    """What the server says of itself, as far as a kiosk minds."""
+
+    status: str = "healthy"
+
+
+def check_model(url: str) -> None:
+    """Ask the server for its model.
+
+    Raises:
+        UnreachableError: If no model answers there, or not even the server.
+    """
+    try:
+        answer = fetch(
+            f"{page_url(url)}healthz", timeout_s=ASK_TIMEOUT_S, largest_bytes=LARGEST_SETTINGS
+        )
+        status = msgspec.json.decode(answer.body, type=_Health).status
+    except (FetchError, msgspec.DecodeError, UnicodeError) as error:
+        raise UnreachableError(f"the server at {url} does not answer: {error}") from error
+    if status == "unavailable":
+        raise UnreachableError("the server's model does not answer")
 
 
 class Kiosk:
@@ -108,6 +133,7 @@ class Kiosk:
                 settings = await asyncio.to_thread(read_settings, url)
                 self._dead_s = settings.dead_s
                 await self._test(settings)
+                await asyncio.to_thread(check_model, url)
                 before = await self._attract(url, settings)
                 await self._visit(url, settings, before)
             except AgentError as error:
@@ -134,8 +160,8 @@ class Kiosk:
         ways += ["Press Enter to begin."] if sys.stdin.isatty() else []
         self._view.attract(settings.greeting, " ".join(ways))
         try:
-            while not await self._room.somebody(RETRY_S):
-                await asyncio.to_thread(read_settings, url)
+            while not await self._room.somebody(LOOK_S):
+                await asyncio.to_thread(check_model, url)
             return self._room.before
         finally:
             self._ends.listener = self._room = None

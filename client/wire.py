@@ -20,6 +20,8 @@ class Extensions(Struct, frozen=True):
     """Wants to know how much was heard."""
     duck: bool = False
     """Asks to lower the volume, to hold and to go on, instead of stopping at every sound."""
+    answered_by: str | None = None
+    """The model that answers, where the server knows it."""
     resume_token: str | None = None
     """Continues this session over another connection; each is good for one use."""
 

@@ -137,6 +137,8 @@ class ScriptedServer:
         self.refusal: int | None = None
         """A status with which WebSockets are refused, as a proxy does that knows none."""
         self.is_healthy = True
+        self.status = "healthy"
+        """What it says of its model."""
         """Whether it answers anything but the page's files."""
 
         self._folder = folder
@@ -193,7 +195,8 @@ class ScriptedServer:
         if path == "/v1/realtime":
             return None if self.is_healthy else _response(b"", "text/plain", 503)
         if path == "/healthz":
-            return _response(b"{}", "application/json", 200 if self.is_healthy else 503)
+            found = json.dumps({"status": self.status}).encode()
+            return _response(found, "application/json", 200 if self.is_healthy else 503)
         if path == "/page/kiosk.json":
             return _response(json.dumps(self._kiosk).encode(), "application/json")
         names = {"/": "index.html", "/kiosk": "kiosk.html"}

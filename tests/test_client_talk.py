@@ -134,6 +134,8 @@ class Talked(NamedTuple):
     events: list[Event]
     user: Samples
     agent: Samples
+    notes: str
+    """What was said beside the events."""
 
     def of(self, kind: str) -> list[Event]:
         return [event for event in self.events if event["event"] == kind]
@@ -154,7 +156,8 @@ def talk_to(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Generator[Tal
         file.write_bytes(wav(pcm.tobytes()))
         words = [word for _ in range(files) for word in ("--wav", str(file))]
         status = talk.main(["--url", url, "--json", "--save", str(saved), *words, *options])
-        lines = capsys.readouterr().out.splitlines()
+        captured = capsys.readouterr()
+        lines = captured.out.splitlines()
         sides = np.zeros((0, 2), np.int16)
         if saved.exists():
             with wave.open(str(saved)) as recording:
@@ -162,7 +165,7 @@ def talk_to(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Generator[Tal
                 raw = recording.readframes(recording.getnframes())
             sides = np.frombuffer(raw, np.int16).reshape(-1, 2)
         events = [msgspec.json.decode(line, type=Event) for line in lines]
-        return Talked(status, events, sides[:, 0], sides[:, 1])
+        return Talked(status, events, sides[:, 0], sides[:, 1], captured.err)
 
     yield run
     for number, was in zip(numbers, before, strict=True):
@@ -212,6 +215,22 @@ def test_one_turn_is_spoken_heard_and_timed(talk_to: Talk):
     # What was timed is what was recorded, to a frame and the clock's own lateness.
     gap = np.flatnonzero(talked.agent)[0] - np.flatnonzero(talked.user)[-1]
     assert gap > 0
+
+
+def test_the_model_that_answers_is_named_once(talk_to: Talk):
+    def script(peer: Peer) -> None:
+        peer.send({"type": "session.created", "session": {"model": "as asked"}})
+        named: Event = {"id": "sess_1", "x_mimo": {"answered_by": "embedded/SmolLM2-135M"}}
+        updated: Event = {"type": "session.updated", "session": named}
+        peer.send(updated, updated)
+        peer.hear("said_1")
+        peer.send(begun(1), audio(1, FIRST, 2400), *ended(1, "Hello."))
+        peer.listen_on()
+
+    with server(script) as (url, _):
+        talked = talk_to(url)
+    assert talked.notes.count("Answered by embedded/SmolLM2-135M.") == 1
+    assert "as asked" not in talked.notes
 
 
 def test_the_second_file_waits_until_the_first_answer_was_played(talk_to: Talk):

@@ -147,6 +147,23 @@ def test_the_kiosk_opens_only_when_its_microphone_hears_its_loudspeaker(browser:
         wait_for_screen(page, "attract")
 
 
+def test_nobody_is_invited_while_the_model_is_down_and_then_the_kiosk_comes_back(
+    browser: Chromium,
+):
+    with kiosk(browser) as (page, server):
+        wait_for_screen(page, "attract")
+        server.status = "unavailable"
+        wait_for_screen(page, "trouble")
+        assert page.page.locator("#trouble").inner_text() == "We will be back soon."
+        assert "its model does not answer" in (page.page.locator("#technical").text_content() or "")
+        page.page.keyboard.press("x")
+        browser.say(read_wav(QUESTION.read_bytes(), 48_000))
+        server.status = "degraded"
+        wait_for_screen(page, "attract")
+        page.page.locator("#begin").click()
+        assert server.greet("sess_1", token="token")
+
+
 def sweep_at_a_distance() -> bytes:
     """The self-test's sweep, from 400 to 3000 Hz in 0.6 s, 20 dB quieter and in noise."""
     t = np.arange(int(0.6 * 48_000)) / 48_000

@@ -124,7 +124,8 @@ def test_the_second_visitor_finds_nothing_of_the_first(tmp_path: Path):
 def test_a_kiosk_that_does_not_hear_itself_is_out_of_service(tmp_path: Path, hears_itself: bool):
     with (
         virtual_audio() as card,
-        start_server("http://127.0.0.1:9", *config(tmp_path, self_test="true")) as url,
+        stand_in() as model,
+        start_server(model.url.removesuffix("/v1"), *config(tmp_path, self_test="true")) as url,
         kiosk(card, url) as (screen, _),
     ):
         if hears_itself:
@@ -165,7 +166,8 @@ def test_a_service_does_not_log_what_visitors_say(tmp_path: Path):
 @with_sound
 def test_sound_that_stays_dead_ends_the_kiosk(tmp_path: Path):
     with (
-        start_server("http://127.0.0.1:9", *config(tmp_path, dead_s=4.0)) as url,
+        stand_in() as model,
+        start_server(model.url.removesuffix("/v1"), *config(tmp_path, dead_s=4.0)) as url,
         ExitStack() as plug,
     ):
         card = plug.enter_context(virtual_audio())
@@ -174,6 +176,21 @@ def test_sound_that_stays_dead_ends_the_kiosk(tmp_path: Path):
             plug.close()
             screen.until(b"no sound device has worked for 4 s")
             assert process.wait(20) == 1
+
+
+@with_sound
+def test_a_model_that_dies_puts_the_kiosk_out_of_service_until_it_is_back(tmp_path: Path):
+    with (
+        virtual_audio() as card,
+        stand_in() as model,
+        start_server(model.url.removesuffix("/v1"), *config(tmp_path)) as url,
+        kiosk(card, url) as (screen, _),
+    ):
+        screen.until(b"Ask me anything")
+        model.healthy = False
+        screen.until(b"Out of service: the server's model does not answer")
+        model.healthy = True
+        screen.until(b"Ask me anything")
 
 
 def test_somebody_who_speaks_is_noticed_and_a_door_or_a_hum_is_not():

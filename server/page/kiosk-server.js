@@ -14,12 +14,17 @@ const TIMEOUT_MS = 2000;
  * @property {boolean} self_test
  */
 
-export async function isServerThere() {
+/**
+ * @returns {Promise<{status?: string} | undefined>} What the server says of itself and of the model;
+ *   undefined if it does not answer.
+ */
+export async function health() {
   try {
     const options = { cache: "no-store", signal: AbortSignal.timeout(TIMEOUT_MS) };
-    return (await fetch("healthz", /** @type {RequestInit} */ (options))).ok;
+    const answer = await fetch("healthz", /** @type {RequestInit} */ (options));
+    return answer.ok ? await answer.json() : undefined;
   } catch {
-    return false;
+    return undefined;
   }
 }
 

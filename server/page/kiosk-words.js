@@ -11,6 +11,7 @@ const FOR_VISITORS = {
   dead: "We will be back in a moment.",
   dropped: "One moment: reconnecting…",
   expired: "This conversation has reached its time limit. You are welcome to start another.",
+  "no-model": "We will be back soon.",
   lost: "The connection was lost. Please try again.",
   "loudspeaker-replaced": "",
   "microphone-replaced": "",

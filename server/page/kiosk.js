@@ -4,7 +4,7 @@ import { Alarm } from "./alarm.js";
 import { element, showLevel } from "./dom.js";
 import { Ends, lent } from "./ends.js";
 import { Idle } from "./idle.js";
-import { isServerThere, readSettings } from "./kiosk-server.js";
+import { health, readSettings } from "./kiosk-server.js";
 import { forTechnicians, forVisitors } from "./kiosk-words.js";
 import { Log } from "./log.js";
 import * as memory from "./memory.js";
@@ -58,6 +58,8 @@ class Kiosk {
   #noticeUntilMs = 0;
   #healthAtMs = 0;
   #isDead = false;
+  /** Whether the model answers, as far as anybody knows. */
+  #hasModel = true;
 
   /**
    * @param {KioskSettings} settings
@@ -92,7 +94,7 @@ class Kiosk {
 
   /** Somebody is there. */
   begin() {
-    if (this.#session || this.#isDead) return;
+    if (this.#session || this.#isDead || !this.#hasModel) return;
     notice.textContent = "";
     this.#idle.active(performance.now());
     /** @type {import("./view.js").Shown} */
@@ -183,7 +185,17 @@ class Kiosk {
     if (this.#session && phase !== "reconnecting") this.#alive("connection");
     if (this.#session || nowMs - this.#healthAtMs < HEALTH_MS) return;
     this.#healthAtMs = nowMs;
-    if (await isServerThere()) this.#alive("connection");
+    const found = await health();
+    if (found) this.#alive("connection");
+    if (found && !this.#session && !this.#isDead) this.#useModel(found.status !== "unavailable");
+  }
+
+  /** @param {boolean} isThere Nobody is invited to talk with a model that does not answer. */
+  #useModel(isThere) {
+    if (isThere === this.#hasModel) return;
+    this.#hasModel = isThere;
+    if (isThere) this.attract();
+    else showTrouble(new Problem("no-model"));
   }
 
   /** @param {string} part */
@@ -202,7 +214,7 @@ class Kiosk {
     this.#session?.hangUp();
     log.wipe();
     showTrouble(new Problem("dead", part));
-    while (!(await isServerThere())) await new Promise((resolve) => setTimeout(resolve, 1000));
+    while (!(await health())) await new Promise((resolve) => setTimeout(resolve, 1000));
     location.reload();
   }
 }

@@ -25,6 +25,8 @@ const SENTENCES = {
     "The server does not accept pages from this address. Its operator must add it to allowed_origins in the server's configuration.",
   unheard:
     "The microphone does not hear the loudspeaker. Check that both are plugged in, switched on and not muted. The test repeats by itself.",
+  "no-model":
+    "The server is running, but its model does not answer. This page goes on by itself once it does.",
   dead: "Something stopped working. This page restarts as soon as the server answers.",
   key: "The server wants an API key.",
   "key-refused": "The server wants another API key.",
