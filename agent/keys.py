@@ -1,9 +1,9 @@
 """API keys as people store them: read in one way, whoever wants them and wherever they lie."""
 
-import codecs
 import re
 
 from agent.errors import SettingsError
+from agent.text_file import text_in
 
 LARGEST_FILE = 2**14
 """Bytes; whoever names another file by mistake need not wait until it is read."""
@@ -22,9 +22,7 @@ def read_key(found: str | bytes, source: str) -> str:
         SettingsError: If what is left can't go into an HTTP header; names `source`, never the key.
     """
     if isinstance(found, bytes):
-        marks = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-        encoding = "utf-16" if found.startswith(marks) else "utf-8"
-        found = found.decode(encoding, errors="replace")
+        found = text_in(found, errors="replace")
     key = _AROUND.sub("", found)
     if key and (len(key) > LARGEST_FILE or not _SENDABLE.fullmatch(key)):
         raise SettingsError(

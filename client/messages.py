@@ -18,6 +18,7 @@ from agent.errors import AgentError, AudioError
 from agent.mimo import plain
 from agent.objects import Json
 from agent.riff import is_wav
+from agent.text_file import text_in
 from client import sound_file
 from client.http import Fetched, FetchError, fetch
 
@@ -120,8 +121,8 @@ def message_file(path: Path) -> list[Json]:
         InputError: If the file, or sound that it names, can't be read or has another form.
     """
     try:
-        found: _Conversation | list[_Message] = _decoder.decode(_file(path))
-    except msgspec.DecodeError as error:
+        found: _Conversation | list[_Message] = _decoder.decode(text_in(_file(path)))
+    except (UnicodeError, msgspec.DecodeError) as error:
         raise InputError(f"{path}: {error}") from error
     messages = found.messages if isinstance(found, _Conversation) else found
     if not messages:

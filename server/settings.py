@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from agent.errors import SettingsError
+from agent.text_file import text_in
 from agent.tools import Style
 
 Milliseconds = Annotated[int, Meta(ge=0, le=600_000)]
@@ -108,7 +109,7 @@ def load(path: Path) -> Settings:
         SettingsError: If it can't be read, or a key is unknown or has an impossible value.
     """
     try:
-        tree = tomllib.loads(path.read_text(encoding="utf-8"))
+        tree = tomllib.loads(text_in(path.read_bytes()))
     except (OSError, UnicodeError, tomllib.TOMLDecodeError) as error:
         raise SettingsError(f"{path}: {error}") from error
     return checked(tree, str(path))

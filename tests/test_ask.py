@@ -173,6 +173,16 @@ def test_a_message_file_may_hold_every_kind_of_sound(model: StandIn, clip: Path,
     assert [heard(each) for each in sounds] == [TONE] * 5
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_message_file_may_begin_with_a_byte_order_mark(
+    model: StandIn, tmp_path: Path, encoding: str
+):
+    path = tmp_path / "messages.json"
+    path.write_text('[{"role": "user", "content": "Größer?"}]', encoding)
+    assert ask(model, "--message-json", path) == 0
+    assert sent(model) == [{"role": "user", "content": [{"type": "text", "text": "Größer?"}]}]
+
+
 def test_several_sounds_in_one_message_are_parted(model: StandIn, clip: Path):
     part = {"type": "audio_url", "audio_url": {"url": "clip.wav"}}
     question = {"type": "text", "text": "The same?"}

@@ -13,6 +13,9 @@ from hypothesis import strategies as st
 from agent.errors import SettingsError
 from server.settings import Settings, checked, load
 
+ENCODINGS = ["utf-8", "utf-8-sig", "utf-16"]
+"""What editors and shells save as, all but the first with a byte order mark."""
+
 LOCAL = Path(__file__).parent.parent / "configs" / "local.toml"
 
 
@@ -107,3 +110,17 @@ def test_any_value_is_taken_as_it_is_or_refused_with_its_key(path: str, value: o
         return
     assert path in told
     assert "found" in told
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_a_file_is_read_as_editors_and_shells_save_it(encoding: str, tmp_path: Path):
+    file = tmp_path / "voice.toml"
+    file.write_bytes('[persona]\r\ninstructions = "Sprich kürzer."\r\n'.encode(encoding))
+    assert load(file).persona.instructions == "Sprich kürzer."
+
+
+def test_a_file_that_is_no_text_is_named(tmp_path: Path):
+    file = tmp_path / "voice.toml"
+    file.write_bytes(b"\xfe[persona]")
+    with pytest.raises(SettingsError, match=f"^{file}: 'utf-8' codec can't decode"):
+        load(file)
