@@ -22,8 +22,8 @@ MOST_SECRETS = 10_000
 """The oldest go when there are more."""
 
 NO_KEY = (
-    "No API key provided. Send it as Authorization: Bearer KEY, as the password of HTTP Basic, in "
-    "the header api-key, or as the WebSocket subprotocol openai-insecure-api-key.KEY."
+    "The server wants an API key. Send it as Authorization: Bearer KEY, as the password of HTTP "
+    "Basic, in the header api-key, or as the WebSocket subprotocol openai-insecure-api-key.KEY."
 )
 
 FOREIGN = "origin_not_allowed"
@@ -74,7 +74,7 @@ class Doorkeeper:
             return None
         if takes_secrets and self.secret(headers):
             return None
-        message = "Incorrect API key provided." if _keys(headers) else NO_KEY
+        message = "The server wants another API key." if _keys(headers) else NO_KEY
         return Objection("invalid_api_key", message)
 
     def _is_foreign(self, shown: str | None) -> bool:

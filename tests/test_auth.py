@@ -126,10 +126,10 @@ def turned_away(url: str, **how: Any) -> tuple[dict[str, Any], int, str]:
         ({}, NO_KEY),
         ({"Authorization": KEY}, NO_KEY),
         ({"Authorization": "Basic /not base64/"}, NO_KEY),
-        (bearer("sk-wrong"), "Incorrect API key provided."),
-        (bearer("sk-\xff"), "Incorrect API key provided."),
-        (basic("me", "sk-wrong"), "Incorrect API key provided."),
-        (basic(KEY, "sk-wrong"), "Incorrect API key provided."),
+        (bearer("sk-wrong"), "The server wants another API key."),
+        (bearer("sk-\xff"), "The server wants another API key."),
+        (basic("me", "sk-wrong"), "The server wants another API key."),
+        (basic(KEY, "sk-wrong"), "The server wants another API key."),
     ],
 )
 def test_a_wrong_key_is_said_and_the_connection_closed(

@@ -9,7 +9,7 @@ from agent.mimo import Ended, Failed, Output, ReplyReader, Text
 from agent.sse import EventReader, ServerEvent
 
 STREAM = (
-    b"\xef\xbb\xbf: a comment\n\ndata: one\r\rdata:two\ndata:  three\r\n\r\n"
+    b"\xef\xbb\xbf: a comment\n\ndata: one\r\rdata:two\r\ndata:  three\r\n\r\n"
     b"event: error\rdata: {}\r\n\nid: 7\nretry: 10\n\ndata\n\ndata: a: b\nnonsense\n\r"
     b"event: unheard\n\ndata: after\n\ndata: last"
 )
