@@ -18,7 +18,7 @@ test: $(VENV)/test.done
 	@$(BIN)/pytest -q -m realtime
 
 test-at-once: $(VENV)/test.done
-	@$(BIN)/pytest -q -n 3 --dist loadfile -m "not realtime"
+	@$(BIN)/pytest -q -n 3 --dist loadgroup -m "not realtime"
 
 # The daily loop: nothing that starts a program, a browser or a sound system.
 check: $(VENV)/test.done

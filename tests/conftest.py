@@ -31,8 +31,11 @@ STARTED = {"browser", "model_url", "server_url"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Refuse what starts a program unmarked; have all that uses the model share one process."""
     for item in items:
         started = STARTED & set(getattr(item, "fixturenames", ()))
+        group = "model" if started - {"browser"} else item.nodeid.partition("::")[0]
+        item.add_marker(pytest.mark.xdist_group(group))
         if started and not {"system", "realtime"} & {mark.name for mark in item.iter_markers()}:
             raise pytest.UsageError(f"{item.nodeid} starts a program and isn't marked `system`")
 

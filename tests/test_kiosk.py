@@ -81,7 +81,7 @@ def test_one_who_speaks_is_heard_from_the_first_word_and_the_next_visitor_starts
     with kiosk(browser, said=said) as (page, server):
         wait_for_screen(page, "attract")
         first = server.greet("sess_1", token="secret token")
-        first.say("one", 400, "Only for you")
+        first.say("one", 2_000, "Only for you")
         page.wait_for_phase("agent")
         assert page.captions()[0].text == "Only for you"
         page.page.locator("#countdown").wait_for(state="visible")
@@ -101,7 +101,7 @@ def test_one_who_speaks_is_heard_from_the_first_word_and_the_next_visitor_starts
         second = server.accept()
         assert second.query == {}
         second.greet("sess_2")
-        second.say("two", 200, "Welcome")
+        second.say("two", 2_000, "Welcome")
         page.wait_for_phase("agent")
         assert [caption.text for caption in page.captions()] == ["Welcome"]
 

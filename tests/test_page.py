@@ -337,7 +337,7 @@ def test_a_session_that_is_gone_is_replaced_and_the_page_says_so(
     server: ScriptedServer, browser: Chromium
 ):
     with call(server, browser, token="first") as (talk, peer):
-        peer.say("one", 400, "Before")
+        peer.say("one", 2_000, "Before")
         talk.wait_for_phase("agent")
         talk.wait_for_phase("listening")
         peer.cut_line()
@@ -347,7 +347,7 @@ def test_a_session_that_is_gone_is_replaced_and_the_page_says_so(
         other.greet("sess_2")
         talk.wait_for_problem("no longer has the conversation above")
         assert talk.page.locator("#log hr").count() == 1
-        other.say("two", 200, "After")
+        other.say("two", 2_000, "After")
         talk.wait_for_phase("agent")
         assert [caption.text for caption in talk.captions()] == ["Before", "After"]
 
@@ -373,7 +373,7 @@ def test_who_began_by_typing_turns_the_microphone_on_with_a_button(
         talk.type("Hello?")
         peer = server.greet()
         peer.expect("response.create")
-        peer.say("one", 200, "Hello.")
+        peer.say("one", 2_000, "Hello.")
         talk.wait_for_phase("waiting")
         assert not talk.sent_of("input_audio_buffer.append")
         button = talk.page.get_by_role("button", name="Turn on microphone")
@@ -476,7 +476,7 @@ def test_below_a_folder_everything_is_found(browser: Chromium):
     server = ScriptedServer(folder="/voice/")
     try:
         with call(server, browser, token="first") as (talk, peer):
-            peer.say("one", 200, "Hello.")
+            peer.say("one", 2_000, "Hello.")
             talk.wait_for_phase("agent")
             peer.cut_line()
             server.greet(token="second")

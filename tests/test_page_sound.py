@@ -95,7 +95,7 @@ def test_the_call_goes_on_with_another_microphone_when_one_is_unplugged(
         problem(talk).to_contain_text("Another one is in use")
         assert any(loud_frames(peer, 200))
         assert talk.page.locator("#talk").inner_text() == "Hang up"
-        peer.say("one", 200, "I hear you")
+        peer.say("one", 2_000, "I hear you")
         talk.wait_for_phase("agent")
         problem(talk).to_be_hidden()
 

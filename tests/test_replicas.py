@@ -65,8 +65,8 @@ def run(body: Callable[[], Awaitable[None]]) -> None:
 
 
 @pytest.fixture(autouse=True)
-def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(logging.getLogger("server.replicas"), "level", logging.INFO)
+def hurry(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "server.replicas")
     monkeypatch.setattr("server.replicas.LOOK_EVERY_S", 0.02)
     monkeypatch.setattr("server.replicas.FIRST_PAUSE_S", 0.02)
     monkeypatch.setattr("server.replicas.LONGEST_PAUSE_S", 0.05)
