@@ -4,13 +4,13 @@ The one place that knows every program by name. Programs are imported only when 
 that talking to a server elsewhere needs nothing of the server's packages.
 """
 
-import http.client
 import importlib
 import io
 import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -35,6 +35,7 @@ INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells count it: 128 and the signal's number."""
 
 START_TIMEOUT_S = 300.0
+TAKEN_TIMEOUT_S = 2.0
 MODEL_URL = "http://127.0.0.1:18091/v1"
 SERVER_URL = "ws://127.0.0.1:8080/v1/realtime"
 
@@ -142,15 +143,19 @@ def _help() -> str:
 def local_server(progress: Progress) -> Generator[str]:
     """Have a speech model and a conversation server on this machine; yield the server's URL.
 
-    Those that already listen on their usual ports are used, the others started, and ended
-    with this program, however it ends.
+    Servers of ours that run already on their usual ports are used. The others are started, on
+    free ports where something else took the usual ones, and ended with this program, however
+    it ends.
 
     Raises:
         StartError: If one ends, or isn't ready in time.
     """
+    # Slow to load, and other programs don't need it.
+    from client.recognition import is_conversation_server, is_model_server  # noqa: PLC0415
+
     logs = Path(tempfile.mkdtemp(prefix="mimo-live-"))
-    model = Service("model", "the speech model", MODEL_URL, "/health")
-    server = Service("serve", "the conversation server", SERVER_URL, "/healthz")
+    model = Service("model", "the speech model", MODEL_URL, is_model_server)
+    server = Service("serve", "the conversation server", SERVER_URL, is_conversation_server)
     failed = False
     try:
         with ExitStack() as children:
@@ -169,8 +174,9 @@ class Service(NamedTuple):
     program: str
     title: str
     url: str
-    """Where it listens unless that port is taken."""
-    health_path: str
+    """Where it listens unless that port is taken; port 0 is any free one."""
+    is_ready: Callable[[str], bool]
+    """Whether it, and nothing else, answers at a URL."""
     module: str = "client.cli"
     folder: Path | None = None
     """Where it is run, if it has to be one."""
@@ -180,14 +186,10 @@ class Service(NamedTuple):
 def _running(
     service: Service, options: list[str], logs: Path, progress: Progress
 ) -> Generator[str]:
-    match _health(service.url, service.health_path):
-        case 200:
-            yield service.url
-            return
-        case None:
-            port = []
-        case _:
-            port = ["--port", "0"]
+    if service.is_ready(service.url):
+        yield service.url
+        return
+    port = ["--port", "0"] if _is_taken(service.url) else []
     with started(service, [service.program, *options, *port], logs, progress) as url:
         yield url
 
@@ -245,7 +247,7 @@ def _await_ready(
     while (elapsed_s := time.monotonic() - began) < START_TIMEOUT_S:
         progress(f"starting {service.title}", elapsed_s)
         url = _url_in(log, urlsplit(service.url).scheme)
-        if url is not None and _health(url, service.health_path) == 200:
+        if url is not None and service.is_ready(url):
             return url
         with suppress(subprocess.TimeoutExpired):
             status = child.wait(0.1)
@@ -259,19 +261,20 @@ def _url_in(log: Path, scheme: str) -> str | None:
     return found and found.group()
 
 
-def _health(url: str, path: str) -> int | None:
-    """HTTP status of a health check; `None` if nothing listens, 0 if it doesn't speak HTTP."""
+def _is_taken(url: str) -> bool:
+    """Whether something listens there, or nothing can, as at port 0."""
     where = urlsplit(url)
-    connection = http.client.HTTPConnection(where.hostname or "127.0.0.1", where.port, timeout=2)
+    if not where.port:
+        return True
     try:
-        connection.request("GET", path)
-        return connection.getresponse().status
+        socket.create_connection(
+            (where.hostname or "127.0.0.1", where.port), TAKEN_TIMEOUT_S
+        ).close()
     except ConnectionRefusedError:
-        return None
-    except (OSError, http.client.HTTPException):
-        return 0
-    finally:
-        connection.close()
+        return False
+    except OSError:
+        return True
+    return True
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from client.figures import Figures, Request, early_starts, figures, went_wrong
 from client.http import fetch
 from client.labelled import Detected, detect, vad_figures
 from client.phone import Take
+from client.recognition import is_conversation_server, is_model_server
 from client.recordings import SHIPPED, Labelled, Library
 from client.report import Progress, table
 from client.scenarios import Scenario, named, quick, scenarios
@@ -34,8 +35,10 @@ GROUPS = 30
 """Length of the stand-in's replies, 160 ms each."""
 
 ROOT = Path(__file__).parent.parent
-STAND_IN = Service("stand-in", "the stand-in model", MODEL_URL, "/health", "tests.fakes", ROOT)
-SERVER = Service("serve", "the conversation server", SERVER_URL, "/healthz")
+STAND_IN = Service(
+    "stand-in", "the stand-in model", MODEL_URL, is_model_server, "tests.fakes", ROOT
+)
+SERVER = Service("serve", "the conversation server", SERVER_URL, is_conversation_server)
 
 EXAMPLES = """\
 examples:

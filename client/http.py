@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import httpx2
@@ -46,26 +47,39 @@ class Routed(httpx2.AsyncBaseTransport):
             await way.aclose()
 
 
-def fetch(url: str, *, timeout_s: float, largest_bytes: int) -> Fetched:
-    """Return what is at a URL; redirects are followed. Not for a running event loop.
+def fetch(
+    url: str,
+    *,
+    timeout_s: float,
+    largest_bytes: int,
+    headers: Mapping[str, str] | None = None,
+    follow_redirects: bool = True,
+) -> Fetched:
+    """Return what is at a URL. Not for a running event loop.
 
     Raises:
         FetchError: If nothing is there, or it is too large or not whole in time.
     """
     try:
-        return asyncio.run(_fetch(url, timeout_s, largest_bytes))
+        return asyncio.run(_fetch(url, headers or {}, timeout_s, largest_bytes, follow_redirects))
     except TimeoutError as error:
         raise FetchError(f"not whole after {timeout_s:.0f} s") from error
     except (httpx2.HTTPError, httpx2.InvalidURL) as error:
         raise FetchError(str(error) or type(error).__name__) from error
 
 
-async def _fetch(url: str, timeout_s: float, largest_bytes: int) -> Fetched:
+async def _fetch(
+    url: str,
+    headers: Mapping[str, str],
+    timeout_s: float,
+    largest_bytes: int,
+    follow_redirects: bool,
+) -> Fetched:
     body = bytearray()
     async with (
         asyncio.timeout(timeout_s),
-        httpx2.AsyncClient(transport=Routed(), follow_redirects=True, timeout=None) as client,
-        client.stream("GET", url) as response,
+        httpx2.AsyncClient(transport=Routed(), timeout=None) as client,
+        client.stream("GET", url, headers=headers, follow_redirects=follow_redirects) as response,
     ):
         if not response.is_success:
             raise FetchError(f"HTTP {response.status_code} {response.reason_phrase}".rstrip())

@@ -18,6 +18,8 @@ class Health(Struct, frozen=True):
     """Sessions that should have acted a minute ago, and have not."""
     replicas: Sequence[Condition]
     """In the order of the configuration."""
+    service: Literal["mimo-live"] = "mimo-live"
+    """By which our own programs recognise this server, on a port that anything may have."""
 
     @property
     def is_ready(self) -> bool:

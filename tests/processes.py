@@ -18,6 +18,19 @@ def command(*words: str) -> list[str]:
     return [sys.executable, "-m", "client.cli", *words]
 
 
+_ON_FREE_PORTS = """
+import sys
+from client import cli
+cli.MODEL_URL, cli.SERVER_URL = "http://127.0.0.1:0/v1", "ws://127.0.0.1:0/v1/realtime"
+sys.exit(cli.main())
+"""
+
+
+def command_on_free_ports(*words: str) -> list[str]:
+    """The same, for what starts servers: those that run on the usual ports are left alone."""
+    return [sys.executable, "-c", _ON_FREE_PORTS, *words]
+
+
 def model_command(*arguments: str) -> list[str]:
     """Return the command line of `mimo-live model`."""
     return command("model", *arguments)

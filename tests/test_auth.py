@@ -393,6 +393,7 @@ def test_pages_and_health_are_served_and_nothing_above_them(unlocked: str):
             "sessions": 0,
             "stuck": 0,
             "replicas": [{"state": "healthy", "model": "MiMo-Audio-7B-Instruct"}],
+            "service": "mimo-live",
         }
     assert get("/")[1].startswith(b"<!doctype html>")
     for path in ("/page/../app.py", "/page/%2e%2e/app.py", "/etc/passwd", "/v1/realtime/calls"):

@@ -4,9 +4,11 @@ The programs that are started here stand in for the real ones: they listen, answ
 checks and hold a named pipe open, so that its end tells that all of them have ended.
 """
 
+import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -18,6 +20,8 @@ from pathlib import Path
 import pytest
 
 from client import cli
+from client.recognition import is_model_server
+from tests.fakes import stand_in
 
 ROOT = Path(__file__).parent.parent
 
@@ -25,10 +29,18 @@ STAND_IN = """
 import os, signal, sys
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
+SAYS = {{
+    "/healthz": '{{"service": "mimo-live"}}',
+    "/health": "",
+    "/v1/models": '{{"data": [{{"id": "MiMo-Audio-7B-Instruct", "owned_by": "vllm"}}]}}',
+}}
+
 class Health(BaseHTTPRequestHandler):
     def do_GET(self):
-        self.send_response(200 if self.path == "{path}" else 404)
+        known = self.path in SAYS and self.path in "{paths}".split()
+        self.send_response(200 if known else 404)
         self.end_headers()
+        self.wfile.write(SAYS[self.path].encode() if known else b"")
 
 def main(argv):
     if "{name}" == os.environ.get("BREAKS"):
@@ -78,8 +90,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
         (tmp_path / name).symlink_to(ROOT / name)
     embedded = tmp_path / "server" / "embedded"
     embedded.mkdir(parents=True)
-    serve = STAND_IN.format(name="serve", path="/healthz", scheme="ws", rest="/realtime")
-    model = STAND_IN.format(name="model", path="/health", scheme="http", rest="")
+    serve = STAND_IN.format(name="serve", paths="/healthz", scheme="ws", rest="/realtime")
+    model = STAND_IN.format(name="model", paths="/health /v1/models", scheme="http", rest="")
     for folder in (tmp_path / "server", embedded):
         (folder / "__init__.py").touch()
     (tmp_path / "server" / "app.py").write_text(serve)
@@ -95,16 +107,34 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
     return Place(tmp_path, tmp_path / "alive")
 
 
+Says = dict[str, tuple[int, str]]
+"""What something answers to each path; anything else is 404."""
+
+SERVER: Says = {"/healthz": (200, '{"status": "healthy", "service": "mimo-live"}')}
+
+
+def serves(*ids: str, owner: str = "vllm") -> Says:
+    models = [{"id": each, "object": "model", "owned_by": owner} for each in ids]
+    return {
+        "/health": (200, ""),
+        "/v1/models": (200, json.dumps({"object": "list", "data": models})),
+    }
+
+
 @pytest.fixture
-def taken() -> Generator[Callable[[int], int]]:
-    """Make something else answer health checks; returns its port."""
+def taken() -> Generator[Callable[[Says], int]]:
+    """Have something listen, that may be ours or not; returns its port."""
     servers: list[HTTPServer] = []
 
-    def listen(status: int) -> int:
+    def listen(says: Says) -> int:
         class Other(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
+                status, body = says.get(self.path, says.get("*", (404, "")))
                 self.send_response(status)
+                if status == 302:
+                    self.send_header("Location", body)
                 self.end_headers()
+                self.wfile.write(body.encode())
 
             def log_message(self, format: str, *args: object) -> None:
                 pass
@@ -186,31 +216,88 @@ def test_what_is_missing_is_started_told_of_each_other_and_ended(place: Place):
 
 
 @pytest.mark.system
+@pytest.mark.parametrize(
+    "model",
+    [
+        serves("Other", "MiMo-Audio-7B-Instruct"),
+        serves("embedded/SmolLM2-135M", owner="mimo-live embedded demonstration model"),
+    ],
+)
 def test_what_runs_already_is_used(
-    place: Place, taken: Callable[[int], int], monkeypatch: pytest.MonkeyPatch
+    place: Place,
+    taken: Callable[[Says], int],
+    monkeypatch: pytest.MonkeyPatch,
+    model: Says,
 ):
-    monkeypatch.setattr(cli, "MODEL_URL", f"http://127.0.0.1:{taken(200)}/v1")
-    server_url = f"ws://127.0.0.1:{taken(200)}/v1/realtime"
+    monkeypatch.setattr(cli, "MODEL_URL", f"http://127.0.0.1:{taken(model)}/v1")
+    server_url = f"ws://127.0.0.1:{taken(SERVER)}/v1/realtime"
     monkeypatch.setattr(cli, "SERVER_URL", server_url)
     with place.local_server() as url:
         assert url == server_url
     assert place.waited_for == []
 
 
+OTHERS: list[Says] = [
+    {},
+    {"*": (200, "<!doctype html><title>Router</title>")},
+    {"*": (200, "{}")},
+    {"*": (200, '{"service": "other", "data": [{"id": "other", "owned_by": "other"}]}')},
+    {"*": (503, '{"service": "mimo-live"}')},
+    {"*": (302, "/healthz/"), "/healthz/": SERVER["/healthz"]},
+    serves("qwen2.5-7b"),
+    serves("embedded/whisper-base", owner="mimo-live embedded demonstration model"),
+    serves("MiMo-Audio-7B-Instruct") | {"/health": (503, "")},
+    serves("MiMo-Audio-7B-Instruct") | {"/v1/models": (200, " " * 2**17)},
+]
+
+
+@pytest.mark.parametrize("says", OTHERS)
 def test_a_port_that_something_else_took_is_left_to_it(
-    place: Place, taken: Callable[[int], int], monkeypatch: pytest.MonkeyPatch
+    place: Place, taken: Callable[[Says], int], monkeypatch: pytest.MonkeyPatch, says: Says
 ):
-    port = taken(404)
+    port = taken(says)
     monkeypatch.setattr(cli, "MODEL_URL", f"http://127.0.0.1:{port}/v1")
+    monkeypatch.setattr(cli, "SERVER_URL", f"ws://127.0.0.1:{port}/v1/realtime")
     ended = place.watch()
-    with place.local_server():
+    with place.local_server() as url:
         [model] = place.folder.glob("tmp/mimo-live-*/model.log")
+        [server] = place.folder.glob("tmp/mimo-live-*/serve.log")
         assert "model was given --port 0\n" in model.read_text()
-        assert f":{port}/" not in model.read_text()
+        assert server.read_text().startswith("serve was given --model-url")
+        assert f":{port}/" not in model.read_text() + server.read_text() + url
     ended()
 
 
-@pytest.mark.system
+def test_what_speaks_no_http_has_its_port_to_itself(place: Place, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("client.recognition.TIMEOUT_S", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        monkeypatch.setattr(cli, "SERVER_URL", f"ws://127.0.0.1:{port}/v1/realtime")
+        ended = place.watch()
+        with place.local_server() as url:
+            assert not url.startswith(f"ws://127.0.0.1:{port}/")
+        ended()
+
+
+def test_the_usual_ports_may_be_any_free_ones(place: Place, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(cli, "MODEL_URL", "http://127.0.0.1:0/v1")
+    monkeypatch.setattr(cli, "SERVER_URL", "ws://127.0.0.1:0/v1/realtime")
+    ended = place.watch()
+    with place.local_server():
+        for log in place.logs():
+            assert "--port 0\n" in log.read_text()
+    ended()
+
+
+def test_the_model_server_is_shown_its_key(monkeypatch: pytest.MonkeyPatch):
+    with stand_in() as model:
+        model.key = "sk-right"
+        monkeypatch.delenv("MIMO_LIVE_MODEL_API_KEY", raising=False)
+        assert not is_model_server(model.url)
+        monkeypatch.setenv("MIMO_LIVE_MODEL_API_KEY", "sk-right")
+        assert is_model_server(model.url)
+
+
 def test_a_program_that_fails_is_told_with_its_last_word_and_its_log(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ):
@@ -237,6 +324,8 @@ def test_a_program_that_will_not_end_is_killed(place: Place, monkeypatch: pytest
 STARTER = """
 import sys
 from client import cli
+from client.recognition import is_model_server
+from tests.fakes import stand_in
 cli.MODEL_URL, cli.SERVER_URL = "http://127.0.0.1:9/v1", "ws://127.0.0.1:9/v1/realtime"
 with cli.local_server(lambda *_: None) as url:
     print(url, flush=True)

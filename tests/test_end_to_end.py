@@ -19,7 +19,7 @@ import pytest
 from agent.audio import Samples, read_wav, samples_in, wav
 from tests.model_client import DATA, Client, sounds_of, user
 from tests.page import CHROMIUM, chromium
-from tests.processes import ROOT, command
+from tests.processes import ROOT, command, command_on_free_ports
 from tests.virtual_audio import is_installed, virtual_audio
 
 pytestmark = pytest.mark.system
@@ -96,7 +96,7 @@ def test_a_question_is_heard_and_its_answer_can_be_understood(
 
 
 def test_one_command_starts_everything_answers_and_leaves_nothing_behind():
-    words = command("talk", "--wav", str(QUESTION), "--json")
+    words = command_on_free_ports("talk", "--wav", str(QUESTION), "--json")
     with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, text=True) as talking:
         assert talking.stdout is not None
         first = json.loads(talking.stdout.readline())

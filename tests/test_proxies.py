@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Generator
 from contextlib import AbstractContextManager, aclosing
 from pathlib import Path
@@ -21,7 +20,7 @@ from server.model import ModelServer
 from server.settings import checked
 from server.transcription import Transcriber
 from tests.fakes import StandIn, stand_in
-from tests.processes import ROOT, start_server
+from tests.processes import ROOT, command_on_free_ports, start_server
 from tests.proxy import proxy
 from tests.website import website
 
@@ -262,29 +261,15 @@ def test_a_variable_that_cannot_be_used_is_named_by_each(
         kiosk.read_settings("ws://far.example")
 
 
-ON_OTHER_PORTS = """
-import sys
-from client import cli
-taken = sys.argv.pop(1)
-cli.MODEL_URL, cli.SERVER_URL = f"http://{taken}/v1", f"ws://{taken}/v1/realtime"
-sys.exit(cli.main())
-"""
-"""Both usual ports belong to others, so that everything is started on free ones."""
-
-
-@pytest.mark.system
 def test_a_conversation_is_held_on_this_machine_whatever_the_variables_hold():
-    with moved("/") as taken:
-        place = taken.removeprefix("http://")
-        words = ["talk", "--wav", str(QUESTION), "--json"]
-        ran = subprocess.run(
-            [sys.executable, "-c", ON_OTHER_PORTS, place, *words],
-            cwd=ROOT,
-            env=os.environ | NONSENSE,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+    ran = subprocess.run(
+        command_on_free_ports("talk", "--wav", str(QUESTION), "--json"),
+        cwd=ROOT,
+        env=os.environ | NONSENSE,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert ran.returncode == 0, ran.stdout + ran.stderr
     events = [json.loads(line) for line in ran.stdout.splitlines()]
     [turn] = [each for each in events if each["event"] == "turn"]
