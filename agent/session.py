@@ -10,11 +10,12 @@ from dataclasses import replace
 
 from agent import events, floor, protocol, tools, turn
 from agent.audio import RATE
-from agent.commands import AbortModel, Close, Command, Send, Transcribe, refuse
+from agent.commands import AbortModel, Command, Send, Transcribe, refuse
 from agent.conversation import Conversation
 from agent.echo import EchoGuard
 from agent.editing import aside, check_size, edit
-from agent.errors import ModelError, ProtocolError
+from agent.errors import ProtocolError
+from agent.expiry import CUT_OFF, goodbye
 from agent.halting import halts
 from agent.idle import Idle
 from agent.items import ResponseOptions
@@ -28,8 +29,6 @@ from agent.speaker import NO_VOICES, Speaker, Wish
 from agent.tally import Tally
 from agent.telling import tell_transcript, tell_turn
 from agent.timing import Timing
-
-EXPIRED = "Your session hit the maximum duration of 60 minutes."
 
 
 class Session:
@@ -53,6 +52,8 @@ class Session:
         self._timing = timing
         self._new_id = new_id
         self._expires_at = expires_at
+        self.is_over = False
+        """Whether it has expired and said so: nothing that comes now matters."""
         self.resumption = Resumption(new_id, timing.answered_by)
         self._floor: floor.State = floor.Listening()
         self.microphone = Microphone(config.audio.input, timing, new_id)
@@ -77,10 +78,10 @@ class Session:
 
     @property
     def deadline(self) -> float | None:
-        """When `pass_deadline` must be called."""
+        """When `pass_deadline` must be called; a session that is over has no deadline."""
         frames_due = self._heard_at + self._timing.patience.verdict
         floor_due = turn.deadline(self._floor, frames_due) or math.inf
-        due = min(floor_due, self._idle.at, self._expires_at)
+        due = math.inf if self.is_over else min(floor_due, self._idle.at, self._expires_at)
         return due if due < math.inf else None
 
     def open(self) -> list[Command]:
@@ -117,8 +118,7 @@ class Session:
     def _judge(self, probability: float, now: float) -> list[Command]:
         """The same, once it is known how much of the frame is the agent's own voice."""
         audible = isinstance(self._floor, floor.AgentSpeaking | floor.Overlap)
-        ducks = self._asked.duck
-        return self._take(self.microphone.push(probability, audible, ducks), now)
+        return self._take(self.microphone.push(probability, audible, self._asked.duck), now)
 
     def _take(self, heard: Sequence[Heard], now: float) -> list[Command]:
         """Take what the microphone noticed, in order."""
@@ -159,12 +159,14 @@ class Session:
         return [each for doubtful in self._guard.let_go() for each in self._judge(doubtful, now)]
 
     def _expire(self, now: float) -> list[Command]:
+        self.is_over = True
         commands: list[Command] = []
-        if running := turn.open_response(self._floor):
-            failed = Failed(ModelError(EXPIRED, code="session_expired"))
-            commands = self._step(floor.FromModel(running, failed), now)
-        told = refuse(ProtocolError(EXPIRED, code="session_expired"))
-        return [*commands, told, Close(1001, EXPIRED)]
+        if isinstance(state := self._floor, floor.Hesitating) and state.response_id:
+            commands.append(AbortModel(state.response_id))
+        while (running := turn.open_response(self._floor)) is not None:
+            commands.append(AbortModel(running))
+            commands += self._step(floor.FromModel(running, CUT_OFF), now)
+        return [*commands, *goodbye()]
 
     def transcribed(self, item_id: str, transcript: str, duration_s: float) -> list[Command]:
         """The user's words are known; the item may be gone by now."""

@@ -184,6 +184,9 @@ class Connection:
         await self._perform(opening, tasks)
         while True:
             match await self._next():
+                case _ if self._session.is_over:
+                    # Taken all the same: the closing of the socket is read behind it.
+                    pass
                 case protocol.InputAudioAppend() as sound:
                     await self._hear(sound, tasks)
                 case taken:

@@ -9,9 +9,10 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection, serve
 
-from agent.session import EXPIRED, Session
+from agent.commands import Command
+from agent.session import Session
 from server.connection import Connection, new_id
-from server.lobby import Lobby
+from server.lobby import Lobby, asked
 from server.model import ModelServer
 from server.settings import Settings
 from server.transcription import Transcriber
@@ -23,7 +24,7 @@ WISH = {"type": "session.update", "session": {"type": "realtime", "x_mimo": {"re
 
 @asynccontextmanager
 async def serving(
-    lobby: Lobby, lasts_s: float = 60.0
+    lobby: Lobby, lasts_s: float = 60.0, kind: type[Session] = Session
 ) -> AsyncGenerator[tuple[str, list[ServerConnection]]]:
     """Serve sessions that expire after that time; give the address, and every client's socket."""
     model = ModelServer(Settings())
@@ -32,8 +33,13 @@ async def serving(
 
     async def one_client(socket: ServerConnection) -> None:
         sockets.append(socket)
+        assert socket.request is not None
+        token, position = asked(socket.request.path)
+        if known := lobby.find(token):
+            await known.resume(socket, position)
+            return
         expires_at = asyncio.get_running_loop().time() + lasts_s
-        session = Session(config(), Scripted().timing, new_id, expires_at)
+        session = kind(config(), Scripted().timing, new_id, expires_at)
         connection = Connection(socket, session, model.seat(), transcriber, WebRtc(), grace_s=60.0)
         with lobby.running(connection):
             await connection.run()
@@ -66,32 +72,21 @@ def test_the_oldest_session_ends_where_too_many_wait():
     assert found == [False, False, True, True]
 
 
-SAID = {
-    "type": "conversation.item.create",
-    "item": {
-        "id": "long",
-        "type": "message",
-        "role": "user",
-        "content": [{"type": "input_text", "text": "a" * 20_000}],
-    },
-}
-ASKED = {"type": "conversation.item.retrieve", "item_id": "long"}
+class Forgetful(Session):
+    """A session that does not do what is due."""
+
+    def pass_deadline(self, now: float) -> list[Command]:
+        return []
 
 
-async def stop_reading(lobby: Lobby, logged: asyncio.Event) -> str:
-    """Ask for more than is read, until that is logged; return how the session ends nevertheless."""
-    async with serving(lobby, lasts_s=0.5) as (url, _):
+async def forget(lobby: Lobby, logged: asyncio.Event) -> None:
+    """Have a session forget its end, until that is logged."""
+    async with serving(lobby, lasts_s=0.0, kind=Forgetful) as (url, _):
         watch = asyncio.create_task(lobby.watch())
-        async with connect(url, max_queue=1) as socket:
-            for event in (SAID, *[ASKED] * 600):
-                await socket.send(json.dumps(event))
+        async with connect(url):
             await logged.wait()
             assert (lobby.sessions, lobby.stuck) == (1, 1)
-            async for _ in socket:
-                pass
         watch.cancel()
-        assert socket.close_reason is not None
-        return socket.close_reason
 
 
 def test_a_session_that_should_have_acted_is_logged_with_its_state_and_counted(
@@ -100,9 +95,40 @@ def test_a_session_that_should_have_acted_is_logged_with_its_state_and_counted(
     logged = asyncio.Event()
     caplog.handler.addFilter(lambda _: logged.set() or True)
     lobby = Lobby(stuck_s=0.2)
-    ended = asyncio.run(asyncio.wait_for(stop_reading(lobby, logged), 20))
-    assert ended == EXPIRED
+    asyncio.run(asyncio.wait_for(forget(lobby, logged), 20))
     [record] = [each for each in caplog.records if each.levelname == "ERROR"]
-    assert "in Listening, " in record.getMessage()
-    assert "256 of 256 to send" in record.getMessage()
+    assert "in Listening, 0 events to take, 0 of 256 to send" in record.getMessage()
     assert (lobby.sessions, lobby.stuck) == (0, 0)
+
+
+async def expire_while_away(lobby: Lobby) -> tuple[str, list[str], int | None]:
+    """Come back to a session that expired meanwhile.
+
+    Returns:
+        How it looked after that, what the client is told, and how it is closed.
+    """
+    async with serving(lobby, lasts_s=0.2) as (url, sockets):
+        async with connect(url) as socket:
+            await socket.recv()
+            await socket.send(json.dumps(WISH))
+            token = json.loads(await socket.recv())["session"]["x_mimo"]["resume_token"]
+            socket.transport.abort()
+        await sockets[-1].wait_closed()
+        connection = lobby.find(token)
+        assert connection is not None
+        before = str(connection)
+        turns = 0
+        while turns < 500:
+            # It expires; then there is time enough to say so again and again.
+            await asyncio.sleep(0)
+            turns += str(connection) != before
+        after = str(connection)
+        async with connect(f"{url}/?resume={token}") as socket:
+            said = [json.loads(frame)["type"] async for frame in socket]
+        return after, said, socket.close_code
+
+
+def test_a_session_that_expires_while_its_client_is_away_says_so_once():
+    after, said, code = asyncio.run(asyncio.wait_for(expire_while_away(Lobby()), 20))
+    assert after == "sess_1 in Listening, 0 events to take, 2 of 256 to send"
+    assert (said, code) == (["session.created", "error"], 1001)
