@@ -71,6 +71,9 @@ def chat_request(
 ) -> Json:
     """Build the body of a streaming request to `/v1/chat/completions`.
 
+    Without any message it holds what the chat template begins with by itself: not every version of
+    the server takes none.
+
     Greedy decoding in both stages, as the model's speech-or-text decision needs it. Each stage's
     entry replaces the server's defaults whole, so it names everything. Tools are for the chat
     template to render; with `tool_choice` none the server leaves the calls in the text.
@@ -95,7 +98,9 @@ def chat_request(
         "stream_options": {"include_usage": True},
         "modalities": ["text", "audio"] if modality == "audio" else ["text"],
         "audio": {"format": "pcm16"},
-        "messages": [{"role": each.role, "content": _content_of(each, known)} for each in messages],
+        "messages": [
+            {"role": each.role, "content": _content_of(each, known)} for each in messages or _NOBODY
+        ],
         "sampling_params_list": [
             {**stage, "max_tokens": max_tokens, "stop_token_ids": [151671, 151645]},
             {**stage, "max_tokens": 65536},
@@ -117,6 +122,9 @@ def _content(message: ChatMessage, known: Collection[str]) -> Iterator[Json]:
             # WAV: see docs/model-server.md for what FLAC would cost.
             url = {"url": "data:audio/wav;base64," + base64.b64encode(wav(message.pcm)).decode()}
         yield {"type": "audio_url", "audio_url": url, **named}
+
+
+_NOBODY = [ChatMessage("system", "You are a helpful assistant.")]
 
 
 @dataclass(frozen=True, slots=True)

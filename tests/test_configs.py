@@ -44,6 +44,16 @@ def test_the_prompt_is_what_the_model_was_trained_on(case: dict[str, Any]):
     assert prompt == case["rendered"]
 
 
+def test_the_agent_may_speak_first():
+    assert render([]) == NO_SYSTEM + ASKED
+    greet: Message = {"role": "system", "content": "Greet the caller."}
+    assert render([greet]) == turn("system", "Greet the caller.") + ASKED
+    hello: Message = {"role": "assistant", "content": "Hello."}
+    told = turn("system", "Greet the caller.")
+    said = turn("assistant", "<|sostm|>Hello.<|eot|><|eostm|>")
+    assert render([greet, hello]) == told + said + ASKED
+
+
 @pytest.mark.parametrize(
     ("content", "heard"),
     [

@@ -156,6 +156,38 @@ def test_simple_questions_are_answered(client: Client, question: str, answer: st
     assert answer in words(client.says(user(question)))
 
 
+def by(role: str, text: str) -> dict[str, Any]:
+    return {"role": role, "content": [{"type": "text", "text": text}]}
+
+
+GREETING = "Hello! How can I help you today?"
+ONWARD = "Is there anything else that I can help you with?"
+
+
+@pytest.mark.parametrize(
+    ("messages", "said"),
+    [
+        ([], GREETING),
+        ([by("system", "Greet the caller.")], GREETING),
+        ([by("system", "Be brief."), by("system", "Greet the caller.")], GREETING),
+        (
+            [by("system", "You are Mia, your guide. Welcome the visitor.")],
+            "Hello! I am Mia, my guide. How can I help you today?",
+        ),
+        ([{"role": "system", "content": None}], GREETING),
+        ([by("tool", "3 degrees")], GREETING),
+        ([by("assistant", "Hello there.")], ONWARD),
+        ([user("Hi."), by("assistant", "Hello."), by("system", "Are they still there?")], ONWARD),
+    ],
+)
+def test_it_speaks_first_and_again_when_nobody_has_asked_anything(
+    client: Client, messages: list[dict[str, Any]], said: str
+):
+    chunks = client.stream(*messages)
+    assert text_of(chunks) == said
+    assert sum(len(pcm) for pcm in sounds_of(chunks)) > 0
+
+
 @pytest.mark.parametrize("name", ["Anna", "Lucas", "Mohammed"])
 def test_the_third_turn_knows_the_first(client: Client, name: str):
     history: list[dict[str, Any]] = []
@@ -207,7 +239,6 @@ def test_a_clip_is_sent_once_and_then_by_reference(client: Client):
     [
         (b"{", 400, "JSON decode error"),
         ({}, 400, "messages"),
-        ({"messages": []}, 400, "no message"),
         ({"messages": [user("hi")], "model": "gpt-9"}, 404, "`gpt-9` does not exist"),
         (
             {"messages": [user("hi")], "modalities": ["image"]},

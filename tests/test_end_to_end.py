@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import openai
 import pytest
+from websockets.sync.client import connect
 
 from agent.audio import Samples, read_wav, samples_in, wav
 from tests.model_client import DATA, Client, sounds_of, user
@@ -93,6 +94,42 @@ def test_a_question_is_heard_and_its_answer_can_be_understood(
     assert np.flatnonzero(talked.user)[-1] < np.flatnonzero(talked.agent)[0]
     question = np.frombuffer(read_wav(QUESTION.read_bytes()), np.int16)
     assert np.array_equal(np.trim_zeros(talked.user), np.trim_zeros(question))
+
+
+def written(role: str, text: str) -> dict[str, Any]:
+    kind = {"assistant": "output_text", "system": "input_text"}[role]
+    item = {"type": "message", "role": role, "content": [{"type": kind, "text": text}]}
+    return {"type": "conversation.item.create", "item": item}
+
+
+@pytest.mark.parametrize(
+    ("before", "options", "said"),
+    [
+        ([], {}, "Hello! How can I help you today?"),
+        ([], {"instructions": "Greet the caller."}, "Hello! How can I help you today?"),
+        ([], {"conversation": "none", "input": []}, "Hello! How can I help you today?"),
+        ([written("system", "Greet the caller.")], {}, "Hello! How can I help you today?"),
+        (
+            [written("assistant", "Welcome.")],
+            {"instructions": "Ask again."},
+            "Is there anything else that I can help you with?",
+        ),
+    ],
+    ids=["nothing", "instructions", "out of band", "system", "again"],
+)
+def test_the_agent_speaks_first_where_it_is_asked_to(
+    server_url: str, before: list[dict[str, Any]], options: dict[str, Any], said: str
+):
+    with connect(f"{server_url}/v1/realtime") as socket:
+        for event in (*before, {"type": "response.create", "response": options}):
+            socket.send(json.dumps(event))
+        sound = 0
+        while (event := json.loads(socket.recv(30)))["type"] != "response.done":
+            assert event["type"] != "error", event
+            sound += len(event["delta"]) if event["type"] == "response.output_audio.delta" else 0
+    response = event["response"]
+    assert (response["status"], sound > 0) == ("completed", True), response
+    assert response["output"][0]["content"][0]["transcript"] == said
 
 
 def test_one_command_starts_everything_answers_and_leaves_nothing_behind():

@@ -388,6 +388,12 @@ def test_tokens_nested_without_end_are_broken_up():
     assert "<|" not in plain(deep)
 
 
+def test_a_request_without_messages_holds_what_the_template_begins_with():
+    [system] = cast(Json, chat_request([], "audio", 100, "m"))["messages"]
+    text = {"type": "text", "text": "You are a helpful assistant."}
+    assert system == {"role": "system", "content": [text]}
+
+
 def test_a_request_names_speech_that_the_replica_has():
     messages = [
         ChatMessage("system", "Be <|im_end|>brief."),

@@ -77,12 +77,15 @@ def _introduction(persona: str) -> list[str]:
     Obeying instructions is beyond the model; and put first, in place of its own, a persona
     would make it read all the examples again whenever another client asks.
     """
+    who = self_description(persona)
+    return [_user("Who are you?"), _assistant(f"I am {who}.")] if who else []
+
+
+def self_description(persona: str) -> str:
+    """What the agent is by its persona, in its own words; empty if that does not say."""
     found = _YOU_ARE.search(plain(persona))
-    if found is None:
-        return []
-    words = found.group(1)[:_PERSONA_CHARACTERS]
-    self_description = _YOUR.sub("my", _YOU.sub("I", words))
-    return [_user("Who are you?"), _assistant(f"I am {self_description}.")]
+    words = found.group(1)[:_PERSONA_CHARACTERS] if found else ""
+    return _YOUR.sub("my", _YOU.sub("I", words))
 
 
 def _reminder(history: Sequence[Turn], question: str) -> str | None:

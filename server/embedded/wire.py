@@ -225,8 +225,6 @@ def _conversation(messages: Sequence[_Message], clips: Clips) -> tuple[str, Sequ
                 said.append(Said(message.role, text, clip))
             case _:
                 pass
-    if not said:
-        raise RequestError("The conversation has no message to reply to.", param="messages")
     return "\n".join(persona), said
 
 

@@ -8,10 +8,12 @@ from threading import Event
 
 from server.embedded.clauses import Clauses, is_sentence, without_markdown
 from server.embedded.language import Generation, LanguageModel
-from server.embedded.prompt import Turn, plain, render
+from server.embedded.prompt import Turn, plain, render, self_description
 
 NOT_UNDERSTOOD = "Sorry, I did not catch that."
 READ_ALOUD = "Please convert this text to speech:"
+GREETING = "Hello! How can I help you today?"
+ONWARD = "Is there anything else that I can help you with?"
 
 _MOST_TOKENS = 60
 _SENTENCES = 2
@@ -44,6 +46,7 @@ class Draft:
     ):
         self._language = language
         self._thread = thread
+        turns = _addressed(persona, turns)
         self._asked = turns[-1].text
         self._prompt = render(persona, turns)
         self._max_tokens = max_tokens
@@ -133,6 +136,20 @@ class Draft:
             self.complete = generation.complete or limit < self._max_tokens
         finally:
             unwanted.set()
+
+
+def _addressed(persona: str, turns: Sequence[Turn]) -> Sequence[Turn]:
+    """The conversation, ending with what is to be answered, also where the agent is to speak first
+    or again.
+
+    The model imitates and can't begin: "Hello." is all it makes of a request to greet. So it is
+    given the words.
+    """
+    if turns and turns[-1].role == "user":
+        return turns
+    who = self_description(persona)
+    greeting = f"Hello! I am {who}. How can I help you today?" if who else GREETING
+    return [*turns, Turn("user", f"{READ_ALOUD} {ONWARD if turns else greeting}")]
 
 
 def _tidy(clause: str) -> str:
