@@ -28,7 +28,7 @@ examples:
 
 
 def main(argv: list[str]) -> int:
-    """Check, then become `vllm serve`; return 1 if a check says that this can't work."""
+    """Check, then become `vllm serve`, or show it; return 1 if a check says it can't work."""
     own, extra = _divided(argv)
     options = _parser().parse_args(own)
     vllm = shutil.which("vllm")
@@ -38,6 +38,7 @@ def main(argv: list[str]) -> int:
         kind = "" if fatal else "warning: "
         print(f"mimo-live model: {kind}{line}", file=sys.stderr, flush=True)
 
+    works = not any(finding.fatal for finding in findings)
     command = [
         *[vllm or "vllm", "serve", options.model, "--omni"],
         *["--served-model-name", "MiMo-Audio-7B-Instruct"],
@@ -47,8 +48,8 @@ def main(argv: list[str]) -> int:
     ]
     if options.print:
         print(shlex.join(["env", *_environment(), *command]), flush=True)
-        return 0
-    if vllm is not None and not any(finding.fatal for finding in findings):
+        return 0 if works else 1
+    if vllm is not None and works:
         os.execv(vllm, command)
     return 1
 

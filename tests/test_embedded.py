@@ -4,7 +4,7 @@ import json
 import signal
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import openai
 import pytest
 
 from agent.audio import wav
+from server.embedded import weights
 from tests.model_client import (
     CLEAN,
     Client,
@@ -369,21 +370,77 @@ def test_a_signal_ends_it_at_once_and_clean(url: str):
     assert (process.returncode, errors) == (0, "")
 
 
-def test_what_keeps_it_from_starting_is_said_in_one_line(url: str, tmp_path: Path):
-    not_a_model = tmp_path / "model.gguf"
-    not_a_model.write_text("nothing")
-    taken = url.rsplit(":", 1)[1]
-    for arguments, reason in (
-        (["--port", taken], "the port is in use"),
-        (["--port", "0", "--llm", str(not_a_model)], "is not a GGUF model"),
-        (["--port", "0", "--voice", str(tmp_path / "no.onnx")], "is not a Piper voice"),
-    ):
-        ended = subprocess.run(
-            model_command(*arguments), cwd=ROOT, capture_output=True, text=True, check=False
-        )
-        assert ended.returncode == 1
-        assert reason in ended.stderr
-        assert len(ended.stderr.splitlines()) == 1
+def not_a_model(file: Path) -> None:
+    file.write_text("nothing")
+
+
+def a_model_cut_off(file: Path) -> None:
+    with weights.language_model().open("rb") as whole:
+        file.write_bytes(whole.read(2**20))
+
+
+def a_header_alone(file: Path) -> None:
+    file.write_bytes(b"GGUF\x03\x00\x00\x00")
+
+
+def a_voice_of_other_settings(file: Path) -> None:
+    file.symlink_to(weights.voice())
+    file.with_name(file.name + ".json").write_text("{}")
+
+
+def another_network(file: Path) -> None:
+    """Begins as a voice does, and can't be loaded."""
+    file.write_bytes(weights.voice().read_bytes()[:1000])
+    settings = weights.voice().with_name(weights.voice().name + ".json")
+    file.with_name(file.name + ".json").write_bytes(settings.read_bytes())
+
+
+def nothing(_file: Path) -> None:
+    pass
+
+
+@pytest.mark.parametrize(
+    ("option", "make", "reason"),
+    [
+        ("--llm", not_a_model, "is not a GGUF model"),
+        ("--llm", a_header_alone, "can't be loaded: it is damaged, cut off"),
+        ("--llm", a_model_cut_off, "can't be loaded: it is damaged, cut off"),
+        ("--llm", Path.mkdir, "Is a directory"),
+        ("--llm", nothing, "No such file or directory"),
+        ("--voice", nothing, "is not a Piper voice"),
+        ("--voice", a_voice_of_other_settings, "is not a Piper voice with its settings in FILE."),
+        ("--voice", another_network, "is not a Piper voice with its settings in FILE."),
+    ],
+)
+def test_a_file_that_is_no_model_ends_it_in_one_line_before_it_listens(
+    tmp_path: Path, option: str, make: Callable[[Path], None], reason: str
+):
+    file = tmp_path / "file"
+    make(file)
+    ended = subprocess.run(
+        model_command("--port", "0", option, str(file)),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (ended.returncode, ended.stdout) == (1, "")
+    [line] = ended.stderr.splitlines()
+    assert line.startswith("mimo-live model: ")
+    assert str(file) in line
+    assert reason in line
+
+
+def test_a_port_in_use_is_said_in_one_line(url: str):
+    ended = subprocess.run(
+        model_command("--port", url.rsplit(":", 1)[1]),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert ended.stderr.endswith("the port is in use\n")
 
 
 def test_a_recogniser_can_run_alone():

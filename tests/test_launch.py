@@ -225,7 +225,7 @@ def test_everything_wrong_is_told_at_once_and_print_shows_the_command_neverthele
     for breaks in (no_vllm, no_tokenizer, no_driver):
         breaks(machine)
     done = machine.run("--print")
-    assert done.returncode == 0
+    assert done.returncode == 1
     assert len(done.stderr.splitlines()) == 3
     assert done.stdout.startswith(
         "env MIMO_AUDIO_TOKENIZER_PATH=/path/to/MiMo-Audio-Tokenizer vllm serve "

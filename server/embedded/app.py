@@ -22,7 +22,7 @@ a test double. It is NOT MiMo-Audio: it hears words only, and knows little."""
 
 _REAL = """\
 for the real one, on a machine with a GPU: `mimo-live model --gpu` (docs/gpu.md),
-and set `url` under `[model]` in the configuration to its address."""
+and add its address to `urls` under `[model]` in the configuration."""
 
 _EXAMPLES = """\
 examples:
@@ -35,7 +35,10 @@ _EXTRA = ("ctranslate2", "onnxruntime", "piper", "starlette", "tokenizers", "uvi
 
 def main(argv: list[str]) -> int:
     """Serve until interrupted; return the exit status."""
-    options = _parser().parse_args(argv)
+    parser = _parser()
+    options = parser.parse_args(argv)
+    if options.recogniser_only and (options.llm or options.voice):
+        parser.error("--recogniser-only cannot be combined with --llm or --voice")
     missing = [name for name in _EXTRA if find_spec(name) is None]
     if missing:
         return _fail(

@@ -96,7 +96,10 @@ class LanguageModel:
         try:
             self._server = _xllamacpp.Server(params)
         except RuntimeError as error:
-            raise SettingsError(f"the language model {model} can't be loaded: {error}") from error
+            raise SettingsError(
+                f"{model} can't be loaded: it is damaged, cut off or larger than the memory, or no "
+                "language model that this llama.cpp knows"
+            ) from error
 
     def generate(self, prompt: str, max_tokens: int, on_text: Callable[[str], bool]) -> Generation:
         """Generate one line of text, greedily, until the model ends it.

@@ -42,6 +42,13 @@ class Files(NamedTuple):
     recogniser_only: bool
 
 
+class _Own(NamedTuple):
+    """What the user brought along."""
+
+    language: LanguageModel | None
+    voice: Synthesiser | None
+
+
 class Process:
     """One run of the server, from loading to the signal that ends it."""
 
@@ -64,16 +71,14 @@ class Process:
         """Serve until SIGINT or SIGTERM; return the exit status."""
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._end)
-        for line in introduction:
-            self._say(line)
-        return asyncio.run(self._run())
+        return asyncio.run(self._run(introduction))
 
-    async def _run(self) -> int:
+    async def _run(self, introduction: Sequence[str]) -> int:
         status = 0
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._server.serve(sockets=[self._listener]))
-                tasks.create_task(self._load())
+                tasks.create_task(self._load(introduction))
         except* SettingsError as group:
             print(f"mimo-live model: {group.exceptions[0]}", file=sys.stderr, flush=True)
             status = 1
@@ -89,10 +94,14 @@ class Process:
         self._server.should_exit = True
         self._server.force_exit = True
 
-    async def _load(self) -> None:
+    async def _load(self, introduction: Sequence[str]) -> None:
         began = time.monotonic()
+        threads = min(_MOST_THREADS, os.cpu_count() or 1)
         try:
-            self._service.models = await self._models(min(_MOST_THREADS, os.cpu_count() or 1))
+            own = await self._own_files(threads)
+            for line in introduction:
+                self._say(line)
+            self._service.models = await self._models(threads, own)
         except SettingsError:
             self._end()
             raise
@@ -100,14 +109,28 @@ class Process:
             return
         self._say(f"ready after {time.monotonic() - began:.1f} s")
 
-    async def _models(self, threads: int) -> Models:
-        llm, voice_file, recogniser_only = self._files
-        listening = await self._stage("recogniser", lambda: _recogniser(threads))
+    async def _own_files(self, threads: int) -> _Own:
+        """Load what the user named: it may be anything, and nobody relies on this server yet."""
+        llm, voice, _ = self._files
+        return _Own(
+            llm and await asyncio.to_thread(_own_language, llm, threads),
+            voice and await asyncio.to_thread(_own_synthesiser, voice, threads),
+        )
+
+    async def _models(self, threads: int, own: _Own) -> Models:
+        llm, _, recogniser_only = self._files
+        listening = await self._stage(
+            "recogniser", lambda: Recogniser(weights.recogniser(), threads)
+        )
         transcripts = Transcripts(listening)
         if recogniser_only:
             return Models("embedded/whisper-base", transcripts, None)
-        language = await self._stage("language model", lambda: _language(llm, threads))
-        voice = await self._stage("synthesiser", lambda: _synthesiser(voice_file, threads))
+        language = own.language or await self._stage(
+            "language model", lambda: LanguageModel(weights.language_model(), threads)
+        )
+        voice = own.voice or await self._stage(
+            "synthesiser", lambda: Synthesiser(weights.voice(), threads)
+        )
         await self._stage("first pass", lambda: _first_pass(listening, language, voice))
         name = f"embedded/{llm.stem if llm else LANGUAGE_MODEL}"
         return Models(name, transcripts, Replies(transcripts, language, voice))
@@ -133,21 +156,21 @@ class _Server(uvicorn.Server):
         yield
 
 
-def _recogniser(threads: int) -> Recogniser:
-    return Recogniser(weights.recogniser(), threads)
+def _own_language(file: Path, threads: int) -> LanguageModel:
+    return LanguageModel(weights.own_file(file, weights.is_gguf, "a GGUF model"), threads)
 
 
-def _language(file: Path | None, threads: int) -> LanguageModel:
-    if file is not None:
-        return LanguageModel(weights.own_file(file, weights.is_gguf, "a GGUF model"), threads)
-    return LanguageModel(weights.language_model(), threads)
-
-
-def _synthesiser(file: Path | None, threads: int) -> Synthesiser:
-    if file is not None:
-        wanted = "a Piper voice with its settings in FILE.onnx.json"
-        return Synthesiser(weights.own_file(file, weights.is_voice, wanted), threads)
-    return Synthesiser(weights.voice(), threads)
+def _own_synthesiser(file: Path, threads: int) -> Synthesiser:
+    wanted = "a Piper voice with its settings in FILE.onnx.json"
+    weights.own_file(file, weights.is_voice, wanted)
+    try:
+        voice = Synthesiser(file, threads)
+        voice.say("Hello.")
+    # For a file of another kind the libraries raise whatever they stumble over.
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        raise SettingsError(f"{file} is not {wanted}: {type(error).__name__}: {reason}") from error
+    return voice
 
 
 def _first_pass(listening: Recogniser, language: LanguageModel, voice: Synthesiser) -> None:
