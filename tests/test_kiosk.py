@@ -1,7 +1,6 @@
 """The kiosk page in a real browser, against a scripted server: visitors, self-test, watchdog."""
 
 import base64
-import json
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -243,19 +242,6 @@ def test_the_server_of_the_example_serves_the_page_and_its_settings():
     assert "kiosk.js" in page.text
     assert expected.listen.resume_grace_s <= expected.kiosk.dead_s
     assert not expected.persona.voices
-
-
-def test_the_units_start_the_kiosk_with_its_configuration_and_with_sound():
-    units = ROOT / "configs" / "systemd"
-    starts = {
-        unit.stem: unit.read_text(encoding="utf-8").replace("\\\n", "")
-        for unit in units.glob("*.service")
-    }
-    assert "mimo-live serve --config configs/kiosk.toml" in starts["mimo-live"]
-    assert "--autoplay-policy=no-user-gesture-required" in starts["mimo-live-kiosk"]
-    policy = json.loads((units / "chromium-policy.json").read_text(encoding="utf-8"))
-    port = settings.load(ROOT / "configs" / "kiosk.toml").listen.port
-    assert policy["AudioCaptureAllowedUrls"] == [f"http://127.0.0.1:{port}"]
 
 
 def test_a_kiosk_without_microphone_says_what_its_owner_must_do(browser: Chromium):
