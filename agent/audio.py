@@ -76,22 +76,34 @@ class Resampler:
 
     def __init__(self, from_rate: int, to_rate: int, quick: bool = False):
         self._same = from_rate == to_rate
+        self._from_rate, self._to_rate = from_rate, to_rate
+        self._taken = self._given = 0
         # In integers it would add noise that depends on where the stream is cut.
         quality = "QQ" if quick else "HQ"
         self._stream = soxr.ResampleStream(from_rate, to_rate, 1, dtype="float32", quality=quality)
+
+    @property
+    def held_samples(self) -> int:
+        """How much is held back now, in samples of the rate it changes to."""
+        return max(0, self._taken * self._to_rate // self._from_rate - self._given)
 
     def push(self, pcm: bytes) -> bytes:
         """Take whole samples, return those that are ready (possibly none)."""
         if self._same:
             return pcm
         sound = np.frombuffer(pcm, "<i2").astype(np.float32) / 2**15
-        return _to_pcm16(self._stream.resample_chunk(sound))
+        ready = self._stream.resample_chunk(sound)
+        self._taken += len(sound)
+        self._given += len(ready)
+        return _to_pcm16(ready)
 
     def finish(self) -> bytes:
         """Return the last samples; the stream can't be used afterwards."""
         if self._same:
             return b""
-        return _to_pcm16(self._stream.resample_chunk(np.zeros(0, np.float32), last=True))
+        rest = self._stream.resample_chunk(np.zeros(0, np.float32), last=True)
+        self._given += len(rest)
+        return _to_pcm16(rest)
 
 
 class Framer:

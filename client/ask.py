@@ -9,7 +9,7 @@ import asyncio
 import json
 import os
 import sys
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -25,6 +25,7 @@ from client.http import Routed
 from client.keys import MODEL as MODEL_KEY
 from client.keys import authorization, key_of_environment, key_of_file
 from client.messages import InputError, message_file, spoken, system, written
+from client.native import unheard_libraries
 from client.playing import Playing
 
 FAILED = 1
@@ -70,7 +71,8 @@ def main(argv: list[str]) -> int:
         body = _body(options)
         if options.save is not None:
             _make_folder(options.save)
-        answers = asyncio.run(_ask_all(options, key, body))
+        with unheard_libraries() if options.play else nullcontext():
+            answers = asyncio.run(_ask_all(options, key, body))
     except AgentError as error:
         print(f"mimo-live ask: {error}", file=sys.stderr)
         return FAILED

@@ -4,33 +4,23 @@ They may serve several conversations in turn; whom they serve now is their `list
 """
 
 import asyncio
-from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
 from agent.audio import RATE, Samples
-from client import devices
-from client.devices import DeviceError, Loudspeaker, Microphone, Names, PortAudio
+from client.devices import Loudspeaker, Microphone, open_devices
 from client.echo import EchoCanceller, find_processor
 from client.latency import FRAME_SAMPLES, level
 from client.microphone_check import MicrophoneCheck
+from client.portaudio import DeviceError, Names, PortAudio, look_again
+from client.pulse import Pulse
 from client.view import View
 
 BLOCK_S = 0.019
 LOOK_S = 0.004
 """From one look for sound to the next: as it comes every 20 ms, just before the next is due, and
 soon again if it was not there. So it waits 2 ms on average, and a processor is seldom woken."""
-
-SILENT_DEVICE_S = 2.5
-"""A device that has not called for so long went away; after an underrun, PulseAudio's may need
-1.9 s to go on by itself."""
-
-STARTING_S = 5.0
-"""Devices may take as long until they call for the first time."""
-
-STALL_S = 0.5
-"""A pause of this program that says nothing about devices."""
 
 TAIL_S = 0.05
 """Sound systems hold a little more than they say."""
@@ -90,10 +80,13 @@ class Ends:
 
     async def run(self) -> None:
         """Use the chosen devices until cancelled, and others when one goes away."""
-        names = self._names
+        names, refused = self._names, ""
         while True:
             try:
-                with devices.open_devices(self._portaudio, names) as (microphone, loudspeaker):
+                with open_devices(self._portaudio, names) as (microphone, loudspeaker):
+                    if refused:
+                        self._view.note("The sound devices work now.")
+                        refused = ""
                     try:
                         gone = await self._pump(microphone, loudspeaker)
                     except asyncio.CancelledError:
@@ -101,16 +94,19 @@ class Ends:
                         await asyncio.sleep(loudspeaker.delay_samples / RATE + TAIL_S)
                         raise
             except DeviceError as error:
-                if names == Names():
-                    self._view.problem(f"{error}; looking again.")
-                    await asyncio.sleep(NO_DEVICE_S)
-                else:
+                if names != Names():
                     self._view.problem(f"{error}; using the default devices.")
+                else:
+                    # What keeps a device from working is said once, not every two seconds.
+                    if str(error) != refused:
+                        refused = str(error)
+                        self._view.problem(f"{error}; looking again until it works.")
+                    await asyncio.sleep(NO_DEVICE_S)
             else:
                 self._view.problem(f"The {gone} went away; using the default devices.")
             self._loudspeaker = None
             names = Names()
-            devices.look_again(self._portaudio)
+            look_again(self._portaudio)
 
     async def _pump(self, microphone: Microphone, loudspeaker: Loudspeaker) -> str:
         """Move sound until a device stops calling; return which."""
@@ -120,16 +116,19 @@ class Ends:
         if self.listener is not None:
             self.listener.ready(echo is not None or self._headphones)
         clock = asyncio.get_running_loop().time
-        pulse = _Pulse(clock())
+        hearing, playing = Pulse(clock()), Pulse(clock())
         # One loop for both: what wakes a processor costs more than what it then does.
         while True:
             found = await self._hear(microphone, loudspeaker, echo)
             while loudspeaker.room >= FRAME_SAMPLES:
                 await self._play()
                 loudspeaker.write(self._frame)
-            if gone := pulse.gone(clock(), (microphone.calls, loudspeaker.calls)):
-                return gone
-            self.alive_at = max(self.alive_at, pulse.seen)
+            now = clock()
+            if hearing.has_ended(now, microphone.calls):
+                return "microphone"
+            if playing.has_ended(now, loudspeaker.calls):
+                return "loudspeaker"
+            self.alive_at = max(self.alive_at, min(hearing.seen, playing.seen))
             await asyncio.sleep(BLOCK_S if found else LOOK_S)
 
     async def _hear(
@@ -142,7 +141,7 @@ class Ends:
         if advice := self._check.add(np.frombuffer(recorded, np.int16)):
             self._view.problem(advice)
         if echo is not None:
-            delay = microphone.delay_samples + loudspeaker.latency_samples
+            delay = microphone.delay_samples + loudspeaker.echo_samples
             cleaned = echo.clean(recorded, loudspeaker.played(), delay)
             recorded = cleaned if self.cleans else recorded
         self.heard = level(np.frombuffer(recorded, np.int16))
@@ -155,31 +154,3 @@ class Ends:
             self._frame[:] = 0
         else:
             await self.listener.play(self._frame)
-
-
-@dataclass
-class _Pulse:
-    """Whether both devices still call."""
-
-    began: float
-
-    def __post_init__(self) -> None:
-        self._looked = self.began
-        self._calls = [0, 0]
-        self._seen = [self.began, self.began]
-
-    @property
-    def seen(self) -> float:
-        """When both of them called last."""
-        return min(self._seen)
-
-    def gone(self, now: float, calls: tuple[int, int]) -> str | None:
-        """Which device has not called for too long, if one has not."""
-        patience_s = SILENT_DEVICE_S if now - self.began > STARTING_S else STARTING_S
-        stalled, self._looked = now - self._looked > STALL_S, now
-        for which, count in enumerate(calls):
-            if count != self._calls[which] or stalled:
-                self._calls[which], self._seen[which] = count, now
-            elif now - self._seen[which] > patience_s:
-                return ("microphone", "loudspeaker")[which]
-        return None

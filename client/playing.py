@@ -5,7 +5,8 @@ import asyncio
 import numpy as np
 
 from agent.audio import RATE
-from client.devices import Loudspeaker, find_portaudio, no_native_messages
+from client.devices import Loudspeaker
+from client.portaudio import find_portaudio
 
 TICK_S = 0.01
 TAIL_S = 0.1
@@ -20,9 +21,7 @@ class Playing:
     """
 
     def __init__(self) -> None:
-        portaudio = find_portaudio("output")
-        with no_native_messages():
-            self._loudspeaker = Loudspeaker(portaudio)
+        self._loudspeaker = Loudspeaker(find_portaudio("output"))
         self._waiting: asyncio.Queue[bytes] = asyncio.Queue()
 
     def push(self, pcm: bytes) -> None:
@@ -42,6 +41,7 @@ class Playing:
                     self._loudspeaker.write(sound[:room])
                     sound = sound[room:]
                     await asyncio.sleep(TICK_S)
+            self._loudspeaker.finish()
             await asyncio.sleep(self._loudspeaker.delay_samples / RATE + TAIL_S)
         finally:
             self._loudspeaker.close()

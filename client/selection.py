@@ -6,7 +6,7 @@ from typing import NamedTuple, cast
 
 import msgspec
 
-from client.devices import DeviceError, Names, PortAudio
+from client.portaudio import DeviceError, Names, PortAudio
 
 KINDS = (("input", "microphone"), ("output", "loudspeaker"))
 

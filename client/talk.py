@@ -15,16 +15,16 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 from agent.errors import AgentError
-from client import devices
 from client.background import Background
 from client.board import Board
 from client.cli import SERVER_URL, local_server
-from client.devices import DeviceError, Names
 from client.ends import Ends
 from client.kiosk import Kiosk
 from client.kiosk_view import KioskView
 from client.latency import Clip
 from client.live import Live, LiveOptions
+from client.native import unheard_libraries
+from client.portaudio import DeviceError, Names, find_portaudio
 from client.recording import Recording
 from client.script import Script, ScriptOptions
 from client.selection import list_devices, select
@@ -71,6 +71,11 @@ class Options(argparse.Namespace):
 def main(argv: list[str]) -> int:
     """Talk; return the exit status that `--help` explains."""
     options = _parse(argv)
+    with unheard_libraries():
+        return _talk(options)
+
+
+def _talk(options: Options) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # A locale without some letter must not end a conversation.
@@ -81,7 +86,7 @@ def main(argv: list[str]) -> int:
         signal.signal(number, _as_interrupt)
     try:
         if options.devices:
-            terminal.note(list_devices(devices.find_portaudio()))
+            terminal.note(list_devices(find_portaudio()))
             return 0
         return _from_files(options, terminal) if options.wav else _live(options, terminal)
     except (AgentError, OSError) as error:
@@ -144,7 +149,7 @@ def _from_files(options: Options, terminal: Terminal) -> int:
 def _live(options: Options, terminal: Terminal) -> int:
     wished = Names(options.input, options.output)
     try:
-        portaudio = devices.find_portaudio()
+        portaudio = find_portaudio()
     except DeviceError as error:
         if options.kiosk:
             raise
@@ -206,18 +211,14 @@ def _on_screen(url: str, talk: Callable[[View, Recording], Live], complaints: li
 
 @contextmanager
 def _terminal_of_its_own() -> Generator[None]:
-    """Give the screen the terminal, and nothing to sound libraries, which write to descriptor 2."""
-    kept = os.dup(2)
+    """Have the screen drawn where the words of a conversation go."""
     before = sys.__stderr__
-    with open(os.devnull, "wb") as nothing, open(os.dup(1), "w", encoding="utf-8") as terminal:
-        os.dup2(nothing.fileno(), 2)
+    with open(os.dup(1), "w", encoding="utf-8") as terminal:
         sys.__stderr__ = terminal  # textual draws here
         try:
             yield
         finally:
             sys.__stderr__ = before
-            os.dup2(kept, 2)
-            os.close(kept)
 
 
 def _in_lines(conversation: Coroutine[None, None, None], terminal: Terminal) -> int:

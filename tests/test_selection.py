@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from agent.audio import samples_in
-from client.devices import DeviceError, Names, PortAudio
 from client.microphone_check import MicrophoneCheck
+from client.portaudio import DeviceError, Names, PortAudio
 from client.push_to_talk import PushToTalk
 from client.selection import Selection, list_devices, remembered_file, select
 

@@ -1,0 +1,78 @@
+"""PortAudio, through the package `sounddevice`: found, and the part of it that is used."""
+
+import importlib
+from contextlib import suppress
+from typing import NamedTuple, Protocol, cast
+
+from agent.errors import AgentError
+
+
+class DeviceError(AgentError):
+    """There is no microphone or loudspeaker, or it can't be opened."""
+
+
+class Names(NamedTuple):
+    """Which devices to use: parts of their names; `None` for the system's default."""
+
+    input: str | None = None
+    output: str | None = None
+
+
+class Status(Protocol):
+    """PortAudio's word on what went wrong since the callback before."""
+
+    @property
+    def input_overflow(self) -> bool: ...
+    @property
+    def output_underflow(self) -> bool: ...
+
+
+class Stream(Protocol):
+    @property
+    def latency(self) -> float: ...
+    def start(self) -> None: ...
+    def close(self) -> None: ...
+
+
+class PortAudio(Protocol):
+    """The part of `sounddevice` that is used here."""
+
+    PortAudioError: type[Exception]
+
+    def query_devices(self, device: int | str | None = None, kind: str | None = None) -> object: ...
+    def _terminate(self) -> None: ...
+    def _initialize(self) -> None: ...
+    def RawInputStream(self, **options: object) -> Stream: ...  # noqa: N802
+    def RawOutputStream(self, **options: object) -> Stream: ...  # noqa: N802
+
+
+def find_portaudio(*kinds: str) -> PortAudio:
+    """Load PortAudio and make sure that there is something to talk into and to hear with.
+
+    Args:
+        kinds: `"input"`, `"output"`; without any, both.
+
+    Raises:
+        DeviceError: If the library, the microphone or the loudspeaker is missing.
+    """
+    try:
+        portaudio = cast(PortAudio, importlib.import_module("sounddevice"))
+    except OSError as error:
+        raise DeviceError("the PortAudio library is missing (Debian: libportaudio2)") from error
+    for kind, title in (("input", "microphone"), ("output", "loudspeaker")):
+        if kinds and kind not in kinds:
+            continue
+        try:
+            portaudio.query_devices(None, kind)
+        except (portaudio.PortAudioError, ValueError) as error:
+            raise DeviceError(f"no {title} was found") from error
+    return portaudio
+
+
+def look_again(portaudio: PortAudio) -> None:
+    """Have PortAudio notice what was plugged in or out; no stream may be open."""
+    # A sound system that is being started anew may refuse either; opening says so then.
+    with suppress(portaudio.PortAudioError):
+        portaudio._terminate()  # pyright: ignore[reportPrivateUsage]
+    with suppress(portaudio.PortAudioError):
+        portaudio._initialize()  # pyright: ignore[reportPrivateUsage]
