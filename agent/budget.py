@@ -55,7 +55,12 @@ def fit(
             _check(prompt, room)
         case RetentionRatio():
             prompt = _retained(prompt, room, truncation)
-    return prompt, max(SHORTEST_REPLY, min(max_tokens, context - _size(prompt)))
+    left = context - _size(prompt)
+    if left < SHORTEST_REPLY:
+        message = f"The turn and its instructions take {context - left} tokens, and the model's "
+        message += f"context holds {context}, a reply of {SHORTEST_REPLY} included."
+        raise ModelError(message, code="context_length_exceeded")
+    return prompt, min(max_tokens, left)
 
 
 def _shortened(prompt: Sequence[ChatMessage], room: int) -> list[ChatMessage]:

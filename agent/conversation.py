@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
+from agent import limits
 from agent.audio import RATE, SAMPLE_BYTES, samples_in
 from agent.calls import FunctionCall, FunctionResult
 from agent.errors import ProtocolError
@@ -24,9 +25,6 @@ from agent.mimo import ChatMessage
 
 MOST_ITEMS = 1_000
 """The oldest items go when there are more."""
-
-AUDIO_BUDGET_S = 300
-"""Speech older than this, counted over the conversation, is remembered as text only."""
 
 VOICE = "Your voice should be:"
 """What the model was trained to read before the sample of its own voice."""
@@ -248,15 +246,16 @@ class Conversation:
         return messages
 
     def _spare_sound(self) -> None:
-        left = AUDIO_BUDGET_S * RATE * SAMPLE_BYTES
-        for item in reversed(self._items):
-            spoken = item.spoken if isinstance(item, Item) else None
-            if spoken is None:
-                continue
-            left -= len(spoken.pcm)
-            if left < 0 and spoken.pcm and item.status != "in_progress":
-                spoken.transcript = spoken.heard_text()
-                spoken.pcm, spoken.heard, spoken.marks = bytearray(), None, []
+        spoken = [each for each in self._items if isinstance(each, Item) and each.spoken]
+        # The turn that is to be answered goes to the model whole, however long it is.
+        turn = next((each for each in reversed(spoken) if each.role == "user"), None)
+        left = limits.REMEMBERED_S * RATE * SAMPLE_BYTES
+        for item in reversed(spoken):
+            part = item.spoken or Spoken()
+            left -= len(part.pcm)
+            if left < 0 and part.pcm and item.status != "in_progress" and item is not turn:
+                part.transcript = part.heard_text()
+                part.pcm, part.heard, part.marks = bytearray(), None, []
 
 
 def rendered(items: Iterable[Entry], secret: str = "") -> Iterator[ChatMessage]:

@@ -4,14 +4,13 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from agent import events, protocol
+from agent import events, limits, protocol
 from agent.audio import seconds
 from agent.calls import FunctionCall, FunctionResult
 from agent.codec import decoded
 from agent.conversation import Conversation, Entry, Item, Part, Spoken, Written
 from agent.errors import ProtocolError
 from agent.events import ServerEvent
-from agent.input_audio import LONGEST_S
 from agent.items import (
     ConversationItem,
     FunctionCallItem,
@@ -138,7 +137,7 @@ def _parts(wire: MessageItem, formats: Audio, path: str) -> list[Part]:
 
 def _spoken(content: InputAudio | OutputAudio, format: AudioFormat, path: str) -> Spoken:
     pcm = bytearray(decoded(content.audio, format) if content.audio else b"")
-    if seconds(pcm) > LONGEST_S:
-        message = f"A clip lasts {LONGEST_S} s at most."
+    if seconds(pcm) > limits.CLIP_S:
+        message = f"A clip lasts {limits.CLIP_S} s at most, found {seconds(pcm):.1f} s."
         raise ProtocolError(message, code="invalid_value", param=f"{path}.audio")
     return Spoken(pcm, content.transcript)

@@ -59,7 +59,7 @@ class Limits:
     """Silence after which a pause is reported; at or over `silence`, none ever is."""
     silence: int
     longest: int
-    """Speech without a break ends a turn after this."""
+    """Speech without a break ends a turn after this; padding does not count."""
 
 
 def limits(
@@ -86,7 +86,7 @@ class Endpointer:
     def __init__(self, now: int = 0):
         self._now = now
         self._recent: deque[bool] = deque(maxlen=_ONSET_WINDOW)
-        self._start: int | None = None
+        self._onset: int | None = None
         self._silent_since = 0
         self._paused = False
 
@@ -103,12 +103,12 @@ class Endpointer:
     @property
     def speaking(self) -> bool:
         """Whether an utterance is open, pauses included."""
-        return self._start is not None
+        return self._onset is not None
 
     def reset(self) -> None:
         """Forget the open utterance; the count of samples goes on."""
         self._recent.clear()
-        self._start = None
+        self._onset = None
         self._paused = False
 
     def push(self, probability: float, limits: Limits) -> Boundary | None:
@@ -118,22 +118,21 @@ class Endpointer:
             probability: Probability of speech in the next 768 samples at 24 kHz, 0.0 to 1.0.
         """
         self._now += FRAME_SAMPLES
-        if self._start is None:
+        if self._onset is None:
             return self._listen(probability, limits)
-        return self._follow(probability, self._start, limits)
+        return self._follow(probability, self._onset, limits)
 
     def _listen(self, probability: float, limits: Limits) -> Onset | None:
         self._recent.append(probability >= limits.threshold)
         if sum(self._recent) < _ONSET_FRAMES:
             return None
-        onset = self._now - len(self._recent) * FRAME_SAMPLES
-        self._start = max(0, onset - limits.prefix_padding)
+        self._onset = self._now - len(self._recent) * FRAME_SAMPLES
         self._silent_since = self._now
         self._paused = False
         self._recent.clear()
-        return Onset(self._start)
+        return Onset(max(0, self._onset - limits.prefix_padding))
 
-    def _follow(self, probability: float, start: int, limits: Limits) -> Boundary | None:
+    def _follow(self, probability: float, onset: int, limits: Limits) -> Boundary | None:
         threshold = limits.threshold if self._paused else limits.threshold - _HYSTERESIS
         if probability >= threshold:
             self._silent_since = self._now
@@ -141,7 +140,7 @@ class Endpointer:
                 self._paused = False
                 return Resumption()
         silence = self._now - self._silent_since
-        if silence >= limits.silence or self._now - start >= limits.longest:
+        if silence >= limits.silence or self._now - onset >= limits.longest:
             self.reset()
             return EndOfTurn(self._now)
         if silence >= limits.pause and not self._paused:

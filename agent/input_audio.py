@@ -5,9 +5,6 @@ from agent.codec import Decoder
 from agent.errors import ProtocolError
 from agent.objects import AudioFormat
 
-LONGEST_S = 600
-"""What the model server takes in one clip."""
-
 
 class InputAudio:
     """Mono PCM16 at 24 kHz, addressed by the count of samples ever received."""
@@ -39,22 +36,23 @@ class InputAudio:
         if format != self._format:
             self._format, self._decoder = format, Decoder(format)
 
-    def append(self, data: bytes) -> bytes:
+    def append(self, data: bytes, longest_s: int) -> bytes:
         """Add bytes in the format and return the samples that they complete: one may be split.
 
         Raises:
-            ProtocolError: If the buffer is full; nothing is added then.
+            ProtocolError: If the buffer would hold more than that; nothing is added then.
         """
-        return self._add(self._decoder.push(data))
+        samples = self._decoder.push(data)
+        if len(self._pcm) + len(samples) > longest_s * RATE * SAMPLE_BYTES:
+            message = f"The input audio buffer holds {longest_s} s at most: commit or clear it."
+            raise ProtocolError(message, code="input_audio_buffer_full", param="audio")
+        return self._add(samples)
 
     def finish(self) -> None:
-        """Add what the decoder still held back: a stream ends here."""
+        """Add what the decoder still held back, a few samples: a stream ends here."""
         self._add(self._decoder.finish())
 
     def _add(self, data: bytes) -> bytes:
-        if len(self._pcm) + len(data) > LONGEST_S * RATE * SAMPLE_BYTES:
-            message = f"The input audio buffer holds {LONGEST_S} s at most: commit or clear it."
-            raise ProtocolError(message, code="input_audio_buffer_full", param="audio")
         known = self.received
         self._pcm += data
         return self.cut(known, self.received)

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 
-from agent import ducking, events, floor, halting
+from agent import ducking, events, floor, halting, limits
 from agent.audio import milliseconds, samples_in, seconds
 from agent.commands import Command, Overhear, Send
 from agent.endpointing import (
@@ -74,7 +74,9 @@ class Microphone:
 
     def append(self, data: bytes) -> bytes:
         """Take bytes of any length; return what turn detection has to judge: samples at 24 kHz."""
-        samples = self._buffer.append(data)
+        by_hand = self._waiting is None
+        longest_s = limits.CLIP_S if by_hand else limits.HANDS_FREE_BUFFER_S
+        samples = self._buffer.append(data, longest_s)
         return samples if self._waiting else b""
 
     def clear(self) -> None:
@@ -287,6 +289,10 @@ class Microphone:
             message = "Error committing input audio buffer: buffer too small. Expected at least "
             message += f"{SHORTEST_COMMIT_MS} ms of audio."
             raise ProtocolError(message, code="input_audio_buffer_commit_empty")
+        if seconds(utterance.pcm) > limits.CLIP_S:
+            message = f"Error committing input audio buffer: a turn lasts {limits.CLIP_S} s at "
+            message += f"most, found {seconds(utterance.pcm):.1f} s. Clear the buffer."
+            raise ProtocolError(message, code="input_audio_buffer_full")
         self.clear()
         self.utterance = utterance
         ended = floor.TurnEnded(utterance.item_id, None)

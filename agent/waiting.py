@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from agent import endpointing
+from agent import endpointing, limits
 from agent.audio import RATE, SAMPLE_BYTES, milliseconds, samples_in
 from agent.endpointing import Limits
 from agent.objects import SemanticVad, ServerVad, TurnDetection
@@ -22,6 +22,7 @@ def _limits(detection: TurnDetection, early_start_ms: int, longest_ms: int) -> L
         case SemanticVad(eagerness=eagerness):
             threshold, padding_ms = 0.5, 300
             silence_ms, pause_ms = longest_wait_ms(eagerness), early_start_ms or _PAUSE_MS
+    longest_ms = min(longest_ms, limits.TURN_S * 1_000)
     return endpointing.limits(threshold, padding_ms, pause_ms, silence_ms, longest_ms)
 
 

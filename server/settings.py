@@ -11,6 +11,7 @@ from typing import Annotated, Literal, cast, get_args, get_type_hints
 import msgspec
 from msgspec import Meta, Struct
 
+from agent import limits
 from agent.errors import SettingsError
 from agent.text_file import text_in
 from agent.tools import Style
@@ -61,7 +62,7 @@ class Turn(Struct, frozen=True, forbid_unknown_fields=True):
     silence_duration_ms: Annotated[int, Meta(ge=100, le=10_000)] = 500
     early_start_ms: Annotated[int, Meta(ge=0, le=10_000)] = 160
     echo_guard: bool = True
-    longest_turn_ms: Annotated[int, Meta(ge=1_000, le=600_000)] = 300_000
+    longest_turn_ms: Annotated[int, Meta(ge=1_000, le=limits.CLIP_S * 1_000)] = 300_000
 
 
 class Persona(Struct, frozen=True, forbid_unknown_fields=True):

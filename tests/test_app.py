@@ -109,7 +109,7 @@ def test_a_server_that_goes_away_says_so_to_its_clients():
 
 
 def test_sound_that_is_refused_is_quoted_by_its_event_id(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("agent.input_audio.LONGEST_S", 1)
+    monkeypatch.setattr("agent.limits.HANDS_FREE_BUFFER_S", 1)
     audio = base64.b64encode(bytes(RATE * SAMPLE_BYTES + 2)).decode()
     event = {"type": "input_audio_buffer.append", "audio": audio, "event_id": "mine"}
 

@@ -7,10 +7,11 @@ from msgspec import to_builtins
 
 from agent import conversation
 from agent.audio import RATE, SAMPLE_BYTES, samples_in
-from agent.conversation import AUDIO_BUDGET_S, Conversation, Item, Spoken, Written
+from agent.conversation import Conversation, Item, Spoken, Written
 from agent.editing import entry_from
 from agent.errors import ProtocolError
 from agent.items import Content, InputAudio, InputText, MessageItem, OutputAudio, OutputText, Role
+from agent.limits import REMEMBERED_S
 from agent.mimo import ChatMessage
 from agent.objects import Audio
 
@@ -213,7 +214,7 @@ MINUTE = 60 * SECOND
 
 def test_old_speech_is_remembered_as_text_only():
     each = Conversation()
-    for minute in range(AUDIO_BUDGET_S // 60 + 2):
+    for minute in range(REMEMBERED_S // 60 + 2):
         each.add(answer(f"a{minute}", (f"Minute {minute}.", 60.0)))
     messages = each.render("")
     assert [len(message.pcm) > 0 for message in messages] == [False] * 2 + [True] * 5

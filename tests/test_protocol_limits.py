@@ -62,6 +62,8 @@ def test_fifteen_mebibytes_come_in_one_append():
 
 def test_more_sound_than_a_clip_may_hold_is_refused():
     scripted = Scripted()
+    by_hand = {"audio": {"input": {"turn_detection": None}}}
+    scripted.client({"type": "session.update", "session": {"type": "realtime", **by_hand}})
     append(scripted, bytes(15 * MEBIBYTE))
     with pytest.raises(ProtocolError, match="600 s at most") as refused:
         append(scripted, bytes(15 * MEBIBYTE))

@@ -70,6 +70,7 @@ class Call:
 
     config: SessionConfig
     early_start_ms: int = 200
+    longest_turn_ms: int = 60_000
     now: float = 100.0
     asked: AskModel | None = None
     """The request that is open at the model server."""
@@ -84,7 +85,7 @@ class Call:
     _asked_for: int = 0
 
     def __post_init__(self) -> None:
-        timing = Timing(PATIENCE, self.early_start_ms, longest_turn_ms=60_000)
+        timing = Timing(PATIENCE, self.early_start_ms, self.longest_turn_ms)
         self.session = Session(self.config, timing, self._new_id)
         self._perform(self.session.open())
         assert self.told() == ["session.created"]

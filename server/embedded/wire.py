@@ -8,6 +8,7 @@ from typing import Literal
 
 import msgspec
 
+from agent import limits
 from agent.audio import read_wav
 from agent.errors import AgentError, AudioError
 from server.embedded import recogniser
@@ -17,7 +18,6 @@ from server.embedded.transcripts import Clip, Clips
 STANDS_FOR = "MiMo-Audio-7B-Instruct"
 """What requests may call this model, too: a server that is set up for that one works with this."""
 
-_LONGEST_CLIP_S = 600
 _STAGES = 2
 _UNLIMITED = 3200
 _UNNAMED_MAX_TOKENS = 16
@@ -149,7 +149,7 @@ def clip_of(file: bytes) -> Clip:
         RequestError: If it is not a WAV file, or too long.
     """
     try:
-        pcm = read_wav(file, recogniser.RATE, _LONGEST_CLIP_S)
+        pcm = read_wav(file, recogniser.RATE, limits.CLIP_S)
     except AudioError as error:
         raise RequestError(f"Invalid or unsupported audio file: {error}") from error
     return Clip.of(pcm)
