@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 
 from client.jitter import Heard
 from client.latency import Latency
-from client.view import Speaker, Status
+from client.view import Speaker, Status, printable
 
 Kind = Literal["user", "agent", "quiet", "problem"]
 LATENCIES = 24
@@ -134,9 +134,14 @@ class Board:
         """What is to be drawn now."""
         with self._lock:
             lines, self._lines = self._lines, []
-            agent = self._agent.until(self._status.spoken)
-            latencies = list(self._latencies)
-            return News(lines, self._user, agent, self._status, self._connection, latencies)
+            return News(
+                lines,
+                printable(self._user),
+                printable(self._agent.until(self._status.spoken)),
+                self._status,
+                printable(self._connection),
+                list(self._latencies),
+            )
 
     def transcript(self) -> str:
         """All that was said, one line each, with the time of day."""
@@ -151,6 +156,7 @@ class Board:
             self._agent = _Speech()
 
     def _add(self, kind: Kind, text: str) -> None:
+        text = printable(text)
         self._lines.append(Line(kind, text))
         if kind in ("user", "agent"):
             self._said.append(f"{datetime.now():%H:%M:%S}  {kind:>5}  {text}")

@@ -13,13 +13,15 @@ from typing import ClassVar
 from rich.console import Group, RenderableType
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Horizontal, VerticalScroll
-from textual.widgets import Input, RichLog, Static
+from textual.containers import VerticalScroll
+from textual.events import Resize
+from textual.widgets import Input, Static
 
 from client.background import Background
 from client.board import Board, Line
+from client.captions import Captions
 from client.panel import (
-    connection_line,
+    help_table,
     keys_line,
     latency_line,
     level_line,
@@ -29,7 +31,30 @@ from client.panel import (
 from client.recording import Recording
 from client.view import SHOWN_EVERY_S
 
-MOST_LINES = 2000
+LOW_ROWS = 22
+"""A screen with fewer rows gives them to the words: one line of keys, and one of latencies."""
+
+KEYS = [
+    Binding("question_mark", "help", "help", key_display="?", tooltip="show this, or hide it"),
+    Binding("q", "leave", "quit", tooltip="end the conversation"),
+    Binding("m", "mute", "mute", tooltip="mute the microphone, or unmute it"),
+    Binding("p", "push_to_talk", "push-to-talk", tooltip="turn push-to-talk on or off"),
+    Binding("space", "push", "talk", tooltip="with push-to-talk on: hold to talk, or tap twice"),
+    Binding("i", "interrupt", "interrupt", tooltip="make the agent stop"),
+    Binding("t", "ask('say')", "type", tooltip="write to the agent instead of speaking"),
+    Binding("v", "ask('voice')", "voice", tooltip="give the agent another voice"),
+    Binding("s", "save", "save", tooltip="save the words and the sound, in this folder"),
+    Binding("up", "scroll('up')", key_display="↑", show=False, tooltip="scroll back by a line"),
+    Binding("down", "scroll('down')", key_display="↓", show=False, tooltip="scroll on by a line"),
+    Binding("pageup", "scroll('page_up')", key_display="PgUp", show=False, tooltip="scroll back"),
+    Binding("pagedown", "scroll('page_down')", key_display="PgDn", show=False, tooltip="scroll on"),
+    Binding("home", "scroll('home')", key_display="Home", show=False, tooltip="go to the start"),
+    Binding(
+        "end", "scroll('end')", key_display="End", show=False, tooltip="go to the end, and follow"
+    ),
+    Binding("escape", "dismiss", show=False, key_display="Esc", tooltip="leave help or typing"),
+    Binding("ctrl+c", "leave", show=False, priority=True),
+]
 
 
 class LiveScreen(App[None]):
@@ -42,33 +67,21 @@ class LiveScreen(App[None]):
     """
 
     CSS = """
-    #top, #levels, #latency, #keys { background: $panel; padding: 0 1; }
-    #top, #levels, #keys { height: 1; }
-    #latency { height: 2; }
-    #state { width: 1fr; }
-    #connection { width: auto; }
-    #words { height: 1fr; padding: 1 1 0 1; scrollbar-size: 1 1;
-             scrollbar-gutter: stable; scrollbar-background: $background; }
+    #state, #levels, #latency, #keys { background: $panel; padding: 0 1; height: auto; }
+    .low #latency, .low #keys { max-height: 1; }
+    #words, #help { height: 1fr; padding: 1 1 0 1; scrollbar-size: 1 1;
+                    scrollbar-gutter: stable; scrollbar-background: $background; }
+    .low #words, .low #help { padding: 0 1; }
     #captions { height: auto; background: $background; overflow: hidden; }
-    #now { height: auto; max-height: 8; margin-bottom: 1; }
-    #asked { display: none; }
-    #asked.open { display: block; }
+    #now { height: auto; margin-bottom: 1; }
+    .low #now { margin-bottom: 0; }
+    #asked, #help, .helping #words { display: none; }
+    #asked.open, .helping #help { display: block; }
     """
     TITLE = "mimo-live talk"
     ENABLE_COMMAND_PALETTE = False
     AUTO_FOCUS = ""
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("m", "mute", "mute"),
-        Binding("p", "push_to_talk", "push-to-talk"),
-        Binding("space", "push", "talk"),
-        Binding("i", "interrupt", "interrupt"),
-        Binding("t", "ask('say')", "type"),
-        Binding("v", "ask('voice')", "voice"),
-        Binding("s", "save", "save"),
-        Binding("q", "leave", "quit"),
-        Binding("ctrl+c", "leave", "quit", show=False, priority=True),
-        Binding("escape", "dismiss", "back", show=False),
-    ]
+    BINDINGS: ClassVar[list[BindingType]] = [*KEYS]
 
     def __init__(self, background: Background, board: Board, recording: Recording):
         super().__init__()
@@ -80,22 +93,25 @@ class LiveScreen(App[None]):
         self._asked = "say"
 
     def compose(self) -> ComposeResult:
-        with Horizontal(id="top"):
-            yield Static(id="state")
-            yield Static(id="connection")
+        yield Static(id="state")
         with VerticalScroll(id="words", can_focus=False):
-            captions = RichLog(id="captions", wrap=True, max_lines=MOST_LINES)
-            captions.can_focus = False
-            yield captions
+            yield Captions()
             yield Static(id="now")
+        with VerticalScroll(id="help", can_focus=False):
+            yield Static(help_table(KEYS))
         yield Input(id="asked")
         yield Static(id="levels")
         yield Static(id="latency")
-        yield Static(keys_line(self.BINDINGS), id="keys")
+        yield Static(keys_line(KEYS), id="keys")
 
     def on_mount(self) -> None:
-        self.query_one(VerticalScroll).anchor()
+        self.query_one("#words").anchor()
         self.set_interval(SHOWN_EVERY_S, self._draw)
+
+    def on_resize(self, event: Resize) -> None:
+        is_low = event.size.height < LOW_ROWS
+        self.screen.set_class(is_low, "low")
+        self.query_one(Input).compact = is_low
 
     # --- keys --------------------------------------------------------------------------------
 
@@ -118,7 +134,24 @@ class LiveScreen(App[None]):
         words.add_class("open")
         words.focus()
 
+    def action_help(self) -> None:
+        self.screen.toggle_class("helping")
+
+    def action_scroll(self, way: str) -> None:
+        """Move the words, or the help while it is shown; at their end they are followed again."""
+        shown = self.query_one("#help" if self.screen.has_class("helping") else "#words")
+        ways = {
+            "up": shown.scroll_up,
+            "down": shown.scroll_down,
+            "page_up": shown.scroll_page_up,
+            "page_down": shown.scroll_page_down,
+            "home": shown.scroll_home,
+            "end": shown.scroll_end,
+        }
+        ways[way](animate=False)
+
     def action_dismiss(self) -> None:
+        self.screen.remove_class("helping")
         words = self.query_one(Input)
         words.clear()
         words.remove_class("open")
@@ -152,16 +185,14 @@ class LiveScreen(App[None]):
             self.exit()
             return
         news = self._board.take()
-        captions = self.query_one(RichLog)
-        for line in news.lines:
-            captions.write(words_line(line), expand=True)
+        self.query_one(Captions).add(news.lines)
         now = [Line("user", news.user)] if news.user else []
         now += [Line("agent", news.agent)] if news.agent else []
-        status, levels = news.status, level_line(news.status)
-        still = replace(status, microphone=0.0, loudspeaker=0.0, spoken=1.0)
+        status = news.status
+        levels = level_line(status, self.query_one("#levels").content_size.width)
+        still = replace(status, microphone=0.0, loudspeaker=0.0, spoken=1.0), news.connection
         self._put("now", now, lambda: Group(*map(words_line, now)))
-        self._put("state", still, lambda: state_line(status))
-        self._put("connection", news.connection, lambda: connection_line(news.connection))
+        self._put("state", still, lambda: state_line(status, news.connection))
         self._put("levels", levels, lambda: levels)
         self._put("latency", news.latencies, lambda: latency_line(news.latencies))
 
@@ -169,5 +200,5 @@ class LiveScreen(App[None]):
         """Draw only what has changed: a screen that stands still costs nothing."""
         if self._drawn.get(where) != content:
             self._drawn[where] = content
-            moves = where in ("now", "connection")
+            moves = where != "levels"
             self.query_one(f"#{where}", Static).update(draw(), layout=moves)

@@ -161,7 +161,8 @@ def _live(options: Options, terminal: Terminal) -> int:
         ends = Ends(portaudio, names, options.headphones, view)
         return Live(ends, wishes, view, recording)
 
-    with_screen = terminal.is_live and not options.kiosk and not options.plain and _has_screen()
+    wants_screen = not options.kiosk and not options.plain
+    with_screen = wants_screen and terminal.is_live and sys.stdin.isatty() and _has_screen()
     if with_screen:
         # It takes a moment to load: meanwhile the server starts.
         threading.Thread(target=importlib.import_module, args=(SCREEN,), daemon=True).start()

@@ -14,11 +14,13 @@ from agent.audio import milliseconds
 from client.jitter import Heard
 from client.latency import Latency
 from client.meter import meter
-from client.view import Speaker, Status
+from client.view import STATE_WORDS, Speaker, Status, cells, printable
 
 NAMES = {"user": "you", "agent": "agent"}
 COLOURS = {"user": "36", "agent": "32", "quiet": "2", "problem": "31", "meter": "34"}
 METER_CELLS = 6
+DUMB = ("", "dumb", "unknown")
+"""Values of TERM: such a terminal obeys no codes, so nothing can be redrawn in it."""
 
 
 class Terminal:
@@ -28,7 +30,8 @@ class Terminal:
         self._out = out
         self._err = err
         self._as_json = as_json
-        self.is_live = out.isatty() and not as_json
+        obeys = os.environ.get("TERM", "") not in DUMB
+        self.is_live = out.isatty() and obeys and not as_json
         self._coloured = self.is_live and not os.environ.get("NO_COLOR")
         self._partial = ""
         self._last_latency = ""
@@ -43,7 +46,7 @@ class Terminal:
         if self._as_json:
             self._json(event="caption", who=who, text=text)
         else:
-            self._line(f"{self._in_colour(who, f'{NAMES[who]:>5}')}  {text or '…'}")
+            self._line(f"{self._in_colour(who, f'{NAMES[who]:>5}')}  {printable(text) or '…'}")
 
     def partial(self, who: Speaker, text: str) -> None:
         """Take the next words of a caption; the agent's show in the live line only."""
@@ -104,16 +107,17 @@ class Terminal:
             self._json(event="state", state=status.state)
         if not self.is_live:
             return
-        microphone, loudspeaker = (
-            self._in_colour("meter", meter(loudness, METER_CELLS))
-            for loudness in (status.microphone, status.loudspeaker)
-        )
-        left = f" {status.state:<9}  "
-        room = shutil.get_terminal_size().columns - len(left) - 20 - 10
-        latency = self._last_latency and f"  {self._last_latency}"
-        words = self._partial[-max(room, 0) :] if room > 0 else ""
-        meters = f"mic {microphone}  ear {loudspeaker}"
-        self._redraw(f"{left}{meters}{self._quiet(latency)}  {self._quiet(words)}")
+        room = shutil.get_terminal_size().columns - 1
+        line = ""
+        for colour, name, words in (
+            ("", f" {STATE_WORDS[status.state]:<18}", ""),
+            ("meter", "  mic ", meter(status.microphone, METER_CELLS)),
+            ("meter", "  ear ", meter(status.loudspeaker, METER_CELLS)),
+            ("quiet", "  ", self._last_latency),
+        ):
+            room -= cells(name + words)
+            line += name + self._in_colour(colour, words) if room >= 0 else ""
+        self._redraw(line + self._quiet(_last_words(f"  {self._partial}", room)))
 
     def stage(self, name: str, text: str) -> None:
         """Show the next picture of a kiosk; the one before is gone, from the scroll-back too."""
@@ -157,4 +161,14 @@ class Terminal:
         return self._in_colour("quiet", text) if text else ""
 
     def _in_colour(self, name: str, text: str) -> str:
-        return f"\x1b[{COLOURS[name]}m{text}\x1b[0m" if self._coloured else text
+        text = printable(text)
+        coloured = self._coloured and name in COLOURS
+        return f"\x1b[{COLOURS[name]}m{text}\x1b[0m" if coloured else text
+
+
+def _last_words(text: str, room: int) -> str:
+    """The end of a text, in one line and at most so many columns."""
+    text = text.replace("\n", " ")[-room:] if room > 0 else ""
+    while cells(text) > room > 0:
+        text = text[1:]
+    return text

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from typing import Literal, Protocol
+from unicodedata import east_asian_width
 
 from client.jitter import Heard
 from client.latency import Latency
@@ -9,8 +10,17 @@ from client.latency import Latency
 SHOWN_EVERY_S = 0.15
 """Between two looks at how things are: often enough for a meter, seldom enough for a processor."""
 
+_CONTROLS = dict.fromkeys({*range(0x20), *range(0x7F, 0xA0)} - {ord("\n")}, " ")
+
 Speaker = Literal["user", "agent"]
 State = Literal["listening", "thinking", "speaking", "overlap"]
+
+STATE_WORDS: dict[State, str] = {
+    "listening": "Listening…",
+    "thinking": "Thinking…",
+    "speaking": "Speak to interrupt",
+    "overlap": "Both speaking",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,3 +63,13 @@ class View(Protocol):
     def note(self, text: str) -> None: ...
 
     def status(self, status: Status) -> None: ...
+
+
+def cells(text: str) -> int:
+    """How many columns a terminal needs for a line, or a little more."""
+    return sum(2 if east_asian_width(each) in "FW" else 1 for each in text)
+
+
+def printable(text: str) -> str:
+    """Take out what a terminal would obey instead of showing it."""
+    return text.translate(_CONTROLS)

@@ -1,22 +1,15 @@
 """The live screen, in a terminal without a glass: keys in, pictures out."""
 
-import asyncio
 import os
 import pty
 import signal
 import subprocess
 import threading
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
 
 from agent.errors import AgentError
-from client.background import Background
-from client.board import Board
-from client.latency import Latency
-from client.recording import Recording
-from client.view import Status, View
 from tests.processes import ROOT, command
 from tests.test_client_talk import Peer, begun, ended, server
 from tests.virtual_audio import is_installed, virtual_audio
@@ -25,7 +18,7 @@ pytest.importorskip("textual", reason="the extra `screen` is not installed")
 
 from textual.pilot import Pilot
 
-from client.screen import LiveScreen
+from tests.shown import Shown
 
 SLOW_TO_LOAD = """
 import sys, threading
@@ -40,80 +33,11 @@ import textual
 """
 
 
-class Script:
-    """A conversation that shows things, and notes what it is told to do."""
-
-    def __init__(self, view: View):
-        self.view = view
-        self.told: list[str] = []
-        self.failure: AgentError | None = None
-        self.heard = asyncio.Event()
-
-    async def run(self, url: str) -> None:
-        self.view.connection("")
-        self.view.caption("user", f"Is this {url}?")
-        self.view.partial("agent", "It is. Anything else?")
-        self.view.turn(1, None, Latency(1040, 580, 450, 10, 610))
-        self.view.status(Status("speaking", 0.1, 0.1, spoken=0.2, muted=True))
-        await self.heard.wait()
-        if self.failure is not None:
-            raise self.failure
-
-    async def mute(self) -> None:
-        self.told.append("mute")
-
-    async def toggle_push_to_talk(self) -> None:
-        self.told.append("push-to-talk")
-
-    async def push(self) -> None:
-        self.told.append("push")
-
-    async def interrupt(self) -> None:
-        self.told.append("interrupt")
-
-    async def say(self, text: str) -> None:
-        self.told.append(f"say {text}")
-
-    async def use_voice(self, name: str) -> None:
-        self.told.append(f"voice {name}")
-
-    async def end(self) -> None:
-        self.heard.set()
-
-
-class Shown:
-    """The screen of a `Script`."""
-
-    def __init__(self) -> None:
-        board = Board()
-        board.problem("The headset isn't there.")
-        self.script = Script(board)
-        self.background = Background(self.script, "ws://box")
-        self.screen = LiveScreen(self.background, board, Recording(0.0))
-
-    def run(self, use: Callable[["Pilot[None]"], Awaitable[None]]) -> None:
-        async def show() -> None:
-            self.background.start()
-            async with self.screen.run_test(size=(100, 24)) as pilot:
-                while "Is this" not in self.picture():
-                    await pilot.pause(0.01)
-                await use(pilot)
-            self.background.end()
-            self.background.join()
-
-        asyncio.run(show())
-
-    def picture(self) -> str:
-        """What is on the screen, as text."""
-        lines = self.screen.screen._compositor.render_strips()  # pyright: ignore[reportPrivateUsage]
-        return "\n".join(strip.text for strip in lines)
-
-
 def test_captions_levels_latency_connection_and_keys_are_on_the_screen():
     async def look(_pilot: "Pilot[None]") -> None:
         picture = shown.picture()
         for words in (
-            "● speaking",
+            "● Speak to interrupt",
             "microphone muted",
             "connected",
             "The headset isn't there.",
