@@ -28,6 +28,7 @@ from client.phone import Take
 from client.recognition import is_conversation_server, is_model_server
 from client.recordings import SHIPPED, Labelled, Library
 from client.report import Progress, table
+from client.saving import SaveError, check_writable
 from client.scenarios import Scenario, named, quick, scenarios
 
 COULD_NOT_RUN = 1
@@ -130,6 +131,11 @@ def _parse(argv: list[str]) -> Options:
     add("--trace", type=Path, help="write every event with its time, one JSON object a line")
     add("--plot", type=Path, help="draw a call of each kind, as PNG")
     options = parser.parse_args(argv, Options())
+    for path in (options.json, options.trace, options.plot):
+        try:
+            check_writable(path)
+        except SaveError as error:
+            parser.error(str(error))
     options.at_once = options.at_once or (1 if options.url else 2)
     return options
 

@@ -7,7 +7,6 @@ word on a board; seven times a second the screen draws what has changed.
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
-from pathlib import Path
 from typing import ClassVar
 
 from rich.console import Group, RenderableType
@@ -29,6 +28,7 @@ from client.panel import (
     words_line,
 )
 from client.recording import Recording
+from client.saving import new_conversation
 from client.view import SHOWN_EVERY_S
 
 LOW_ROWS = 22
@@ -165,15 +165,15 @@ class LiveScreen(App[None]):
 
     def action_save(self) -> None:
         """The words, and beside them the sound."""
-        text = Path(f"conversation-{datetime.now():%Y-%m-%d-%H%M%S}.txt")
-        sound = text.with_suffix(".wav")
         try:
+            saved = new_conversation(datetime.now())
+            text, sound = saved.with_suffix(".txt"), saved.with_suffix(".wav")
             text.write_text(self._board.transcript(), encoding="utf-8")
             self._recording.save(sound)
         except OSError as error:
             self._board.problem(f"can't save the conversation: {error}")
         else:
-            self._board.note(f"saved to {text} and {sound}")
+            self._board.note(f"saved to {text} and {sound.name}")
 
     def action_leave(self) -> None:
         self._background.end()

@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 import io
 import os
+import shlex
 import signal
 import sys
 import threading
@@ -24,8 +25,10 @@ from client.kiosk_view import KioskView
 from client.latency import Clip
 from client.live import Live, LiveOptions
 from client.native import unheard_libraries
+from client.own_command import example_question, own_command
 from client.portaudio import DeviceError, Names, find_portaudio
 from client.recording import Recording
+from client.saving import check_writable
 from client.script import Script, ScriptOptions
 from client.selection import list_devices, select
 from client.terminal import Terminal
@@ -139,6 +142,7 @@ def _server(options: Options, terminal: Terminal) -> AbstractContextManager[str]
 
 def _from_files(options: Options, terminal: Terminal) -> int:
     clips = [Clip.read(path) for path in options.wav]
+    check_writable(options.save)
     wishes = ScriptOptions(
         options.save, options.timeout, options.barge_in, options.instructions, options.duck_db
     )
@@ -232,14 +236,18 @@ def _in_lines(conversation: Coroutine[None, None, None], terminal: Terminal) -> 
 
 def _without_devices(error: DeviceError, options: Options, terminal: Terminal) -> int:
     terminal.problem(f"Can't talk through a sound card here: {error}. Two other ways:")
-    terminal.note("  mimo-live talk --wav question.wav --save answer.wav")
-    terminal.note(
-        f"  the page of `mimo-live serve`, {page_url(options.url or SERVER_URL)} in a browser"
-    )
-    if options.url is not None or not terminal.is_live:
+    command, url = own_command(), options.url
+    elsewhere = f" --url {shlex.quote(url)}" if url else ""
+    terminal.note(f"  {command} talk{elsewhere} --wav {example_question()} --save answer.wav")
+    if url is not None:
+        terminal.note(f"  in a browser: {page_url(url)}")
+        return COULD_NOT_RUN
+    if not terminal.is_live:
+        terminal.note(f"  in a browser: {page_url(SERVER_URL)}, once this runs:")
+        terminal.note(f"  {command} model & {command} serve")
         return COULD_NOT_RUN
     with _server(options, terminal) as url:
-        terminal.note(f"The page is ready at {page_url(url)} until you press Ctrl-C.")
+        terminal.note(f"  in a browser: {page_url(url)}, until you press Ctrl-C.")
         try:
             signal.pause()
         except KeyboardInterrupt:

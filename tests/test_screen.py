@@ -65,11 +65,11 @@ def test_every_key_does_what_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyP
         while len(shown.script.told) < 6:
             await pilot.pause(0.01)
 
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
     shown = Shown()
     shown.run(press)
     assert shown.script.told == ["mute", "push-to-talk", "push", "interrupt", "say hiq", "voice a"]
-    [saved] = tmp_path.glob("conversation-*.txt")
+    [saved] = tmp_path.glob("mimo-live/conversations/conversation-*.txt")
     assert "user  Is this ws://box?" in saved.read_text()
     assert saved.with_suffix(".wav").read_bytes().startswith(b"RIFF")
 
