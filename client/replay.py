@@ -39,15 +39,7 @@ class Options(argparse.Namespace):
 
 def main(argv: list[str]) -> int:
     """Replay; return the exit status that `--help` explains."""
-    parser = argparse.ArgumentParser(
-        prog="mimo-live replay",
-        description="Hold a session again that `mimo-live serve` recorded, and compare.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("file", type=Path, help="a trace, one of the files in `trace.folder`")
-    parser.add_argument("--plot", type=Path, help="draw both voices and the decisions, as PNG")
-    options = parser.parse_args(argv, Options())
+    options = _parse(argv)
     try:
         if options.plot is not None:
             plot.require()
@@ -55,6 +47,18 @@ def main(argv: list[str]) -> int:
     except (AgentError, OSError) as error:
         print(f"mimo-live replay: {error}", file=sys.stderr)
         return COULD_NOT_RUN
+
+
+def _parse(argv: list[str]) -> Options:
+    parser = argparse.ArgumentParser(
+        prog="mimo-live replay",
+        description="Replay a session that `mimo-live serve` recorded, and compare.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("file", type=Path, help="a trace, one of the files in `trace.folder`")
+    parser.add_argument("--plot", type=Path, help="draw both voices and the decisions, as PNG")
+    return parser.parse_args(argv, Options())
 
 
 def _replay(options: Options) -> int:

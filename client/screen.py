@@ -43,7 +43,7 @@ KEYS = [
     Binding("i", "interrupt", "interrupt", tooltip="make the agent stop"),
     Binding("t", "ask('say')", "type", tooltip="write to the agent instead of speaking"),
     Binding("v", "ask('voice')", "voice", tooltip="give the agent another voice"),
-    Binding("s", "save", "save", tooltip="save the words and the sound, in this folder"),
+    Binding("s", "save", "save", tooltip="save the words and the sound"),
     Binding("up", "scroll('up')", key_display="↑", show=False, tooltip="scroll back by a line"),
     Binding("down", "scroll('down')", key_display="↓", show=False, tooltip="scroll on by a line"),
     Binding("pageup", "scroll('page_up')", key_display="PgUp", show=False, tooltip="scroll back"),
