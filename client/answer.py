@@ -94,7 +94,7 @@ async def ask(
                 answer.take(output, time.perf_counter() - began)
                 tell(output)
     except TimeoutError:
-        answer.error = f"no whole reply within {timeout_s:g} s"
+        answer.error = f"no complete reply within {timeout_s:g} s"
     answer.total_s = time.perf_counter() - began
     return answer
 

@@ -40,7 +40,7 @@ examples:
   mimo-live ask --message-json conversation.json --concurrency 4 --json
 
 sound: a path, or a data:, http(s):// or file:// URL, of WAV, MP3, Ogg, Opus, FLAC or M4A
-exit status: 0 every reply came whole, 1 one did not or could not be asked for, 2 wrong usage
+exit status: 0 every reply was complete, 1 one was not or could not be requested, 2 wrong usage
 """
 
 
@@ -216,29 +216,44 @@ def _in_words(measures: dict[str, float | None]) -> str:
 def _parse(argv: list[str]) -> Options:
     parser = argparse.ArgumentParser(
         prog="mimo-live ask",
-        description="Ask the model server once, without a conversation server.",
+        description="Send one request to the model server, without a conversation server.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
     add("--url", type=_url, default=MODEL_URL, help="the model server's API (%(default)s)")
-    add("--model", default=MODEL, help="its name there (%(default)s)")
+    add("--model", default=MODEL, help="the model's name there (%(default)s)")
     add("--api-key-file", type=Path, metavar="FILE", help=f"its API key; else {MODEL_KEY}")
-    add("--message-json", type=Path, metavar="FILE", help="ask what this file says: {messages: …}")
-    add("--text", help="what to ask, alone or about --audio")
-    add("--tts", metavar="TEXT", help="have this read aloud")
-    add("--audio", nargs="+", metavar="FILE", help="what to listen to, a message each")
-    add("--system", default="", metavar="TEXT", help="who the model is to be")
-    add("--voice", default="", metavar="FILE", help="whose voice it is to take on")
     add(
-        "--stream", action=argparse.BooleanOptionalAction, default=True, help="reply piece by piece"
+        "--message-json",
+        type=Path,
+        metavar="FILE",
+        help="send the messages of this file: {messages: …}",
     )
-    add("--concurrency", type=_count, default=1, metavar="N", help="ask the same N times at once")
+    add("--text", help="text to send, alone or about --audio")
+    add("--tts", metavar="TEXT", help="text to read aloud")
+    add("--audio", nargs="+", metavar="FILE", help="sound to send, one message per file")
+    add("--system", default="", metavar="TEXT", help="system prompt")
+    add("--voice", default="", metavar="FILE", help="sample of the voice to speak with")
+    add("--stream", action=argparse.BooleanOptionalAction, default=True, help="stream the reply")
+    add(
+        "--concurrency",
+        type=_count,
+        default=1,
+        metavar="N",
+        help="send the request N times at once",
+    )
     add("--save", type=Path, metavar="DIR", help="save the sound: a WAV file for each reply")
-    add("--play", action="store_true", help="play the sound as it comes")
+    add("--play", action="store_true", help="play the sound as it arrives")
     add("--json", action="store_true", help="one JSON object for each reply, for scripts")
-    add("--max-tokens", type=_count, default=3200, metavar="N", help="length of a reply at most")
-    add("--timeout", type=float, default=120.0, metavar="S", help="seconds a reply may take")
+    add("--max-tokens", type=_count, default=3200, metavar="N", help="longest reply, in tokens")
+    add(
+        "--timeout",
+        type=float,
+        default=120.0,
+        metavar="S",
+        help="seconds to wait for a whole reply",
+    )
     options = parser.parse_args(argv, Options())
     alone = [options.message_json, options.tts, options.audio or options.text]
     if sum(each is not None for each in alone) != 1:
@@ -249,7 +264,7 @@ def _parse(argv: list[str]) -> Options:
         if not _is_unicode(getattr(options, name) or ""):
             parser.error(f"--{name}: not text in {sys.getfilesystemencoding()}, as was expected")
     if options.play and options.concurrency > 1:
-        parser.error("--play plays one reply: not with --concurrency")
+        parser.error("--play cannot be combined with --concurrency")
     return options
 
 

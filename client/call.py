@@ -105,7 +105,7 @@ class Call:
             case wire.NotUnderstood(item_id):
                 floor.uncaptioned.discard(item_id)
                 # Shown only: a session that is told again what was said must not take it for words.
-                self._view.caption("user", "(said something that was not understood)")
+                self._view.caption("user", "(could not be transcribed)")
             case wire.AudioDelta(response_id, item_id, delta):
                 if response_id not in floor.cancelled and item_id not in floor.cancelled:
                     self._buffer(item_id, delta)

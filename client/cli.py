@@ -53,14 +53,15 @@ class Program(NamedTuple):
 
 
 PROGRAMS = {
-    "talk": Program("client.talk", "talk: through microphone and loudspeaker, or from WAV files"),
-    "ask": Program("client.ask", "one request to the model server, without a conversation"),
-    "serve": Program("server.app", "the conversation server, with a page for browsers"),
+    "talk": Program("client.talk", "talk through microphone and loudspeaker, or from WAV files"),
+    "ask": Program("client.ask", "send one request to the model server, without a conversation"),
+    "serve": Program("server.app", "run the conversation server, with a page for browsers"),
     "model": Program(
-        "server.embedded.app", "the small speech model that needs no GPU; --gpu: MiMo-Audio itself"
+        "server.embedded.app",
+        "run the small speech model, which needs no GPU; with --gpu, MiMo-Audio",
     ),
     "eval": Program("client.evaluation", "measure turn-taking with a simulated caller"),
-    "replay": Program("client.replay", "hold a recorded session again, and compare"),
+    "replay": Program("client.replay", "replay a recorded session and compare its decisions"),
 }
 ON_A_GPU = Program("server.launch", "MiMo-Audio itself, on vLLM-Omni")
 
@@ -93,7 +94,7 @@ def main(argv: list[str] | None = None) -> int:
         case _:
             problem = f"no command {words[0]!r}" if words else "no command given"
             print(f"mimo-live: {problem}; choose from: {', '.join(PROGRAMS)}", file=sys.stderr)
-            print("`mimo-live --help` says what each one does.", file=sys.stderr)
+            print("Run `mimo-live --help` for what each one does.", file=sys.stderr)
             return 2
 
 
@@ -128,7 +129,7 @@ def _version() -> str:
     try:
         return metadata.version("mimo-live")
     except metadata.PackageNotFoundError:
-        return "(not installed: run from its source)"
+        return "(not installed, running from source)"
 
 
 def _help() -> str:
@@ -252,8 +253,8 @@ def _await_ready(
         with suppress(subprocess.TimeoutExpired):
             status = child.wait(0.1)
             last = log.read_text(errors="replace").strip().rpartition("\n")[2]
-            raise StartError(f"{service.title} ended ({status}): {last}\nits log: {log}")
-    raise StartError(f"{service.title} isn't ready after {elapsed_s:.0f} s\nits log: {log}")
+            raise StartError(f"{service.title} ended ({status}): {last}\nlog: {log}")
+    raise StartError(f"{service.title} isn't ready after {elapsed_s:.0f} s\nlog: {log}")
 
 
 def _url_in(log: Path, scheme: str) -> str | None:

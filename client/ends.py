@@ -100,7 +100,7 @@ class Ends:
                     # What keeps a device from working is said once, not every two seconds.
                     if str(error) != refused:
                         refused = str(error)
-                        self._view.problem(f"{error}; looking again until it works.")
+                        self._view.problem(f"{error}; trying again until it works.")
                     await asyncio.sleep(NO_DEVICE_S)
             else:
                 self._view.problem(f"The {gone} went away; using the default devices.")

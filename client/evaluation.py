@@ -107,13 +107,19 @@ def _parse(argv: list[str]) -> Options:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("--url", help="a conversation server, ws://…; without it one is started here")
-    add("--scenarios", default="", help="only those whose names begin so: NAME,…; `vad` is one")
+    add("--url", help="conversation server, ws://…; without it, one is started here")
+    add(
+        "--scenarios",
+        default="",
+        help="only scenarios whose names begin with one of NAME,…; `vad` is one",
+    )
     add("--quick", action="store_true", help="two scenarios of each kind")
     add("--audio", type=Path, default=SHIPPED, help="folder with recordings")
-    add("--seed", type=int, default=1, help="for what is drawn by chance in the scenarios")
-    add("--repeat", type=int, default=1, help="go through so many seeds")
-    add("--at-once", type=int, help="calls at the same time, on own servers one each", default=0)
+    add("--seed", type=int, default=1, help="seed for the random choices in the scenarios")
+    add("--repeat", type=int, default=1, help="number of seeds to run")
+    add(
+        "--at-once", type=int, help="calls at the same time, each on a server of its own", default=0
+    )
     add(
         "--turn-detection",
         choices=["semantic_vad", "server_vad", "server"],
@@ -124,12 +130,12 @@ def _parse(argv: list[str]) -> Options:
         "--no-duck",
         dest="duck",
         action="store_false",
-        help="be a client that can neither duck nor hold, nor tells what it played",
+        help="act as a client that cannot duck or hold and does not report playback",
     )
-    add("--first-chunk-ms", type=int, default=300, help="the stand-in's time to its first sound")
+    add("--first-chunk-ms", type=int, default=300, help="time to first audio of the stand-in model")
     add("--json", type=Path, help="write the figures as one JSON object")
-    add("--trace", type=Path, help="write every event with its time, one JSON object a line")
-    add("--plot", type=Path, help="draw a call of each kind, as PNG")
+    add("--trace", type=Path, help="write every event with its time, one JSON object per line")
+    add("--plot", type=Path, help="draw one call of each kind as a PNG image")
     options = parser.parse_args(argv, Options())
     for path in (options.json, options.trace, options.plot):
         try:
@@ -145,7 +151,7 @@ def _evaluate(options: Options, progress: Progress) -> Figures:
     chosen, clips = _choose(library, options)
     if not chosen and not clips:
         known = ", ".join(each.name for each in scenarios(library, options.seed))
-        raise AgentError(f"no scenario is named {options.scenarios}; there are: {known}")
+        raise AgentError(f"no scenario is named {options.scenarios}; choose from: {known}")
     detection = None if options.turn_detection == "server" else {"type": options.turn_detection}
     manner = Manner(detection, options.duck)
     with _lanes(options, library, progress) as lanes:

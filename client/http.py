@@ -63,7 +63,7 @@ def fetch(
     try:
         return asyncio.run(_fetch(url, headers or {}, timeout_s, largest_bytes, follow_redirects))
     except TimeoutError as error:
-        raise FetchError(f"not whole after {timeout_s:.0f} s") from error
+        raise FetchError(f"not complete after {timeout_s:.0f} s") from error
     except (httpx2.HTTPError, httpx2.InvalidURL) as error:
         raise FetchError(str(error) or type(error).__name__) from error
 

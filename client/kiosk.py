@@ -156,8 +156,8 @@ class Kiosk:
         """Wait for somebody; return what was said just before."""
         self._presence.forget()
         self._room = self._ends.listener = Room(self._presence, settings.starts_on_speech)
-        ways = ["Begin to speak."] if settings.starts_on_speech else []
-        ways += ["Press Enter to begin."] if sys.stdin.isatty() else []
+        ways = ["Start speaking."] if settings.starts_on_speech else []
+        ways += ["Press Enter to start."] if sys.stdin.isatty() else []
         self._view.attract(settings.greeting, " ".join(ways))
         try:
             while not await self._room.somebody(LOOK_S):

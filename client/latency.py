@@ -82,7 +82,7 @@ class Clip(NamedTuple):
         sound = read(path)
         end = end_of_speech(sound)
         if not end:
-            raise AudioError(f"{path}: nothing but silence")
+            raise AudioError(f"{path}: only silence")
         return cls(path.name, sound, end / RATE)
 
 
@@ -173,10 +173,10 @@ class Floor:
     def missing(self, timeout_s: float) -> str:
         """Say what has not come, when it was waited for in vain."""
         if self.turn is None:
-            what = "no end of the speech was" if self.user_speaks else "no speech was"
+            what = "the end of the speech was not" if self.user_speaks else "no speech was"
             what = f"{what} noticed by the server"
         else:
-            what = "no end of the answer came" if self.turn.heard_at else "no sound came"
+            what = "the answer did not end" if self.turn.heard_at else "no sound came"
         return f"{what} within {timeout_s:g} s" + (f" ({self.failure})" if self.failure else "")
 
 

@@ -76,7 +76,9 @@ async def greeted(socket: ClientConnection) -> SessionCreated:
         async with asyncio.timeout(HELLO_TIMEOUT_S):
             event = wire.decode(await socket.recv())
     except (TimeoutError, ConnectionClosed, ProtocolError) as error:
-        raise UnreachableError("the server took the connection, but no session began") from error
+        raise UnreachableError(
+            "the server accepted the connection but started no session"
+        ) from error
     match event:
         case SessionCreated():
             return event
@@ -86,7 +88,7 @@ async def greeted(socket: ClientConnection) -> SessionCreated:
         case wire.ErrorEvent(error):
             raise UnreachableError(error.message)
         case _:
-            raise UnreachableError("the server did not begin with a session")
+            raise UnreachableError("the server did not start a session")
 
 
 @asynccontextmanager

@@ -198,7 +198,7 @@ def _inline(file: bytes, kind: str | None, source: str) -> Json:
     # A pipe has no name that tells, and a website's word may be any.
     kind = "audio/wav" if is_wav(file) else kind
     if kind is None:
-        raise InputError(f"{source}: not a type of sound that is read; {' '.join(TYPES)} are")
+        raise InputError(f"{source}: not a type of sound that can be read; {' '.join(TYPES)} can")
     if not file:
         raise InputError(f"{source}: it is empty")
     if kind == "audio/wav":

@@ -33,9 +33,15 @@ class MicrophoneCheck:
 
     def _verdict(self) -> str | None:
         if not self._peak:
-            return "The microphone gives nothing at all: is it muted, or another one (--devices)?"
+            return (
+                "No sound from the microphone: is it muted, or the wrong one? "
+                "--devices lists what there is."
+            )
         if self._clipped > MOST_CLIPPED * self._heard:
             return "The microphone is too loud and distorts: lower its level or move away from it."
         if self._peak < QUIET:
-            return "The microphone is very quiet: raise its level, or choose another (--devices)."
+            return (
+                "The microphone is very quiet: raise its level, or choose another one; "
+                "--devices lists what there is."
+            )
         return None

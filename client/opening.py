@@ -94,7 +94,7 @@ class DeviceStream:
         try:
             self._stream.start()
         except self._refusals as error:
-            raise DeviceError(f"the sound device does not start: {_reason(error)}") from error
+            raise DeviceError(f"the sound device did not start: {_reason(error)}") from error
 
     def close(self) -> None:
         self._stream.close()

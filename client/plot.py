@@ -51,7 +51,7 @@ def draw(takes: list[Take], path: Path) -> None:
     matplotlib.use("Agg")
     pyplot: Any = importlib.import_module("matplotlib.pyplot")
     if not takes:
-        raise PlotError("no call to draw")
+        raise PlotError("there is no call to draw")
     size = (13, 1.9 * len(takes) + 0.8)
     figure, axes = pyplot.subplots(len(takes), 1, figsize=size, squeeze=False)
     for place, take in zip(axes[:, 0], takes, strict=True):

@@ -57,7 +57,9 @@ def _parse(argv: list[str]) -> Options:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("file", type=Path, help="a trace, one of the files in `trace.folder`")
-    parser.add_argument("--plot", type=Path, help="draw both voices and the decisions, as PNG")
+    parser.add_argument(
+        "--plot", type=Path, help="draw both voices and the decisions as a PNG image"
+    )
     return parser.parse_args(argv, Options())
 
 

@@ -96,7 +96,7 @@ class Script:
                 if call.jitter.idle and floor.is_settled(now):
                     return None
             elif floor.turn is not None and not floor.answer_due and call.jitter.idle:
-                return floor.failure or "the answer had no sound"
+                return floor.failure or "the answer had no audio"
             waiting_since = max(voice.speech_ended_at, floor.changed_at)
             if not call.jitter.buffered and now > waiting_since + self._options.timeout_s:
                 return floor.missing(self._options.timeout_s)

@@ -107,28 +107,41 @@ def _parse(argv: list[str]) -> Options:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("--url", help="a conversation server, ws://…; without it one is started here")
-    add("--instructions", help="what the agent is to be like")
-    add("--voice", help="the agent's voice, by the server's name for it")
-    add("--devices", action="store_true", help="list microphones and loudspeakers, and end")
-    add("--input", metavar="NAME", help="the microphone, by a part of its name; remembered")
-    add("--output", metavar="NAME", help="the loudspeaker, by a part of its name; remembered")
-    add("--headphones", action="store_true", help="nothing echoes: leave the microphone as it is")
-    add("--duck-db", type=float, default=-15.0, help="loudness while you may be interrupting")
-    add("--plain", action="store_true", help="lines instead of a live screen")
-    add("--json", action="store_true", help="one JSON object a line, for scripts")
-    add("--kiosk", action="store_true", help="visitor after visitor, unattended: docs/kiosk.md")
+    add("--url", help="conversation server, ws://…; without it, one is started here")
+    add("--instructions", help="instructions for the agent")
+    add("--voice", help="the agent's voice, by its name on the server")
+    add("--devices", action="store_true", help="list microphones and loudspeakers, and exit")
+    add("--input", metavar="NAME", help="microphone to use, by part of its name; remembered")
+    add("--output", metavar="NAME", help="loudspeaker to use, by part of its name; remembered")
+    add("--headphones", action="store_true", help="no echo cancellation: headphones don't echo")
+    add(
+        "--duck-db",
+        type=float,
+        default=-15.0,
+        help="change of the agent's volume, in dB, while you may be interrupting",
+    )
+    add("--plain", action="store_true", help="plain lines instead of the live screen")
+    add("--json", action="store_true", help="one JSON object per line, for scripts")
+    add(
+        "--kiosk",
+        action="store_true",
+        help="serve one visitor after another, unattended (docs/kiosk.md)",
+    )
     files = parser.add_argument_group("from files")
     add = files.add_argument
-    add("--wav", type=Path, action="append", default=[], help="speak this file; may be repeated")
-    add("--save", type=Path, help="save what was said: a WAV file, user left, agent right")
-    add("--timeout", type=float, default=30.0, help="seconds until a turn counts as unanswered")
-    add("--barge-in", type=float, help="speak the next file so many seconds into each answer")
+    add("--wav", type=Path, action="append", default=[], help="WAV file to speak; may be repeated")
+    add("--save", type=Path, help="save the conversation as a WAV file: user left, agent right")
+    add("--timeout", type=float, default=30.0, help="seconds to wait for an answer to a turn")
+    add(
+        "--barge-in",
+        type=float,
+        help="interrupt each answer with the next file after this many seconds",
+    )
     options = parser.parse_args(argv, Options())
     if not options.wav and (options.save or options.barge_in is not None):
-        parser.error("--save and --barge-in go with --wav")
+        parser.error("--save and --barge-in need --wav")
     if options.kiosk and (options.wav or options.instructions or options.voice):
-        parser.error("a kiosk's persona and voice are the server's, and its voices are visitors'")
+        parser.error("--kiosk cannot be combined with --wav, --instructions or --voice")
     return options
 
 

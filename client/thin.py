@@ -123,7 +123,7 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--url", default="ws://127.0.0.1:8080/v1/realtime")
     parser.add_argument("--key", type=_key, default="none", help="the server's API key")
     parser.add_argument("--wav", required=True, help="what to say: mono, 16 bits, 8 kHz")
-    parser.add_argument("--save", required=True, help="where what was heard goes, likewise")
+    parser.add_argument("--save", required=True, help="file for the answer, in the same form")
     arguments = parser.parse_args(argv)
     with wave.open(arguments.wav) as file:
         if (file.getnchannels(), file.getsampwidth(), file.getframerate()) != (1, 2, RATE):

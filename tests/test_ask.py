@@ -229,7 +229,7 @@ def test_sound_at_a_url_is_fetched(model: StandIn, tmp_path: Path):
     ("status", "kind", "message"),
     [
         (404, "audio/wav", "HTTP 404"),
-        (200, "text/html", "not a type of sound that is read"),
+        (200, "text/html", "not a type of sound that can be read"),
         (200, "audio/wav", "not a WAV file"),
     ],
 )
@@ -260,13 +260,13 @@ def one_line(capsys: pytest.CaptureFixture[str], *words: str) -> None:
     [
         ("missing.wav", "missing.wav: No such file or directory"),
         (".", "Is a directory"),
-        ("notes.txt", "notes.txt: not a type of sound that is read; .wav .mp3"),
+        ("notes.txt", "notes.txt: not a type of sound that can be read; .wav .mp3"),
         ("empty.mp3", "empty.mp3: it is empty"),
         ("broken.wav", "broken.wav: not a WAV file"),
         ("silent.wav", "a WAV file without sound"),
         ("data:audio/wav;base64,no*base64", "not base64"),
         ("data:audio/wav,plain", "not in base64"),
-        ("data:audio/amr;base64,AAAA", "not a type of sound that is read"),
+        ("data:audio/amr;base64,AAAA", "not a type of sound that can be read"),
         ("http://127.0.0.1:1/a.wav", "http://127.0.0.1:1/a.wav: "),
         ("http://[/a.wav", "http://[/a.wav: "),
     ],
@@ -442,7 +442,7 @@ def test_a_stall_ends_at_the_timeout_and_the_server_sees_it(
 ):
     model.faults.append(fault)
     assert ask(model, "--text", "hi", "--timeout", "0.2") == 1
-    assert "no whole reply within 0.2 s" in capsys.readouterr().err
+    assert "no complete reply within 0.2 s" in capsys.readouterr().err
     model.wait(lambda: model.chats[0].ended == "closed")
 
 

@@ -459,7 +459,7 @@ def test_a_server_that_is_not_there_is_one_line_and_status_1(
     ("content", "complaint"),
     [
         (b"no sound", "not a WAV file: it begins with b'no sound'"),
-        (wav(bytes(9600)), "nothing but silence"),
+        (wav(bytes(9600)), "only silence"),
     ],
 )
 def test_a_file_that_cannot_be_spoken_is_refused_by_name(

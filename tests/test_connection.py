@@ -301,7 +301,7 @@ def test_what_was_not_understood_is_said_and_a_cancel_that_came_too_late_is_not(
         return shown
 
     shown = asyncio.run(run())
-    assert shown.captions == [("user", "(said something that was not understood)")]
+    assert shown.captions == [("user", "(could not be transcribed)")]
     assert shown.problems == []
 
 

@@ -190,7 +190,7 @@ def test_a_device_that_takes_nothing_is_named_with_all_that_was_tried(tmp_path: 
         assert echo.stdout is not None
         assert echo.stdout.readline() == (
             "the loudspeaker 'default' can't be opened with 1, 2 or 3 channels at 8, 16, 24, 32, "
-            "44.1, 48, 96 or 192 kHz: Invalid sample rate; looking again until it works.\n"
+            "44.1, 48, 96 or 192 kHz: Invalid sample rate; trying again until it works.\n"
         )
         echo.kill()
 
@@ -218,5 +218,5 @@ def test_a_machine_without_portaudio_is_told_the_other_ways(tmp_path: Path):
     assert ran.returncode == 1
     [line] = ran.stderr.splitlines()
     assert "the PortAudio library is missing" in line
-    assert "mimo-live talk --wav question.wav" in ran.stdout
+    assert "mimo-live talk --wav tests/data/weather_question.wav" in ran.stdout
     assert "http://127.0.0.1:8080/" in ran.stdout

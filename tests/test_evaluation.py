@@ -57,8 +57,8 @@ def test_calls_in_real_time_give_figures_a_trace_and_a_picture(tmp_path: Path):
 @pytest.mark.parametrize(
     ("words", "problem"),
     [
-        (["--scenarios", "nonsense"], "no scenario is named nonsense; there are: turn/"),
-        (["--audio", str(ROOT / "docs")], "no WAV files here"),
+        (["--scenarios", "nonsense"], "no scenario is named nonsense; choose from: turn/"),
+        (["--audio", str(ROOT / "docs")], "no WAV files in this folder or below it"),
         (["--url", "ws://127.0.0.1:9", "--scenarios", "turn/hello_world"], "can't reach"),
     ],
     ids=["an unknown scenario", "a folder without recordings", "no server"],

@@ -102,7 +102,7 @@ def test_the_second_visitor_finds_nothing_of_the_first(tmp_path: Path):
         start_server(model.url.removesuffix("/v1"), *config(tmp_path)) as url,
         kiosk(card, url) as (screen, _),
     ):
-        screen.until(b"Ask me anything\r\nBegin to speak. Press Enter to begin.")
+        screen.until(b"Ask me anything\r\nStart speaking. Press Enter to start.")
         for visitor in ("first", "second"):
             model.reply = Reply(text=f"Welcome, my {visitor} guest.", heard=f"I am the {visitor}.")
             with card.say(DATA / "weather_question.wav"):
