@@ -173,7 +173,7 @@ ONWARD = "Is there anything else that I can help you with?"
         ([by("system", "Be brief."), by("system", "Greet the caller.")], GREETING),
         (
             [by("system", "You are Mia, your guide. Welcome the visitor.")],
-            "Hello! I am Mia, my guide. How can I help you today?",
+            "Hello! I am Mia. How can I help you today?",
         ),
         ([{"role": "system", "content": None}], GREETING),
         ([by("tool", "3 degrees")], GREETING),

@@ -105,10 +105,18 @@ def written(role: str, text: str) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("before", "options", "said"),
     [
-        ([], {}, "Hello! How can I help you today?"),
+        ([], {}, "Hello! I am a friendly voice assistant. How can I help you today?"),
         ([], {"instructions": "Greet the caller."}, "Hello! How can I help you today?"),
-        ([], {"conversation": "none", "input": []}, "Hello! How can I help you today?"),
-        ([written("system", "Greet the caller.")], {}, "Hello! How can I help you today?"),
+        (
+            [],
+            {"conversation": "none", "input": []},
+            "Hello! I am a friendly voice assistant. How can I help you today?",
+        ),
+        (
+            [written("system", "Greet the caller.")],
+            {},
+            "Hello! I am a friendly voice assistant. How can I help you today?",
+        ),
         (
             [written("assistant", "Welcome.")],
             {"instructions": "Ask again."},

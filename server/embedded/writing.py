@@ -1,6 +1,7 @@
 """The text of a reply, clause by clause, while the language model is still writing."""
 
 import asyncio
+import re
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
@@ -147,7 +148,8 @@ def _addressed(persona: str, turns: Sequence[Turn]) -> Sequence[Turn]:
     """
     if turns and turns[-1].role == "user":
         return turns
-    who = self_description(persona)
+    # Who it is, and not how it is to behave.
+    who = re.split(r",| and ", self_description(persona))[0]
     greeting = f"Hello! I am {who}. How can I help you today?" if who else GREETING
     return [*turns, Turn("user", f"{READ_ALOUD} {ONWARD if turns else greeting}")]
 
