@@ -196,6 +196,6 @@ def _queue(
 def _give_up(state: Thinking | AgentSpeaking, now: float, patience: Patience) -> Step:
     if not open_response(state):
         return _yield_floor(state), []
-    error = ModelError("the model server said nothing for too long", code="model_timeout")
+    error = ModelError("the model server was silent for too long", code="model_timeout")
     floor, actions = _close(state, error, now, patience)
     return floor, [AbortReply(state.response_id), *actions]

@@ -216,19 +216,19 @@ def _select_realtime(_: ServerConnection, offered: Sequence[Subprotocol]) -> Sub
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="mimo-live serve",
-        description="Serve conversations over the OpenAI Realtime protocol.",
+        description="Run the conversation server, over the OpenAI Realtime protocol.",
         epilog="example: mimo-live serve --config configs/local.toml",
     )
     parser.add_argument("--config", type=Path, help="TOML file; see configs/local.toml")
     parser.add_argument("--host", help="address to listen on")
-    parser.add_argument("--port", type=int, help="port to listen on; 0 takes a free one")
+    parser.add_argument("--port", type=int, help="port to listen on; 0 picks a free one")
     parser.add_argument(
         "--model-url",
         action="append",
-        help="base URL of the model server, ending in /v1; repeated for several replicas",
+        help="base URL of the model server, ending in /v1; may be repeated, for several replicas",
     )
     parser.add_argument(
-        "--transcription-url", help="base URL of a recogniser that runs already, ending in /v1"
+        "--transcription-url", help="base URL of a running recogniser, ending in /v1"
     )
     return parser
 

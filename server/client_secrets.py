@@ -67,7 +67,7 @@ class ClientSecrets:
             wish = msgspec.json.decode(body or b"{}", type=_Wish)
             patch = _read_session(wish.session)
         except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-            message = f"The body is not a wish for a client secret: {error}"
+            message = f"The body is not a request for a client secret: {error}"
             return refusal(HTTPStatus.BAD_REQUEST, message, "invalid_value")
         except ProtocolError as error:
             return refusal(HTTPStatus.BAD_REQUEST, str(error), error.code, param=error.param)

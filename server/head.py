@@ -33,7 +33,7 @@ def read(head: h11.Request) -> Request:
 def refused(head: h11.Request) -> Answer | None:
     """The refusal of a head that is too large, or of another HTTP."""
     if not head.http_version.startswith(b"1."):
-        message = "Only HTTP/1.1 and HTTP/1.0 are spoken here."
+        message = "Only HTTP/1.1 and HTTP/1.0 are supported."
         return refusal(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, message, "unknown_http_version")
     if len(head.target) > LARGEST_LINE:
         message = f"The address is longer than {LARGEST_LINE} bytes."

@@ -70,7 +70,7 @@ def wrong_method(request: Request, *allowed: str, instead: str = "") -> Answer |
     names = ", ".join(allowed)
     return refusal(
         HTTPStatus.METHOD_NOT_ALLOWED,
-        f"{request.method} is not possible at {request.path}; use {names}. {instead}".strip(),
+        f"{request.method} is not allowed at {request.path}; use {names}. {instead}".strip(),
         "method_not_allowed",
         headers=(("Allow", names),),
     )

@@ -93,7 +93,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
     parser.add_argument("--port", type=_port, default=18091, help="port (%(default)s)")
     parser.add_argument(
-        "--print", action="store_true", help="check, and show the command instead of starting it"
+        "--print", action="store_true", help="check, and print the command instead of running it"
     )
     return parser
 

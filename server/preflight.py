@@ -99,7 +99,7 @@ def look(vllm: str | None, model: str, files: list[Path], where: tuple[str, int]
 def _packages(vllm: str | None) -> Iterator[Finding]:
     if vllm is None:
         yield Finding(
-            "there is no `vllm` on PATH; install vLLM and vLLM-Omni in an environment of their own "
+            "`vllm` is not on PATH; install vLLM and vLLM-Omni in their own environment "
             "(docs/gpu.md) and activate it"
         )
         return
@@ -164,7 +164,7 @@ def _omni(version: str | None, python: str) -> Iterator[Finding]:
     known = f"0.{KNOWN_MINORS[0]} to 0.{KNOWN_MINORS[-1]}"
     if version is None:
         yield Finding(
-            f"vLLM is there, but not vLLM-Omni; {python} -m pip install vllm-omni ({known})"
+            f"vLLM is installed, but vLLM-Omni is not; {python} -m pip install vllm-omni ({known})"
         )
         return
     found = re.match(r"0\.(\d+)", version)
@@ -184,7 +184,7 @@ def _tokenizer(folder: str | None) -> Iterator[Finding]:
         )
     elif not Path(folder).is_dir():
         yield Finding(
-            f"{TOKENIZER} is {folder}, which is no folder here; set it to where "
+            f"{TOKENIZER} is {folder}, which is not a folder; set it to where "
             "XiaomiMiMo/MiMo-Audio-Tokenizer was downloaded (a hub id is refused)"
         )
 

@@ -202,7 +202,7 @@ class Replica:
                 await self._learn_model()
                 await self._client.get(f"{root}/health", cast_to=httpx2.Response)
         except TimeoutError:
-            return f"nothing came for {PROBE_TIMEOUT_S:.0f} s"
+            return f"no data for {PROBE_TIMEOUT_S:.0f} s"
         except (openai.OpenAIError, httpx2.HTTPError) as error:
             # A server without these paths may do all that is needed of it.
             is_other = isinstance(error, openai.NotFoundError)
@@ -226,7 +226,7 @@ class Replica:
             async with asyncio.timeout(PROBE_TIMEOUT_S), aclosing(self.stream(hi)) as outputs:
                 ends = [output async for output in outputs if isinstance(output, Failed)]
                 return str(ends[0].error) if ends else None
-        return f"no answer came for {PROBE_TIMEOUT_S:.0f} s"
+        return f"no answer for {PROBE_TIMEOUT_S:.0f} s"
 
     async def close(self) -> None:
         await self._client.close()

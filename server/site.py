@@ -34,7 +34,7 @@ INSTEAD = {
         "session.audio.input.transcription is set."
     ),
     "/v1/realtime/translations": f"Translation sessions are not offered. {_WEBSOCKET}",
-    "/v1/models": f"There is one model, which every model name means. {_WEBSOCKET}",
+    "/v1/models": f"There is one model, and any model name selects it. {_WEBSOCKET}",
     "/v1/chat": _ASK_MODEL,
     "/v1/completions": _ASK_MODEL,
     "/v1/responses": _ASK_MODEL,
@@ -116,7 +116,7 @@ def _handshake(request: Request) -> Answer | None:
             return None
         return refusal(
             HTTPStatus.UPGRADE_REQUIRED,
-            f"Version {VERSION} of the WebSocket protocol is spoken here.",
+            f"Version {VERSION} of the WebSocket protocol is required.",
             "unknown_websocket_version",
             headers=(("Sec-WebSocket-Version", VERSION),),
         )

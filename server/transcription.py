@@ -66,7 +66,7 @@ class Transcriber:
                 much is owed already.
         """
         if self._waiting >= MOST_WAITING:
-            raise ModelError("too many transcripts are owed", code="transcription_busy")
+            raise ModelError("too many transcripts are pending", code="transcription_busy")
         self._waiting += 1
         try:
             by_model = self._settings.mode == "model"

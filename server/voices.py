@@ -20,7 +20,7 @@ def load_voices(persona: Persona) -> dict[str, bytes]:
     """
     folder = Path(persona.voices)
     if persona.voices and not folder.is_dir():
-        raise SettingsError(f"persona.voices: {folder} is no folder")
+        raise SettingsError(f"persona.voices: {folder} is not a folder")
     found = sorted(folder.iterdir()) if persona.voices else []
     files = [file for file in found if file.suffix.lower() == ".wav"]
     voices = {file.stem: _sample(file, "persona.voices") for file in files}
@@ -36,6 +36,6 @@ def _sample(file: Path, key: str) -> bytes:
         reason = error.strerror if isinstance(error, OSError) else error
         raise SettingsError(f"{key}: {file}: {reason}") from error
     if not SHORTEST_S <= seconds(pcm) <= LONGEST_S:
-        allowed = f"{SHORTEST_S} to {LONGEST_S:.0f} s are taken"
+        allowed = f"{SHORTEST_S} to {LONGEST_S:.0f} s are accepted"
         raise SettingsError(f"{key}: {file} has {seconds(pcm):.1f} s of sound; {allowed}")
     return pcm

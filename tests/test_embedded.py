@@ -448,4 +448,4 @@ def test_a_recogniser_can_run_alone():
         with openai.OpenAI(base_url=f"{url}/v1", api_key="none") as api:
             assert words(hear(api, recording("hello_world.wav"))) == ["hello", "world"]
         status, refusal = Client(url).post({"messages": [user("hi")]})
-    assert (status, refusal["error"]["message"]) == (404, "Only speech is written down here.")
+    assert (status, refusal["error"]["message"]) == (404, "This server only transcribes speech.")

@@ -178,12 +178,12 @@ def busy_card(machine: Machine) -> None:
 
 
 FATAL: list[tuple[Callable[[Machine], None], str, str]] = [
-    (no_vllm, "no `vllm` on PATH", "docs/gpu.md"),
+    (no_vllm, "`vllm` is not on PATH", "docs/gpu.md"),
     (no_interpreter, "can't run: its interpreter", "install vLLM again"),
     (broken_interpreter, "(no libc)", "install vLLM again"),
-    (no_omni, "not vLLM-Omni", "pip install vllm-omni (0.20 to 0.32)"),
+    (no_omni, "vLLM-Omni is not;", "pip install vllm-omni (0.20 to 0.32)"),
     (no_tokenizer, "MIMO_AUDIO_TOKENIZER_PATH is not set", "download XiaomiMiMo"),
-    (hub_id_as_tokenizer, "which is no folder here", "a hub id is refused"),
+    (hub_id_as_tokenizer, "which is not a folder", "a hub id is refused"),
     (no_model_folder, "there is no model folder ./weights", "give --model"),
     (no_config, "absent.yaml", "give --config"),
     (no_driver, "nvidia-smi fails (No such file", "`mimo-live model`"),

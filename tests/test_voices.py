@@ -61,7 +61,7 @@ def test_without_configuration_the_model_speaks_with_its_own():
     [
         (None, "No such file"),
         (b"ID3", "not a WAV file: it is an MP3 file"),
-        (wav(SECOND[:4_000]), "0.1 s of sound; 0.5 to 60 s are taken"),
+        (wav(SECOND[:4_000]), "0.1 s of sound; 0.5 to 60 s are accepted"),
     ],
 )
 def test_a_voice_that_is_unfit_is_named_at_start(tmp_path: Path, file: bytes | None, words: str):
@@ -74,7 +74,7 @@ def test_a_voice_that_is_unfit_is_named_at_start(tmp_path: Path, file: bytes | N
 
 
 def test_a_folder_of_voices_that_is_missing_is_named_at_start(tmp_path: Path):
-    with pytest.raises(SettingsError, match=r"persona\.voices: .* is no folder"):
+    with pytest.raises(SettingsError, match=r"persona\.voices: .* is not a folder"):
         load_voices(Persona(voices=str(tmp_path / "none")))
 
 

@@ -21,14 +21,14 @@ vLLM-Omni: Whisper base listens, SmolLM2-135M thinks, Piper speaks. It is a demo
 a test double. It is NOT MiMo-Audio: it hears words only, and knows little."""
 
 _REAL = """\
-for the real one, on a machine with a GPU: `mimo-live model --gpu` (docs/gpu.md),
+For the real one, run `mimo-live model --gpu` on a machine with a GPU (docs/gpu.md)
 and add its address to `urls` under `[model]` in the configuration."""
 
 _EXAMPLES = """\
 examples:
   mimo-live model                          listen on 127.0.0.1:18091
   mimo-live model --port 0                 on any free port, which is printed
-  mimo-live model --llm qwen2.5-1.5b.gguf  with a cleverer language model"""
+  mimo-live model --llm qwen2.5-1.5b.gguf  with a more capable language model"""
 
 _EXTRA = ("ctranslate2", "onnxruntime", "piper", "starlette", "tokenizers", "uvicorn", "xllamacpp")
 
@@ -87,7 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--recogniser-only",
         action="store_true",
-        help="only write down speech (/v1/audio/transcriptions), in a third of the memory",
+        help="only transcribe speech (/v1/audio/transcriptions), in a third of the memory",
     )
     return parser
 

@@ -76,7 +76,7 @@ class Service:
     async def _chat(self, request: Request, body: bytes, send: Send) -> Response | None:
         models = self._loaded()
         if models.replies is None:
-            raise RequestError("Only speech is written down here.", status=404)
+            raise RequestError("This server only transcribes speech.", status=404)
         chat = await asyncio.to_thread(decode, body, models.clips, models.name)
         number = request.headers.get("x-request-id") or token_hex(8)
         head = Head(f"chatcmpl-{number}", int(time.time()), models.name)
