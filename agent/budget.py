@@ -13,6 +13,7 @@ from agent.audio import seconds
 from agent.errors import ModelError
 from agent.mimo import ChatMessage
 from agent.objects import RetentionRatio, TokenLimits, Truncation
+from agent.words import last_word_end
 
 GROUPS_A_SECOND = 6.25
 """Steps of sound a second; each is one position."""
@@ -154,5 +155,5 @@ def _consistent(message: ChatMessage) -> ChatMessage:
     if _tokens(message.text) <= most:
         return message
     kept = message.text.encode()[: most * _BYTES_A_TOKEN].decode(errors="ignore")
-    whole_words = kept.rsplit(" ", 1)[0] if " " in kept else kept
-    return replace(message, text=whole_words)
+    whole_words = kept[: last_word_end(message.text, len(kept))].rstrip()
+    return replace(message, text=whole_words or kept)

@@ -22,14 +22,13 @@ from agent.items import (
     Status,
 )
 from agent.mimo import ChatMessage
+from agent.words import last_word_end
 
 MOST_ITEMS = 1_000
 """The oldest items go when there are more."""
 
 VOICE = "Your voice should be:"
 """What the model was trained to read before the sample of its own voice."""
-
-_FIRST_CJK = "\u2e80"
 
 
 @dataclass(slots=True)
@@ -83,14 +82,7 @@ class Spoken:
             if self.heard > start:
                 share = min(1.0, (self.heard - start) / max(1, end - start))
                 cut = first + int(share * (last - first))
-        while 0 < cut < len(text) and not _word_ends(text[cut - 1], text[cut]):
-            cut -= 1
-        return text[:cut].strip()
-
-
-def _word_ends(before: str, after: str) -> bool:
-    """Whether a word ends between two characters; Chinese and Japanese have no blanks."""
-    return before.isspace() or after.isspace() or max(before, after) >= _FIRST_CJK
+        return text[: last_word_end(text, cut)].strip()
 
 
 Part = Written | Spoken
