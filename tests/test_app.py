@@ -23,7 +23,8 @@ from server.app import App
 from server.settings import checked
 
 HOUR_S = 3_600
-SETTINGS = checked({"listen": {"port": 0}, "turn": {"vad": "webrtc"}}, "test")
+NOBODY = {"urls": ["http://127.0.0.1:9/v1"]}
+SETTINGS = checked({"listen": {"port": 0}, "model": NOBODY, "turn": {"vad": "webrtc"}}, "test")
 
 
 class Hasty(asyncio.SelectorEventLoop):
