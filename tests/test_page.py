@@ -132,6 +132,7 @@ def test_a_chunk_that_comes_too_late_makes_a_pause_without_a_click(
         assert np.abs(np.diff(sound.astype(int))).max() <= LARGEST_STEP
 
 
+@pytest.mark.realtime
 def test_the_agent_lowers_its_voice_waits_and_goes_on_at_the_sample_where_it_stopped(
     server: ScriptedServer, browser: Chromium
 ):
