@@ -184,6 +184,7 @@ def test_what_is_said_into_the_microphone_comes_out_of_the_loudspeaker(
     assert np.quantile(np.abs(sound[loud[0] : loud[-1]]), 0.95) == pytest.approx(8000, rel=0.1)
 
 
+@pytest.mark.realtime
 def test_a_device_that_takes_nothing_is_named_with_all_that_was_tried(tmp_path: Path):
     (tmp_path / "sounddevice.py").write_text(STRICT.format((11_025, 8), (-1, 3)))
     with virtual_audio() as card, _echo(card, tmp_path) as echo:

@@ -261,6 +261,7 @@ def test_a_variable_that_cannot_be_used_is_named_by_each(
         kiosk.read_settings("ws://far.example")
 
 
+@pytest.mark.system
 def test_a_conversation_is_held_on_this_machine_whatever_the_variables_hold():
     ran = subprocess.run(
         command_on_free_ports("talk", "--wav", str(QUESTION), "--json"),

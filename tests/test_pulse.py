@@ -41,6 +41,7 @@ def watch(pulse: Pulse, since: float, until: float) -> None:
         assert not pulse.has_ended(step / 50, step + 1)
 
 
+@pytest.mark.realtime
 @pytest.mark.parametrize(
     ("worked_s", "patience_s"), [(0.0, STARTING_S), (STARTING_S, SILENT_DEVICE_S)]
 )
@@ -52,6 +53,7 @@ def test_a_device_that_stops_calling_has_ended(worked_s: float, patience_s: floa
     assert ended[0] / 50 == pytest.approx(patience_s, abs=0.05)
 
 
+@pytest.mark.realtime
 def test_a_pause_of_the_program_is_no_fault_of_a_device():
     pulse = Pulse(0.0)
     watch(pulse, 0.0, 6.0)
@@ -59,6 +61,7 @@ def test_a_pause_of_the_program_is_no_fault_of_a_device():
     watch(pulse, 20.0, 21.0)
 
 
+@pytest.mark.realtime
 @pytest.mark.skipif(not is_installed(), reason="pulseaudio is not installed")
 def test_no_library_says_a_word_at_an_underrun():
     """Of a program that stood still for 0.3 s."""

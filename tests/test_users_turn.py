@@ -36,9 +36,9 @@ def turns(call: Call) -> list[str]:
 
 
 @pytest.mark.parametrize("eagerness", ["low", "medium", "high", "auto"])
-@pytest.mark.parametrize("silent", [0, 5, 6, 7])
-@pytest.mark.parametrize("before_s", [0.55, 0.4, 0.25])
-@pytest.mark.parametrize("word", [5, 7, 10])
+@pytest.mark.parametrize("silent", [0, 5, 7])
+@pytest.mark.parametrize("before_s", [0.55, 0.25])
+@pytest.mark.parametrize("word", [5, 10])
 def test_a_short_answer_near_the_end_of_the_agents_speech_is_answered(
     word: int, before_s: float, silent: int, eagerness: Eagerness
 ):
