@@ -141,11 +141,14 @@ class Turn:
     def latency(self) -> "Latency | None":
         if self.first_audio_at is None or self.heard_at is None:
             return None
+        # Moments are rounded, not the times between them: so the parts add up to the whole.
+        moments = (self.committed_at, self.first_audio_at, self.heard_at)
+        decided, sounded, heard = (_ms(each - self.speech_ended_at) for each in moments)
         return Latency(
-            voice_to_voice_ms=_ms(self.heard_at - self.speech_ended_at),
-            endpointing_ms=_ms(self.committed_at - self.speech_ended_at),
-            model_ms=_ms(self.first_audio_at - self.committed_at),
-            playout_ms=_ms(self.heard_at - self.first_audio_at),
+            voice_to_voice_ms=heard,
+            endpointing_ms=decided,
+            model_ms=sounded - decided,
+            playout_ms=heard - sounded,
             reply_ms=self.reply_ms,
         )
 

@@ -6,11 +6,13 @@ from typing import Any, cast
 
 import msgspec
 import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
 
 from agent.audio import samples_in
 from client import wire
 from client.call import Call
-from client.latency import FRAME_S, FRAME_SAMPLES, Latency, SentSound
+from client.latency import FRAME_S, FRAME_SAMPLES, Latency, SentSound, Turn
 from client.terminal import Terminal
 
 DELAY_MS = 60
@@ -80,3 +82,24 @@ def test_without_that_word_the_client_s_own_ear_has_to_do():
 def test_a_reply_that_was_asked_for_after_the_turn_is_no_part_of_itself():
     latency = Latency(1900, 500, 1077, 323, reply_ms=1075)
     assert latency.parts == {"endpointing": "500", "model": "1077", "playout": "323"}
+
+
+TIMES = st.floats(0, 20)
+
+
+@given(st.floats(0, 1e6), TIMES, TIMES, TIMES, st.none() | st.integers(0, 30_000))
+def test_the_parts_add_up_to_the_whole_and_no_wait_is_longer_than_the_reply(
+    ended_at: float, decided_s: float, model_s: float, playout_s: float, reply_ms: int | None
+):
+    committed_at = ended_at + decided_s
+    first_audio_at = committed_at + model_s
+    turn = Turn(
+        ended_at, committed_at, "item", first_audio_at, first_audio_at + playout_s, reply_ms
+    )
+    latency = turn.latency()
+    assert latency is not None
+    parts = (latency.endpointing_ms, latency.model_ms, latency.playout_ms)
+    assert sum(parts) == latency.voice_to_voice_ms
+    assert min(parts) >= 0
+    waited, _, whole = latency.parts["model"].partition(" of ")
+    assert not whole or int(waited) < int(whole)
