@@ -12,11 +12,10 @@ CLIENTS := .clients
 talk: $(VENV)/talk.done
 	@$(BIN)/mimo-live talk
 
-# Everything. What listens to real sound waits until the rest is over; two of those tests together
-# leave half of two cores free.
+# Everything. What listens to real sound runs alone, one after the other, when the rest is over.
 test: $(VENV)/test.done
 	@$(MAKE) --no-print-directory -j2 lint test-at-once
-	@$(BIN)/pytest -q -n 2 --dist load -m realtime
+	@$(BIN)/pytest -q -m realtime
 
 test-at-once: $(VENV)/test.done
 	@$(BIN)/pytest -q -n 3 --dist loadgroup -m "not realtime"
