@@ -21,6 +21,7 @@ _BEFORE_CONSONANT = frozenset("\u0e40\u0e41\u0e42\u0e43\u0e44\u0ec0\u0ec1\u0ec2\
 _BEHIND_CONSONANT = frozenset("\u0e30\u0e32\u0e33\u0e45\u0e46\u0e2f\u0eb0\u0eb2\u0eb3\u0ebd\u0ec6")
 _STACKERS = frozenset("\u1039\u17d2\u1a60\u1b44\ua9c0")
 """What joins the next consonant: of Burmese, Khmer, Tai Tham, Balinese and Javanese."""
+_HALF_WIDTH_MARKS = ("\uff9e", "\uff9f")
 _JOINER, _NON_JOINER = "\u200d", "\u200c"
 _MARKS = {"Mn", "Mc", "Me"}
 
@@ -49,7 +50,10 @@ def _is_between_clusters(text: str, at: int) -> bool:
         return False
     if before in _BEFORE_CONSONANT or before in _STACKERS or _JOINER in (before, after):
         return False
-    if after == _NON_JOINER or "\U0001f3fb" <= after <= "\U0001f3ff":
+    if after in (_NON_JOINER, *_HALF_WIDTH_MARKS) or "\U0001f3fb" <= after <= "\U0001f3ff":
+        return False
+    if "\U000e0020" <= after <= "\U000e007f":
+        # Tags, which spell the flag of a part of a country.
         return False
     if _TIBETAN[0] <= before <= _TIBETAN[1] and _TIBETAN[0] <= after <= _TIBETAN[1]:
         return unicodedata.category(before)[0] == "P"

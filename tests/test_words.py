@@ -15,6 +15,7 @@ LAO = "ສະບາຍດີມື້ນີ້ອາກາດດີ"
 BURMESE = "မင်္ဂလာပါနေကောင်းလား"
 TIBETAN = "བཀྲ་ཤིས་བདེ་ལེགས"
 JAVANESE = "ꦱꦸꦒꦼꦁꦫꦮꦸꦃ"
+ENGLAND = "\U0001f3f4\U000e0067\U000e0062\U000e0065\U000e006e\U000e0067\U000e007f"
 FAMILY = "👨‍👩‍👧"
 
 
@@ -46,6 +47,8 @@ def heard(text: str, share: float) -> str:
         (f"好{FAMILY}好", 0.6, "好"),
         ("好🇩🇪🇫🇷好", 0.5, "好🇩🇪"),
         ("か\u3099き\u3099", 0.3, ""),
+        ("\uff76\uff9e\uff76\uff9e", 0.75, "\uff76\uff9e"),
+        (f"好{ENGLAND}好", 0.6, "好"),
     ],
 )
 def test_what_was_heard_of_a_text_is_kept_in_whole_letters(text: str, share: float, kept: str):
