@@ -5,6 +5,13 @@ import re
 from agent.errors import SettingsError
 from agent.text_file import text_in
 
+SERVER = "MIMO_LIVE_API_KEY"
+"""Environment variable: what clients show the conversation server."""
+MODEL = "MIMO_LIVE_MODEL_API_KEY"
+"""Environment variable: what a model server is shown, by the server and by `mimo-live ask`."""
+TRANSCRIPTION = "MIMO_LIVE_TRANSCRIPTION_API_KEY"
+"""Environment variable: what a recogniser at `transcription.url` is shown."""
+
 LARGEST_FILE = 2**14
 """Bytes; whoever names another file by mistake need not wait until it is read."""
 

@@ -17,12 +17,12 @@ import httpx2
 
 from agent.audio import wav
 from agent.errors import AgentError
+from agent.keys import MODEL as MODEL_KEY
 from agent.mimo import Output, Sound, Text, chat_request
 from agent.objects import Json
 from client.answer import Answer, ask
 from client.cli import MODEL_URL
 from client.http import Routed
-from client.keys import MODEL as MODEL_KEY
 from client.keys import authorization, key_of_environment, key_of_file
 from client.messages import InputError, message_file, spoken, system, written
 from client.native import unheard_libraries

@@ -6,11 +6,6 @@ from pathlib import Path
 from agent.errors import SettingsError
 from agent.keys import LARGEST_FILE, read_key
 
-SERVER = "MIMO_LIVE_API_KEY"
-"""Environment variable: the key of a conversation server, for the server as for its clients."""
-MODEL = "MIMO_LIVE_MODEL_API_KEY"
-"""Environment variable: the key of a model server, for the server as for `mimo-live ask`."""
-
 
 def key_of_environment(variable: str) -> str | None:
     """Return the key that a variable holds.

@@ -9,9 +9,10 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
 
 from agent.errors import AgentError, ProtocolError
+from agent.keys import SERVER
 from agent.proxies import ProxyError, proxy_for
 from client import wire
-from client.keys import SERVER, authorization, key_of_environment
+from client.keys import authorization, key_of_environment
 from client.wire import SessionCreated, full_url
 
 MOST_FRAME_BYTES = 2**24

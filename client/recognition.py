@@ -7,8 +7,9 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from agent.keys import MODEL
 from client.http import FetchError, fetch
-from client.keys import MODEL, authorization, key_of_environment
+from client.keys import authorization, key_of_environment
 
 SERVICE = "mimo-live"
 MODEL_NAME = "MiMo-Audio-7B-Instruct"

@@ -20,6 +20,7 @@ from websockets.typing import Subprotocol
 
 from agent.audio import SAMPLE_BYTES
 from agent.errors import SettingsError
+from agent.keys import SERVER
 from agent.merge import merged
 from agent.objects import Audio, AudioInput, SemanticVad, ServerVad, SessionConfig
 from agent.recorder import Recorder, Setup
@@ -33,7 +34,7 @@ from server.door import Doorway
 from server.entrance import Entrance
 from server.health import Health, health
 from server.http import query
-from server.keys import LISTEN, find_key
+from server.keys import find_key
 from server.lobby import Lobby, asked
 from server.model import ModelServer
 from server.pages import Pages
@@ -59,7 +60,7 @@ class App:
     def __init__(self, settings: Settings):
         self._settings = settings
         listen = settings.listen
-        key = find_key(os.environ, LISTEN, listen.api_key_file, "listen.api_key_file")
+        key = find_key(os.environ, SERVER, listen.api_key_file, "listen.api_key_file")
         check_exposure(listen.host, key)
         self._tls = certificate(listen)
         self._doorkeeper = Doorkeeper(key, listen.allowed_origins)

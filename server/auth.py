@@ -14,9 +14,9 @@ from urllib.parse import urlsplit
 from websockets.datastructures import Headers
 
 from agent.errors import SettingsError
+from agent.keys import SERVER
 from agent.objects import SessionPatch
 from server.http import listed
-from server.keys import LISTEN
 
 MOST_SECRETS = 10_000
 """The oldest go when there are more."""
@@ -181,5 +181,5 @@ def check_exposure(host: str, key: str | None) -> None:
     if key is None and not is_loopback(host):
         raise SettingsError(
             f"listen.host: {host} can be reached from other machines, and there is no key; "
-            f"set the environment variable {LISTEN} or listen.api_key_file"
+            f"set the environment variable {SERVER} or listen.api_key_file"
         )

@@ -6,13 +6,6 @@ from pathlib import Path
 from agent.errors import SettingsError
 from agent.keys import LARGEST_FILE, read_key
 
-LISTEN = "MIMO_LIVE_API_KEY"
-"""Environment variable: what clients must show."""
-MODEL = "MIMO_LIVE_MODEL_API_KEY"
-"""Environment variable: what the model server wants to be shown."""
-TRANSCRIPTION = "MIMO_LIVE_TRANSCRIPTION_API_KEY"
-"""Environment variable: what a recogniser at `transcription.url` wants to be shown."""
-
 
 def find_key(environment: Mapping[str, str], variable: str, file: str, setting: str) -> str | None:
     """Return a key: from the environment, else from the file that a setting names.

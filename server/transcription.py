@@ -17,11 +17,11 @@ import openai
 from agent.audio import wav
 from agent.commands import AskModel
 from agent.errors import ModelError
-from agent.keys import redacted
+from agent.keys import TRANSCRIPTION, redacted
 from agent.mimo import ChatMessage, Failed, Text
 from agent.model_json import content_of, read_object
 from server.http_client import api_client
-from server.keys import TRANSCRIPTION, find_key
+from server.keys import find_key
 from server.model import ModelServer
 from server.settings import Settings
 

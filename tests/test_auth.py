@@ -22,11 +22,11 @@ from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Origin, Subprotocol
 
 from agent.errors import SettingsError
+from agent.keys import SERVER as API_KEY
 from agent.objects import SessionPatch
 from client.link import RefusedError, greeted, open_socket
 from server.app import App
 from server.auth import NO_KEY, Doorkeeper
-from server.keys import LISTEN as API_KEY
 from server.settings import load
 from tests.fakes import stand_in
 from tests.processes import ROOT, command, start_server

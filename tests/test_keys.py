@@ -11,11 +11,11 @@ import pytest
 from agent.audio import RATE
 from agent.commands import AskModel
 from agent.errors import ModelError, SettingsError
-from agent.keys import read_key, redacted
+from agent.keys import MODEL, SERVER, TRANSCRIPTION, read_key, redacted
 from agent.mimo import ChatMessage, Ended, Failed, Output
 from client import ask, keys, thin
 from client.link import greeted, open_socket
-from server.keys import LISTEN, MODEL, TRANSCRIPTION, find_key
+from server.keys import find_key
 from server.model import ModelServer
 from server.settings import checked
 from server.transcription import Transcriber
@@ -36,7 +36,7 @@ NO_KEYS = ["two words", f"{KEY}\n{KEY}", f"{KEY}\x00", "sk-schlüssel", "k" * 20
 
 @pytest.fixture(autouse=True)
 def no_keys_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in (LISTEN, MODEL, TRANSCRIPTION):
+    for name in (SERVER, MODEL, TRANSCRIPTION):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -54,9 +54,9 @@ def test_what_editors_leave_around_a_key_is_taken_off_by_every_reader(
     file = tmp_path / "key"
     for encoding in ("utf-8", "utf-16"):
         file.write_bytes(written.encode(encoding))
-        assert find_key({}, LISTEN, str(file), "listen.api_key_file") == KEY
+        assert find_key({}, SERVER, str(file), "listen.api_key_file") == KEY
         assert keys.key_of_file(file) == KEY
-    assert find_key({LISTEN: written}, LISTEN, "", "listen.api_key_file") == KEY
+    assert find_key({SERVER: written}, SERVER, "", "listen.api_key_file") == KEY
     monkeypatch.setenv(MODEL, written)
     assert keys.key_of_environment(MODEL) == KEY
 
@@ -226,7 +226,7 @@ def test_a_conversation_server_and_its_client_read_the_same_spoiled_key(
     file.write_bytes(f"\ufeff{KEY}\r\n".encode())
     config.write_text(f'[listen]\napi_key_file = "{file}"')
     with start_server(model.url.removesuffix("/v1"), "--config", str(config)) as url:
-        monkeypatch.setenv(LISTEN, f"{KEY}\r\n")
+        monkeypatch.setenv(SERVER, f"{KEY}\r\n")
         asyncio.run(enter(url))
 
 
