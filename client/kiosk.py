@@ -6,6 +6,7 @@ sound that stays dead ends the program, for whatever started it to start it anew
 
 import asyncio
 import sys
+from typing import TypeVar
 
 import msgspec
 
@@ -29,13 +30,16 @@ LOOK_S = 5.0
 """Between looks at a server that nobody needs now: as often as it looks at its model."""
 
 ASK_TIMEOUT_S = 5.0
-LARGEST_SETTINGS = 2**20
+LARGEST_ANSWER = 2**20
 BEFORE_BYTES = samples_in(1500) * SAMPLE_BYTES
 """How much of what was said before the start is sent."""
 
 
 class DeadError(AgentError):
     """Microphone or loudspeaker have not worked for too long."""
+
+
+_Found = TypeVar("_Found")
 
 
 class KioskSettings(msgspec.Struct, frozen=True):
@@ -55,12 +59,7 @@ def read_settings(url: str) -> KioskSettings:
     Raises:
         UnreachableError: If it doesn't answer.
     """
-    try:
-        address = f"{page_url(url)}page/kiosk.json"
-        answer = fetch(address, timeout_s=ASK_TIMEOUT_S, largest_bytes=LARGEST_SETTINGS)
-        return msgspec.json.decode(answer.body, type=KioskSettings)
-    except (FetchError, msgspec.DecodeError, UnicodeError) as error:
-        raise UnreachableError(f"the server at {url} does not answer: {error}") from error
+    return _asked(url, "page/kiosk.json", KioskSettings)
 
 
 class _Health(msgspec.Struct, frozen=True):
@@ -75,15 +74,18 @@ def check_model(url: str) -> None:
     Raises:
         UnreachableError: If no model answers there, or not even the server.
     """
+    if _asked(url, "healthz", _Health).status == "unavailable":
+        raise UnreachableError("the server's model does not answer")
+
+
+def _asked(url: str, path: str, kind: type[_Found]) -> _Found:
+    """What the server says at a path beside its pages."""
     try:
-        answer = fetch(
-            f"{page_url(url)}healthz", timeout_s=ASK_TIMEOUT_S, largest_bytes=LARGEST_SETTINGS
-        )
-        status = msgspec.json.decode(answer.body, type=_Health).status
+        address = f"{page_url(url)}{path}"
+        answer = fetch(address, timeout_s=ASK_TIMEOUT_S, largest_bytes=LARGEST_ANSWER)
+        return msgspec.json.decode(answer.body, type=kind)
     except (FetchError, msgspec.DecodeError, UnicodeError) as error:
         raise UnreachableError(f"the server at {url} does not answer: {error}") from error
-    if status == "unavailable":
-        raise UnreachableError("the server's model does not answer")
 
 
 class Kiosk:
