@@ -238,12 +238,12 @@ class Conversation:
         return messages
 
     def _spare_sound(self) -> None:
-        spoken = [each for each in self._items if isinstance(each, Item) and each.spoken]
+        items = [each for each in reversed(self._items) if isinstance(each, Item)]
+        spoken = [(item, part) for item in items if (part := item.spoken)]
         # The turn that is to be answered goes to the model whole, however long it is.
-        turn = next((each for each in reversed(spoken) if each.role == "user"), None)
+        turn = next((item for item, _ in spoken if item.role == "user"), None)
         left = limits.REMEMBERED_S * RATE * SAMPLE_BYTES
-        for item in reversed(spoken):
-            part = item.spoken or Spoken()
+        for item, part in spoken:
             left -= len(part.pcm)
             if left < 0 and part.pcm and item.status != "in_progress" and item is not turn:
                 part.transcript = part.heard_text()

@@ -11,7 +11,6 @@ from agent.endpointing import (
     Boundary,
     EndOfTurn,
     Endpointer,
-    Limits,
     Onset,
     Pause,
     Resumption,
@@ -112,7 +111,7 @@ class Microphone:
             heard = self._follow(boundary, waiting)
         sound = self._interjection
         if not (self._endpointer.speaking or sound.open or sound.remembered):
-            self._keep_padding(waiting.limits)
+            self._keep_padding(waiting.limits.prefix_padding)
         return heard
 
     def upcoming(self, frames: int = 0) -> bytes:
@@ -276,7 +275,7 @@ class Microphone:
         """End the turn by hand.
 
         Raises:
-            ProtocolError: If there is too little to commit.
+            ProtocolError: If there is too little to commit, or too much for one clip.
         """
         if self._waiting is None:
             self._buffer.finish()
@@ -329,7 +328,6 @@ class Microphone:
     def _stopped(self, end: int) -> ServerEvent:
         return events.SpeechStopped(audio_end_ms=milliseconds(end), item_id=self._item_id)
 
-    def _keep_padding(self, limits: Limits) -> None:
-        kept = limits.prefix_padding + samples_in(_ONSET_MS + REACH_MS)
-        first = self._endpointer.now - kept
+    def _keep_padding(self, samples: int) -> None:
+        first = self._endpointer.now - samples - samples_in(_ONSET_MS + REACH_MS)
         self._buffer.drop_before(first if self._silence is None else min(first, self._silence))

@@ -134,24 +134,15 @@ def test_a_turn_that_began_haltingly_over_the_agents_voice_is_heard_to_its_end()
     assert seconds(call.asks[-1].messages[-1].pcm) == pytest.approx(60.0, abs=0.5)
 
 
-def test_what_a_commit_took_is_no_turn_again():
+@pytest.mark.parametrize(("kind", "outcome"), [("commit", "committed"), ("clear", "cleared")])
+def test_what_a_client_has_dealt_with_is_no_turn_again(kind: str, outcome: str):
     call = Call(config(ServerVad(interrupt_response=True)))
     call.client("response.create")
     call.model(Sound(frame(-25.0, RATE)))
     call.user([SPEAKS] * 10, VOICE)
-    call.client("input_audio_buffer.commit")
+    call.client(f"input_audio_buffer.{kind}")
     call.user([IS_SILENT] * 60, ROOM)
-    assert turns(call) == ["created", "committed"]
-
-
-def test_what_was_cleared_is_no_turn():
-    call = Call(config(ServerVad(interrupt_response=True)))
-    call.client("response.create")
-    call.model(Sound(frame(-25.0, RATE)))
-    call.user([SPEAKS] * 10, VOICE)
-    call.client("input_audio_buffer.clear")
-    call.user([IS_SILENT] * 60, ROOM)
-    assert turns(call) == ["created", "cleared"]
+    assert turns(call) == ["created", outcome]
 
 
 def test_after_the_microphone_was_off_the_first_word_is_heard():
