@@ -14,10 +14,8 @@ from tests.page import CHROMIUM, Chromium, chromium
 from tests.processes import start_model, start_server
 from tests.scripted_server import ScriptedServer
 
-os.environ |= {
-    f"XDG_{each}_HOME": tempfile.mkdtemp(prefix="mimo-live-tests-")
-    for each in ("CONFIG", "STATE", "DATA")
-}
+_home = tempfile.TemporaryDirectory(prefix="mimo-live-tests-")
+os.environ |= {f"XDG_{each}_HOME": f"{_home.name}/{each}" for each in ("CONFIG", "STATE", "DATA")}
 for name in [each for each in os.environ if each.lower().endswith("_proxy")]:
     del os.environ[name]
 
