@@ -22,7 +22,7 @@ from agent.items import (
     Status,
 )
 from agent.mimo import ChatMessage
-from agent.words import last_word_end
+from agent.words import Mark, heard_text
 
 MOST_ITEMS = 1_000
 """The oldest items go when there are more."""
@@ -44,8 +44,7 @@ class Spoken:
 
     pcm: bytearray = field(default_factory=bytearray)
     transcript: str | None = None
-    marks: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
-    """Where text came in: (samples of sound so far, characters of text so far)."""
+    marks: list[Mark] = field(default_factory=list[Mark])
     heard: int | None = None
     """Samples that the user heard, where the speech was interrupted."""
     named: tuple[int, str] | None = None
@@ -67,22 +66,11 @@ class Spoken:
         return pcm, self.named[1]
 
     def heard_text(self) -> str:
-        """The words up to where it was interrupted, whole words only.
-
-        Text precedes its sound, so each piece of text is laid evenly over the sound that came
-        between it and the next piece.
-        """
+        """The words up to where it was interrupted, whole words only."""
         text = self.transcript or ""
         if self.heard is None:
             return text
-        marks = self.marks or [(0, 0)]
-        ends = [*marks[1:], (len(self.pcm) // SAMPLE_BYTES, len(text))]
-        cut = 0
-        for (start, first), (end, last) in zip(marks, ends, strict=True):
-            if self.heard > start:
-                share = min(1.0, (self.heard - start) / max(1, end - start))
-                cut = first + int(share * (last - first))
-        return text[: last_word_end(text, cut)].strip()
+        return heard_text(text, self.marks, len(self.pcm) // SAMPLE_BYTES, self.heard)
 
 
 Part = Written | Spoken

@@ -1,11 +1,16 @@
-"""Where a text may be cut: after a word, or in scripts without blanks between two clusters.
+"""Which words of an answer were heard: whole words, or in scripts without blanks whole clusters.
 
 A cluster is what a reader takes for one letter, marks included. The rules are those of Unicode's
 annex 29 as far as the scripts concerned need them, and two more: vowels of Thai and Lao that are
-written before or behind their consonant stay with it, and Tibetan is cut between syllables.
+written before or behind their consonant stay with it, and Tibetan is cut between syllables. The
+page has the same rules in `server/page/heard.js`.
 """
 
 import unicodedata
+from collections.abc import Sequence
+
+Mark = tuple[int, int]
+"""Where text came in: (samples of sound so far, characters of text so far)."""
 
 _FIRST_CJK = "\u2e80"
 _WITHOUT_BLANKS = (
@@ -24,6 +29,28 @@ _STACKERS = frozenset("\u1039\u17d2\u1a60\u1b44\ua9c0")
 _HALF_WIDTH_MARKS = ("\uff9e", "\uff9f")
 _JOINER, _NON_JOINER = "\u200d", "\u200c"
 _MARKS = {"Mn", "Mc", "Me"}
+
+
+def heard_text(text: str, marks: Sequence[Mark], received: int, heard: int) -> str:
+    """The words of an answer up to where it was heard.
+
+    Text precedes its sound, so each piece of text is laid evenly over the sound that came between
+    it and the next piece.
+
+    Args:
+        marks: Where each piece of the text came in.
+        received: Samples of sound that there are.
+        heard: How many of them were heard.
+    """
+    starts = marks or [(0, 0)]
+    ends = [*starts[1:], (received, len(text))]
+    cut = 0
+    for (start, first), (end, last) in zip(starts, ends, strict=True):
+        if heard > start:
+            share = min(1.0, (heard - start) / max(1, end - start))
+            cut = first + int(share * (last - first))
+    end = last_word_end(text, cut)
+    return text[:end].rstrip() if end < len(text) else text
 
 
 def last_word_end(text: str, at: int) -> int:

@@ -12,10 +12,10 @@ import pytest
 from playwright.sync_api import expect
 
 from agent.audio import RATE, SAMPLE_BYTES, Samples, milliseconds, read_wav, samples_in
-from agent.conversation import Spoken
 from client.latency import end_of_speech
 from tests.page import CHROMIUM, Caption, Chromium, TalkPage
 from tests.scripted_server import AMPLITUDE, LARGEST_STEP, Peer, ScriptedServer
+from tests.test_words import CASES
 
 pytestmark = [
     pytest.mark.system,
@@ -260,12 +260,12 @@ def test_an_answer_that_was_never_heard_is_not_shown(server: ScriptedServer, bro
 
 
 HEARD = """
-async ([pieces, received, heard]) => {
+async ({ pieces, received, heard }) => {
   const { Pieces } = await import("/page/heard.js");
   const answer = new Pieces();
   let text = "";
   for (const [samples, more] of pieces) {
-    answer.add(samples, text.length);
+    answer.add(samples, text);
     text += more;
   }
   return answer.heard(text, received, heard);
@@ -276,28 +276,9 @@ async ([pieces, received, heard]) => {
 def test_words_heard_are_told_as_the_server_tells_them_in_any_script(
     server: ScriptedServer, browser: Chromium
 ):
-    cases = [
-        ([(0, "It is sunny. "), (100, "And warm.")], 200, 100),
-        ([(0, "It is sunny. "), (100, "And warm.")], 200, 150),
-        ([(0, "It is sunny. "), (100, "And warm.")], 200, 200),
-        ([(0, "It is sunny.")], 100, 0),
-        ([(0, "It is sunny."), (0, " And warm.")], 100, 50),
-        ([(0, "今天天气很好。")], 100, 60),
-    ]
     with browser.page(server.url) as talk:
-        for pieces, received, heard in cases:
-            spoken = Spoken(heard=heard)
-            for samples, text in pieces:
-                spoken.pcm = bytearray(2 * samples)
-                spoken.add_text(text)
-            spoken.pcm = bytearray(2 * received)
-            shown = talk.page.evaluate(HEARD, [pieces, received, heard])
-            told = spoken.heard_text()
-            # A segmenter knows words that no blank parts, and keeps fewer halves of them.
-            assert told.startswith(shown)
-            assert len(told) - len(shown) <= 1
-        thai = talk.page.evaluate(HEARD, [[(0, "วันนี้อากาศดีมาก")], 100, 60])
-        assert thai == "วันนี้"
+        for case in CASES:
+            assert talk.page.evaluate(HEARD, case._asdict()) == case.kept
 
 
 def come_back(talk: TalkPage, server: ScriptedServer) -> Peer:

@@ -35,7 +35,7 @@ export class Captions {
         this.#log.settle(item, "user", "(unintelligible)");
         break;
       case "response.output_audio_transcript.delta":
-        this.#answer(item).add(soundOf(item), this.#log.textOf(item).length);
+        this.#answer(item).add(soundOf(item), this.#log.textOf(item));
         this.#log.extend(item, "agent", event.delta);
         break;
       case "response.output_audio_transcript.done":
