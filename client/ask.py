@@ -35,9 +35,11 @@ CONNECT_TIMEOUT_S = 10.0
 EXAMPLES = """\
 examples:
   mimo-live ask --text "Who are you?"
-  mimo-live ask --tts "Good morning." --voice speaker.wav --save answers
-  mimo-live ask --audio one.wav two.wav --text "Are these two clips the same?"
-  mimo-live ask --message-json conversation.json --concurrency 4 --json
+  mimo-live ask --tts "Good morning." --voice tests/data/hello.wav --save answers
+  mimo-live ask --audio tests/data/yes.wav tests/data/no.wav --text "Are these the same?"
+  mimo-live ask --audio tests/data/weather_question.wav --concurrency 4 --json
+
+If no model server is running yet, start one in another terminal: `mimo-live model`
 
 sound: a path, or a data:, http(s):// or file:// URL, of WAV, MP3, Ogg, Opus, FLAC or M4A
 exit status: 0 every reply was complete, 1 one was not or could not be requested, 2 wrong usage

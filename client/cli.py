@@ -17,13 +17,14 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Generator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, redirect_stdout, suppress
 from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple, cast
 from urllib.parse import urlsplit
 
 from agent.errors import AgentError
+from client.own_command import pasteable
 
 ENDS_WITH_STDIN = "MIMO_LIVE_ENDS_WITH_STDIN"
 """Environment variable that ties a program's life to its standard input."""
@@ -67,13 +68,11 @@ ON_A_GPU = Program("server.launch", "MiMo-Audio itself, on vLLM-Omni")
 
 EXAMPLES = """\
 examples:
-  mimo-live talk                       start everything here and talk
-  mimo-live talk --url ws://box:8080   talk with a server that runs elsewhere
-  mimo-live talk --wav question.wav --save answer.wav
-  mimo-live ask --tts "Good morning." --save answers
-  mimo-live eval --quick               measure latency, interruptions, patience
+  mimo-live talk
+  mimo-live talk --wav tests/data/weather_question.wav --save answer.wav
+  mimo-live eval --quick
   mimo-live serve --config configs/local.toml
-  mimo-live talk --help                the options of one command
+  mimo-live talk --help
 """
 
 
@@ -82,7 +81,7 @@ def main(argv: list[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else argv
     match words:
         case ["-h" | "--help", *_]:
-            print(_help())
+            print(pasteable(_help()))
             return 0
         case ["--version", *_]:
             print(f"mimo-live {_version()}")
@@ -94,7 +93,7 @@ def main(argv: list[str] | None = None) -> int:
         case _:
             problem = f"no command {words[0]!r}" if words else "no command given"
             print(f"mimo-live: {problem}; choose from: {', '.join(PROGRAMS)}", file=sys.stderr)
-            print("Run `mimo-live --help` for what each one does.", file=sys.stderr)
+            print(pasteable("Run `mimo-live --help` for what each one does."), file=sys.stderr)
             return 2
 
 
@@ -107,9 +106,20 @@ def _run(program: Program, argv: list[str]) -> int:
             stream.reconfigure(errors="replace")
     try:
         run = cast(Callable[[list[str]], int], importlib.import_module(program.module).main)
-        return run(argv)
+        with _pasteable_help() if {"-h", "--help"} & set(argv) else nullcontext():
+            return run(argv)
     except KeyboardInterrupt:
         return INTERRUPTED
+
+
+@contextmanager
+def _pasteable_help() -> Generator[None]:
+    printed = io.StringIO()
+    try:
+        with redirect_stdout(printed):
+            yield
+    finally:
+        print(pasteable(printed.getvalue()), end="")
 
 
 def _end_with_stdin() -> None:

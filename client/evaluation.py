@@ -43,9 +43,8 @@ SERVER = Service("serve", "the conversation server", SERVER_URL, is_conversation
 
 EXAMPLES = """\
 examples:
-  mimo-live eval                                    everything, with a server of its own
-  mimo-live eval --quick --plot calls.png           a few calls of each kind, and a picture
-  mimo-live eval --url ws://box:8080 --json figures.json
+  mimo-live eval
+  mimo-live eval --quick --json figures.json
   mimo-live eval --scenarios pause/600,interruption --seed 2
 """
 

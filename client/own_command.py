@@ -1,12 +1,14 @@
-"""The command itself, written so that it can be pasted where the user is."""
+"""Commands for the user, written so that they can be pasted where the user is."""
 
 import os
+import re
 import shlex
 import shutil
 import sys
 from pathlib import Path
 
-QUESTION = Path(__file__).parent.parent / "tests" / "data" / "weather_question.wav"
+ROOT = Path(__file__).parent.parent
+QUESTION = ROOT / "tests" / "data" / "weather_question.wav"
 
 
 def own_command() -> str:
@@ -24,6 +26,12 @@ def own_command() -> str:
 def example_question() -> str:
     """A recording of a question that is there."""
     return _from_here(QUESTION) if QUESTION.is_file() else "QUESTION.wav"
+
+
+def pasteable(text: str) -> str:
+    """Write the commands in a help text, and the files they name, as they are from here."""
+    text = re.sub(r"(?m)(^  |`)mimo-live(?= )", lambda found: found[1] + own_command(), text)
+    return re.sub(r"(?<= )(?:configs|tests)/\S+", lambda found: _from_here(ROOT / found[0]), text)
 
 
 def _from_here(path: Path) -> str:

@@ -1,6 +1,8 @@
 """A picture of calls: both voices as waveforms, and what was decided when."""
 
 import importlib
+import shlex
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +44,8 @@ def require() -> None:
     try:
         importlib.import_module("matplotlib")
     except ImportError as error:
-        raise PlotError("--plot needs matplotlib, which isn't installed here") from error
+        install = f"{shlex.quote(sys.executable)} -m pip install matplotlib"
+        raise PlotError(f"--plot needs matplotlib; to install it: {install}") from error
 
 
 def draw(takes: list[Take], path: Path) -> None:

@@ -23,11 +23,7 @@ GZIP = b"\x1f\x8b"
 SHOWN = 300
 """Characters of a decision that are printed."""
 
-EXAMPLES = """\
-examples:
-  mimo-live replay traces/20261125T090000Z_sess_0123.jsonl.gz
-  mimo-live replay FILE --plot session.png
-
+EXIT_STATUS = """\
 exit status: 0 every decision is the same, 1 could not run, 2 wrong usage, 3 a decision differs
 """
 
@@ -52,11 +48,15 @@ def main(argv: list[str]) -> int:
 def _parse(argv: list[str]) -> Options:
     parser = argparse.ArgumentParser(
         prog="mimo-live replay",
-        description="Replay a session that `mimo-live serve` recorded, and compare.",
-        epilog=EXAMPLES,
+        description="Replay a recorded session and compare the decisions with the recording.",
+        epilog=EXIT_STATUS,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("file", type=Path, help="a trace, one of the files in `trace.folder`")
+    parser.add_argument(
+        "file",
+        type=Path,
+        help="one of the recordings that the server writes to `folder` under `[trace]`",
+    )
     parser.add_argument(
         "--plot", type=Path, help="draw both voices and the decisions as a PNG image"
     )

@@ -41,13 +41,12 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 EXAMPLES = """\
 examples:
-  mimo-live talk                                start everything here and talk
-  mimo-live talk --url ws://box:8080            talk with a server that runs elsewhere
-  mimo-live talk --input headset --headphones   choose a device; it is remembered
-  mimo-live talk --wav question.wav --save answer.wav
-  mimo-live talk --wav one.wav --wav two.wav --barge-in 1.5 --json
+  mimo-live talk
+  mimo-live talk --headphones
+  mimo-live talk --wav tests/data/weather_question.wav --save answer.wav
+  mimo-live talk --wav tests/data/weather_question.wav --wav tests/data/no.wav --barge-in 0.5 --json
 
-MIMO_LIVE_API_KEY holds the server's API key, where it wants one.
+If the server needs an API key, put it in the environment variable MIMO_LIVE_API_KEY.
 
 exit status: 0 every turn was answered, 1 could not run, 2 wrong usage, 3 a turn was not answered
 """

@@ -218,7 +218,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="mimo-live serve",
         description="Run the conversation server, over the OpenAI Realtime protocol.",
-        epilog="example: mimo-live serve --config configs/local.toml",
+        epilog="examples:\n  mimo-live serve\n  mimo-live serve --config configs/kiosk.toml",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--config", type=Path, help="TOML file; see configs/local.toml")
     parser.add_argument("--host", help="address to listen on")

@@ -22,9 +22,9 @@ the deploy file and chat template of this project. docs/gpu.md says what to inst
 
 _EXAMPLES = """\
 examples:
-  mimo-live model --gpu --print                            check, start nothing
+  mimo-live model --gpu --print
   mimo-live model --gpu --config configs/mimo_audio_48gb.yaml
-  mimo-live model --gpu -- --uvicorn-log-level warning    what follows -- goes to vLLM as it is"""
+  mimo-live model --gpu -- --uvicorn-log-level warning"""
 
 
 def main(argv: list[str]) -> int:

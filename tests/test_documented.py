@@ -2,10 +2,12 @@
 
 import re
 import shlex
+import shutil
 import subprocess
 import tomllib
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
+from itertools import pairwise
 from pathlib import Path
 from typing import cast
 
@@ -66,7 +68,7 @@ def commands(text: str) -> Iterator[str]:
     """Every command line of ours: in a block of a document, in a unit, in a help text, quoted."""
     text = re.sub(r"(?m)\\\n|\n# ", " ", text)
     lines = [line for block in FENCED.findall(text) for line in block.splitlines()]
-    lines += re.findall(r"(?m)^(?:ExecStart=|example: |  )(\S*mimo-live .*)", text)
+    lines += re.findall(r"(?m)^(?:ExecStart=|  )(\S*mimo-live .*)", text)
     for line in lines:
         if begun := re.match(r"(?:\S*/)?mimo-live (.*)", line):
             # What follows two blanks, or #, explains it.
@@ -106,10 +108,33 @@ def test_documented_commands_are_taken(file: Path):
 
 @pytest.mark.parametrize("words", HELPS)
 def test_commands_in_help_texts_are_taken(words: str, capsys: pytest.CaptureFixture[str]):
-    found = list(commands(help_text(words, capsys)))
-    for line in found:
+    for line in commands(help_text(words, capsys)):
         check_command(line)
-    assert found
+
+
+@pytest.mark.parametrize("words", HELPS)
+def test_examples_in_help_texts_can_be_pasted_anywhere(
+    words: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+):
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    monkeypatch.chdir(tmp_path)
+    examples = re.findall(r"(?m)^  (\S*mimo-live .*)", help_text(words, capsys))
+    for line in examples:
+        command, *rest = shlex.split(line)
+        assert shutil.which(command), line
+        parse(rest) if "--help" not in rest else None
+        for option, word in pairwise(["", *rest]):
+            if re.search(r"\.[a-z]+$", word) and option not in WRITTEN:
+                assert Path(word).is_file(), line
+    # What was recorded on a machine has no name beforehand.
+    assert examples or words == "replay"
+
+
+WRITTEN = {"--json", "--save"}
+"""Options that name what does not exist yet."""
 
 
 def options(capsys: pytest.CaptureFixture[str]) -> set[str]:

