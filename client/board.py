@@ -2,7 +2,7 @@
 
 import threading
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Literal, NamedTuple
 
@@ -29,7 +29,7 @@ class News:
     user: str
     """What the user is saying."""
     agent: str
-    """What the agent is saying, up to the word that is being heard."""
+    """What the agent is saying, as far as it was heard."""
     status: Status
     connection: str
     latencies: list[Latency]
@@ -37,38 +37,6 @@ class News:
 
 def quiet_status() -> Status:
     return Status("listening", 0.0, 0.0)
-
-
-@dataclass
-class _Speech:
-    """What the agent is saying."""
-
-    text: str = ""
-    complete: bool = False
-    dead: bool = False
-    """It was cut: its caption is yet to come, and means nothing any more."""
-
-    def begin(self, text: str) -> None:
-        self.dead = False
-        self.text += text
-
-    def end(self, text: str) -> None:
-        if self.dead:
-            self.dead = False
-            return
-        self.text, self.complete = text, True
-
-    def cut(self, spoken: float) -> str:
-        """End it where it was heard; return the words up to there."""
-        heard = self.until(spoken)
-        self.text, self.complete, self.dead = "", False, not self.complete
-        return heard
-
-    def until(self, spoken: float) -> str:
-        """The words up to a share of the whole, and the one that is being said."""
-        end = round(len(self.text) * max(0.0, min(1.0, spoken)))
-        word = self.text.find(" ", end)
-        return self.text if word < 0 else self.text[:word]
 
 
 @dataclass
@@ -82,32 +50,20 @@ class Board:
     _connection: str = "connecting"
     _latencies: deque[Latency] = field(default_factory=lambda: deque[Latency](maxlen=LATENCIES))
     _user: str = ""
-    _agent: _Speech = field(default_factory=_Speech)
 
-    def caption(self, who: Speaker, text: str) -> None:
+    def caption(self, who: Speaker, text: str, *, cut: bool = False) -> None:
         with self._lock:
             if who == "user":
                 self._user = ""
-                self._add("user", text)
             else:
-                self._agent.end(text)
-                self._finish_agent()
+                self._status = replace(self._status, saying="")
+            self._add(who, f"{text or '…'}{' —' if cut else ''}")
 
-    def partial(self, who: Speaker, text: str) -> None:
+    def partial(self, text: str) -> None:
         with self._lock:
-            if who == "user":
-                self._user += text
-                return
-            if self._agent.text and self._agent.complete:
-                self._add("agent", self._agent.text)
-                self._agent = _Speech()
-            self._agent.begin(text)
+            self._user += text
 
-    def interrupted(self, heard: Heard) -> None:
-        with self._lock:
-            spoken = self._agent.cut(self._status.spoken)
-            if spoken:
-                self._add("agent", f"{spoken} —")
+    def interrupted(self, heard: Heard) -> None: ...
 
     def turn(self, number: int, name: str | None, latency: Latency) -> None:
         with self._lock:
@@ -128,7 +84,6 @@ class Board:
     def status(self, status: Status) -> None:
         with self._lock:
             self._status = status
-            self._finish_agent()
 
     def take(self) -> News:
         """What is to be drawn now."""
@@ -137,7 +92,7 @@ class Board:
             return News(
                 lines,
                 printable(self._user),
-                printable(self._agent.until(self._status.spoken)),
+                printable(self._status.saying),
                 self._status,
                 printable(self._connection),
                 list(self._latencies),
@@ -147,13 +102,6 @@ class Board:
         """All that was said, one line each, with the time of day."""
         with self._lock:
             return "\n".join(self._said) + "\n"
-
-    def _finish_agent(self) -> None:
-        """Once an answer has been heard to its end, it is a line like any other."""
-        silent = self._status.state in ("listening", "thinking")
-        if self._agent.complete and silent:
-            self._add("agent", self._agent.text or "…")
-            self._agent = _Speech()
 
     def _add(self, kind: Kind, text: str) -> None:
         text = printable(text)

@@ -9,6 +9,7 @@ from agent.audio import RATE, Samples, samples_in
 from agent.errors import ProtocolError
 from client import wire
 from client.connection import Connection, Lost, Regained
+from client.heard import Answer
 from client.jitter import Heard, JitterBuffer
 from client.latency import Floor, Turn
 from client.loudness import Loudness
@@ -59,6 +60,8 @@ class Call:
         self._reported = Heard("", 0)
         self._answered_by = ""
         self._captions: deque[tuple[Speaker, str]] = deque(maxlen=REMEMBERED)
+        self._answers: dict[str, Answer] = {}
+        """Those that were not heard to their end yet, by item."""
         self.jitter = JitterBuffer()
         self.floor = Floor()
 
@@ -68,21 +71,23 @@ class Call:
         return self._loudness.ducked or self.jitter.held
 
     @property
-    def spoken(self) -> float:
-        """The share of the latest answer's sound so far that was heard."""
-        item_id, received = self._connection.received or ("", 0)
-        return self.jitter.played(item_id, self._delay_samples()) / received if received else 1.0
+    def saying(self) -> str:
+        """What was heard so far of what the agent says."""
+        return " ".join(map(self._words, self._answers))
 
     async def follow(self) -> None:
         """Follow the events until the connection ends, which raises `UnreachableError`."""
-        async for event in self._connection.events():
-            match event:
-                case Lost(reason, retry_in_s):
-                    self._view.connection(f"{reason}; trying again in {retry_in_s:.1f} s")
-                case Regained(resumed):
-                    await self._regain(resumed)
-                case _:
-                    await self.take(event)
+        try:
+            async for event in self._connection.events():
+                match event:
+                    case Lost(reason, retry_in_s):
+                        self._view.connection(f"{reason}; trying again in {retry_in_s:.1f} s")
+                    case Regained(resumed):
+                        await self._regain(resumed)
+                    case _:
+                        await self.take(event)
+        finally:
+            self._cut()
 
     async def take(self, event: ServerEvent) -> None:
         floor = self.floor
@@ -98,7 +103,7 @@ class Call:
                 floor.uncaptioned.add(item_id)
                 floor.turn = Turn(self._speech_ended_at(), self._clock())
             case wire.UserTranscriptDelta(_, delta):
-                self._view.partial("user", delta)
+                self._view.partial(delta)
             case wire.UserTranscript(item_id, transcript):
                 floor.uncaptioned.discard(item_id)
                 self.caption("user", transcript.strip())
@@ -111,11 +116,10 @@ class Call:
                     self._buffer(item_id, delta)
             case wire.AudioDone(item_id):
                 self.jitter.complete(item_id)
-            case wire.TranscriptDelta(response_id, delta):
-                if response_id not in floor.cancelled:
-                    self._view.partial("agent", delta)
-            case wire.TranscriptDone(_, transcript):
-                self.caption("agent", transcript.strip())
+            case wire.TranscriptDelta(item_id, delta):
+                self._answer(item_id).add_text(delta)
+            case wire.TranscriptDone(item_id, transcript):
+                self._answer(item_id).text = transcript
             case wire.Duck():
                 self._loudness.duck()
             case wire.Hold():
@@ -141,10 +145,10 @@ class Call:
             self._answered_by = name
             self._view.note(f"Answered by {name}.")
 
-    def caption(self, who: Speaker, text: str) -> None:
+    def caption(self, who: Speaker, text: str, *, cut: bool = False) -> None:
         """Note what one side said, and show it."""
         self._captions.append((who, text))
-        self._view.caption(who, text)
+        self._view.caption(who, text, cut=cut)
 
     def wrote(self, text: str) -> None:
         """The user wrote instead of speaking: an answer is due from now on."""
@@ -174,14 +178,45 @@ class Call:
 
     async def interrupt(self) -> None:
         """Stop the agent's voice, and tell the server how much of it was heard."""
+        self._cut()
         for heard in self.jitter.flush(self._delay_samples()):
             self.floor.cancelled.add(heard.item_id)
             self._view.interrupted(heard)
             await self._connection.truncate(heard)
         self._loudness.restore()
 
+    def _answer(self, item_id: str) -> Answer:
+        """The answer of an item; nobody sees what is added to one that was cut."""
+        if item_id in self.floor.cancelled:
+            return Answer()
+        return self._answers.setdefault(item_id, Answer())
+
+    def _words(self, item_id: str) -> str:
+        """The words of an answer that were heard."""
+        samples = self.jitter.played(item_id, self._delay_samples())
+        return self._answers[item_id].words(samples)
+
+    def _cut(self) -> None:
+        """End the answers where they were heard."""
+        self._show_heard()
+        for item_id, answer in self._answers.items():
+            if answer.received:
+                self.floor.cancelled.add(item_id)
+            if words := self._words(item_id):
+                self.caption("agent", words, cut=True)
+        self._answers.clear()
+
+    def _show_heard(self) -> None:
+        """Show the answers that have been heard to their end."""
+        for item_id, answer in list(self._answers.items()):
+            heard = self.jitter.played(item_id, self._delay_samples())
+            if answer.complete and heard >= answer.received:
+                del self._answers[item_id]
+                self.caption("agent", answer.text.strip())
+
     async def report(self) -> None:
-        """Tell the server what was heard, about five times for each second that was."""
+        """Show what was heard, and tell the server, about five times for each second that was."""
+        self._show_heard()
         item_id, received = self._connection.received or ("", 0)
         heard = Heard(item_id, self.jitter.played(item_id, self._delay_samples()))
         before = self._reported.samples if self._reported.item_id == item_id else 0
@@ -199,6 +234,7 @@ class Call:
         before_id, before = self._connection.received or ("", 0)
         count = len(delta) // 2
         self._connection.received = (item_id, count + (before if item_id == before_id else 0))
+        self._answer(item_id).received += count
         self.jitter.push(item_id, np.frombuffer(delta, "<i2"))
 
     def _restore(self) -> None:
@@ -215,7 +251,10 @@ class Call:
         self.floor.uncaptioned.clear()
         if self._connection.received is not None:
             self.jitter.complete(self._connection.received[0])
-        for who, text in self._captions:
+        for answer in self._answers.values():
+            answer.complete = True
+        coming = [("agent", answer.text.strip()) for answer in self._answers.values()]
+        for who, text in [*self._captions, *coming]:
             if text:
                 await self._connection.write(ROLES[who], text)
 
@@ -223,6 +262,7 @@ class Call:
         match response.status:
             case "cancelled":
                 self.floor.cancelled.add(response.id)
+                self._answers = {id: each for id, each in self._answers.items() if each.received}
             case "failed":
                 details = response.status_details or wire.StatusDetails()
                 self.floor.failure = details.error.message
@@ -230,3 +270,6 @@ class Call:
                 self._view.problem(self.floor.failure)
             case _:
                 self.floor.answer_due = False
+        for answer in self._answers.values():
+            answer.complete = True
+        self._show_heard()

@@ -38,14 +38,11 @@ class KioskView:
         if left_s is not None and left_s != before:
             self._terminal.countdown(NOBODY, left_s)
 
-    def caption(self, who: Speaker, text: str) -> None:
+    def caption(self, who: Speaker, text: str, *, cut: bool = False) -> None:
         if self._words:
-            self._terminal.caption(who, text)
+            self._terminal.caption(who, text, cut=cut)
 
-    def partial(self, who: Speaker, text: str) -> None:
-        if self._words:
-            self._terminal.partial(who, text)
-
+    def partial(self, text: str) -> None: ...
     def interrupted(self, heard: Heard) -> None: ...
     def turn(self, number: int, name: str | None, latency: Latency) -> None: ...
 

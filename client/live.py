@@ -225,7 +225,7 @@ class Live:
                     state=self._state(call),
                     microphone=self._ends.heard,
                     loudspeaker=self._ends.played,
-                    spoken=call.spoken,
+                    saying=call.saying,
                     muted=self._muted,
                     push=self._push_state(),
                 )

@@ -190,7 +190,7 @@ class LiveScreen(App[None]):
         now += [Line("agent", news.agent)] if news.agent else []
         status = news.status
         levels = level_line(status, self.query_one("#levels").content_size.width)
-        still = replace(status, microphone=0.0, loudspeaker=0.0, spoken=1.0), news.connection
+        still = replace(status, microphone=0.0, loudspeaker=0.0, saying=""), news.connection
         self._put("now", now, lambda: Group(*map(words_line, now)))
         self._put("state", still, lambda: state_line(status, news.connection))
         self._put("levels", levels, lambda: levels)

@@ -33,29 +33,23 @@ class Terminal:
         obeys = os.environ.get("TERM", "") not in DUMB
         self.is_live = out.isatty() and obeys and not as_json
         self._coloured = self.is_live and not os.environ.get("NO_COLOR")
-        self._partial = ""
         self._last_latency = ""
         self._progress = ""
         self._connection = ""
         self._state = ""
 
-    def caption(self, who: Speaker, text: str) -> None:
+    def caption(self, who: Speaker, text: str, *, cut: bool = False) -> None:
         """Print what one side said."""
-        if who == "agent":
-            self._partial = ""
         if self._as_json:
             self._json(event="caption", who=who, text=text)
         else:
-            self._line(f"{self._in_colour(who, f'{NAMES[who]:>5}')}  {printable(text) or '…'}")
+            words = f"{printable(text) or '…'}{' —' if cut else ''}"
+            self._line(f"{self._in_colour(who, f'{NAMES[who]:>5}')}  {words}")
 
-    def partial(self, who: Speaker, text: str) -> None:
-        """Take the next words of a caption; the agent's show in the live line only."""
-        if who == "agent":
-            self._partial += text
+    def partial(self, text: str) -> None: ...
 
     def interrupted(self, heard: Heard) -> None:
         heard_ms = milliseconds(heard.samples)
-        self._partial = ""
         if self._as_json:
             self._json(event="interrupted", item_id=heard.item_id, audio_end_ms=heard_ms)
         else:
@@ -117,11 +111,11 @@ class Terminal:
         ):
             room -= cells(name + words)
             line += name + self._in_colour(colour, words) if room >= 0 else ""
-        self._redraw(line + self._quiet(_last_words(f"  {self._partial}", room)))
+        self._redraw(line + self._quiet(_last_words(f"  {status.saying}", room)))
 
     def stage(self, name: str, text: str) -> None:
         """Show the next picture of a kiosk; the one before is gone, from the scroll-back too."""
-        self._partial = self._last_latency = self._progress = self._connection = self._state = ""
+        self._last_latency = self._progress = self._connection = self._state = ""
         if self._as_json:
             self._json(event="kiosk", stage=name, text=text)
             return

@@ -30,8 +30,8 @@ class Status:
     state: State
     microphone: float
     loudspeaker: float
-    spoken: float = 1.0
-    """The share of the agent's sound so far that was heard."""
+    saying: str = ""
+    """What was heard so far of what the agent says."""
     muted: bool = False
     push: Literal["off", "closed", "open"] = "off"
     """Push-to-talk, and whether the microphone is open in it."""
@@ -40,12 +40,12 @@ class Status:
 class View(Protocol):
     """Shows a conversation; never blocks, never fails."""
 
-    def caption(self, who: Speaker, text: str) -> None:
-        """One side said this."""
+    def caption(self, who: Speaker, text: str, *, cut: bool = False) -> None:
+        """One side said this; the agent, what was heard of it where it was cut short."""
         ...
 
-    def partial(self, who: Speaker, text: str) -> None:
-        """The next words of what one side is saying; a caption comes when all is said."""
+    def partial(self, text: str) -> None:
+        """The next words of what the user is saying; a caption comes when all is said."""
         ...
 
     def interrupted(self, heard: Heard) -> None: ...

@@ -89,12 +89,12 @@ class AudioDone(_Event, tag="response.output_audio.done"):
 
 
 class TranscriptDelta(_Event, tag="response.output_audio_transcript.delta"):
-    response_id: str
+    item_id: str
     delta: str
 
 
 class TranscriptDone(_Event, tag="response.output_audio_transcript.done"):
-    response_id: str
+    item_id: str
     transcript: str
 
 

@@ -27,9 +27,8 @@ class Script:
     async def run(self, url: str) -> None:
         self.view.connection("")
         self.view.caption("user", f"Is this {url}?")
-        self.view.partial("agent", "It is. Anything else?")
         self.view.turn(1, None, Latency(1040, 580, 450, 10, 610))
-        self.view.status(Status("speaking", 0.1, 0.1, spoken=0.2, muted=True))
+        self.view.status(Status("speaking", 0.1, 0.1, saying="It is.", muted=True))
         await self.heard.wait()
         if self.failure is not None:
             raise self.failure

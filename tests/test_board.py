@@ -1,71 +1,30 @@
 """The board between a conversation and its screen: what is shown, and when."""
 
 from client.board import Board, Line
-from client.jitter import Heard
 from client.meter import meter, sparkline
 from client.view import Status
 
 
-def speaking(spoken: float) -> Status:
-    return Status("speaking", 0.0, 0.1, spoken=spoken)
-
-
-SILENT = Status("listening", 0.0, 0.0)
-
-
-def test_the_agents_words_appear_as_they_are_heard():
+def test_the_agents_words_are_shown_as_they_are_heard_and_then_as_a_line():
     board = Board()
-    board.status(speaking(0.0))
-    board.partial("agent", "one two ")
-    board.partial("agent", "three four")
-    assert board.take().agent == "one"
-    board.status(speaking(0.5))
-    assert board.take().agent == "one two three"
-    board.caption("agent", "One two three four.")
-    assert board.take().lines == []
-    board.status(speaking(1.0))
-    assert board.take().agent == "One two three four."
-    board.status(SILENT)
+    board.status(Status("speaking", 0.0, 0.1, saying="one two"))
+    assert board.take().agent == "one two"
+    board.caption("agent", "One two three.")
     news = board.take()
-    assert news.lines == [Line("agent", "One two three four.")]
-    assert news.agent == ""
+    assert (news.lines, news.agent) == ([Line("agent", "One two three.")], "")
 
 
-def test_an_interrupted_answer_ends_at_the_word_that_was_heard():
+def test_an_interrupted_answer_ends_in_a_dash():
     board = Board()
-    board.partial("agent", "one two three four")
-    board.status(speaking(0.3))
-    board.interrupted(Heard("item", 1000))
-    board.caption("agent", "One two three four.")
-    board.status(SILENT)
-    assert board.take().lines == [Line("agent", "one two —")]
-
-
-def test_a_caption_that_came_before_the_interruption_does_not_swallow_the_next_one():
-    board = Board()
-    board.status(speaking(0.3))
-    board.partial("agent", "one two three four")
-    board.caption("agent", "One two three four.")
-    board.interrupted(Heard("item", 1000))
-    board.caption("agent", "Next.")
-    board.status(SILENT)
-    assert board.take().lines == [Line("agent", "One two —"), Line("agent", "Next.")]
-
-
-def test_the_next_answer_does_not_mix_with_one_that_is_still_shown():
-    board = Board()
-    board.status(speaking(0.9))
-    board.partial("agent", "one")
-    board.caption("agent", "One.")
-    board.partial("agent", "two")
-    news = board.take()
-    assert (news.lines, news.agent) == ([Line("agent", "One.")], "two")
+    board.caption("agent", "One two", cut=True)
+    assert board.take().lines == [Line("agent", "One two —")]
+    assert board.transcript().endswith("agent  One two —\n")
 
 
 def test_the_users_words_are_shown_until_their_caption_comes():
     board = Board()
-    board.partial("user", "how ")
-    board.partial("user", "are")
+    board.partial("how ")
+    board.partial("are")
     assert board.take().user == "how are"
     board.caption("user", "How are you?")
     news = board.take()

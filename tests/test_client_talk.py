@@ -90,6 +90,15 @@ def audio(number: int, value: int, samples: int) -> Event:
     }
 
 
+def words(number: int, delta: str) -> Event:
+    return {
+        "type": "response.output_audio_transcript.delta",
+        "response_id": f"resp_{number}",
+        "item_id": f"answer_{number}",
+        "delta": delta,
+    }
+
+
 def begun(number: int) -> Event:
     return {"type": "response.created", "response": {"id": f"resp_{number}", "status": "x"}}
 
@@ -259,9 +268,10 @@ def test_the_second_file_waits_until_the_first_answer_was_played(talk_to: Talk):
 def test_a_barge_in_stops_the_sound_and_reports_exactly_what_was_heard(talk_to: Talk):
     def script(peer: Peer) -> None:
         peer.hear("said_1")
-        peer.send(begun(1), audio(1, FIRST, 10 * RATE))
+        peer.send(begun(1), words(1, "A "), audio(1, FIRST, RATE // 100))
+        peer.send(words(1, "longanswer."), audio(1, FIRST, 10 * RATE))
         peer.hear("said_2")
-        peer.send(*ended(1, "A long", status="cancelled"), audio(1, 3000, 24000))
+        peer.send(*ended(1, "A longanswer.", status="cancelled"), audio(1, 3000, 24000))
         peer.send(begun(2), audio(2, SECOND, 4800), *ended(2, "Short."))
         peer.listen_on()
 
@@ -282,6 +292,8 @@ def test_a_barge_in_stops_the_sound_and_reports_exactly_what_was_heard(talk_to: 
     assert 0 < heard < 10 * RATE
     [interrupted] = talked.of("interrupted")
     assert interrupted["audio_end_ms"] == truncated["audio_end_ms"]
+    agent = [event["text"] for event in talked.of("caption") if event["who"] == "agent"]
+    assert agent == ["A", "Short."]
     # What came late for the answer that was cut is not heard.
     assert not (talked.agent == 3000).any()
     edges = np.abs(np.diff(talked.agent.astype(int)))

@@ -74,10 +74,10 @@ class Shown:
         self.problems: list[str] = []
         self.captions: list[tuple[Speaker, str]] = []
 
-    def caption(self, who: Speaker, text: str) -> None:
-        self.captions.append((who, text))
+    def caption(self, who: Speaker, text: str, *, cut: bool = False) -> None:
+        self.captions.append((who, f"{text} —" if cut else text))
 
-    def partial(self, who: Speaker, text: str) -> None: ...
+    def partial(self, text: str) -> None: ...
     def interrupted(self, heard: Heard) -> None: ...
     def turn(self, number: int, name: str | None, latency: Latency) -> None: ...
     def note(self, text: str) -> None: ...
@@ -142,6 +142,7 @@ def said(item_id: str, text: str) -> Event:
 ANSWERED: Event = {
     "type": "response.output_audio_transcript.done",
     "response_id": "resp_1",
+    "item_id": "answer_1",
     "transcript": "Fine.",
 }
 

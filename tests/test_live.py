@@ -14,7 +14,7 @@ import pytest
 from agent.audio import RATE, Samples, read_wav
 from tests.model_client import DATA
 from tests.processes import ROOT, command
-from tests.test_client_talk import Peer, audio, begun, ended, server
+from tests.test_client_talk import Peer, audio, begun, ended, server, words
 from tests.virtual_audio import VirtualAudio, is_installed, virtual_audio
 
 pytestmark = [
@@ -68,13 +68,14 @@ def click_dbfs(sound: Samples) -> float:
 def test_an_interruption_is_heard_at_once_and_does_not_click(tmp_path: Path):
     def script(peer: Peer) -> None:
         peer.receive()
-        peer.send(begun(1), audio(1, LOUD, 20 * RATE))
+        peer.send(begun(1), words(1, "Cut "), audio(1, LOUD, RATE // 100))
+        peer.send(words(1, "off."), audio(1, LOUD, 20 * RATE))
         while not peer.sent("x_mimo.playout") and len(peer.sent("input_audio_buffer.append")) < 60:
             peer.receive()
         peer.send({"type": "input_audio_buffer.speech_started", "item_id": "said_1"})
         for _ in range(50):
             peer.receive()
-        peer.send(*ended(1, "Cut.", status="cancelled"))
+        peer.send(*ended(1, "Cut off.", status="cancelled"), begun(2), *ended(2, "Next."))
         peer.listen_on()
 
     file = tmp_path / "heard.wav"
@@ -84,8 +85,9 @@ def test_an_interruption_is_heard_at_once_and_does_not_click(tmp_path: Path):
         card.ear(file),
         talk(card, url) as talking,
     ):
+        talking.wait_for(event="caption", text="Cut")
         cut = talking.wait_for(event="interrupted")
-        talking.wait_for(event="caption", text="Cut.")
+        talking.wait_for(event="caption", text="Next.")
     sound = heard(file)
     loud = np.flatnonzero(np.abs(sound.astype(int)) > LOUD // 2)
     lasted_ms = (loud[-1] - loud[0]) * 1000 // RATE
@@ -139,11 +141,11 @@ def test_a_loudspeaker_that_is_unplugged_is_replaced_by_the_default_one(tmp_path
     ):
         card.plug_in("headset", plug.enter_context(virtual_audio()))
         with talk(card, url, "--output", "headset") as talking:
-            talking.wait_for(event="caption", text="Eight seconds.")
+            talking.wait_for(event="state", state="speaking")
             plug.close()
             gone = "The loudspeaker went away; using the default devices."
             talking.wait_for(event="error", message=gone)
-            talking.wait_for(event="state", state="listening")
+            talking.wait_for(event="caption", text="Eight seconds.")
     sound = heard(file)
     rest_s = np.count_nonzero(np.abs(sound.astype(int)) > LOUD // 2) / RATE
     assert 0.2 < rest_s < 8

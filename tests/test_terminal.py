@@ -35,10 +35,11 @@ def test_a_terminal_that_obeys_no_codes_gets_plain_lines(
     terminal.progress("starting", 2.0)
     terminal.status(Status("listening", 0.1, 0.1))
     terminal.caption("user", "Hello?")
+    terminal.caption("agent", "Hello, how", cut=True)
     terminal.problem("no microphone")
     terminal.close()
     assert not terminal.is_live
-    assert glass.getvalue() == "starting …\n  you  Hello?\nno microphone\n"
+    assert glass.getvalue() == "starting …\n  you  Hello?\nagent  Hello, how —\nno microphone\n"
 
 
 @pytest.mark.parametrize("columns", [12, 20, 40, 60, 80, 200])
@@ -51,11 +52,9 @@ def test_the_live_line_is_one_line_at_every_width(
     glass = Glass()
     terminal = Terminal(glass, glass)
     terminal.turn(1, None, Latency(1040, 580, 450, 10, 610))
-    terminal.partial(
-        "agent", "one two\nthree 多瑙河轮船公司船长遗孀养老金申请这就是你要的中文说法 four"
-    )
+    words = "one two\nthree 多瑙河轮船公司船长遗孀养老金申请这就是你要的中文说法 four"
     before = len(glass.rows())
-    terminal.status(Status(state, 1.0, 1.0))
+    terminal.status(Status(state, 1.0, 1.0, saying=words))
     [row] = glass.rows()[before:]
     assert cells(row) < columns
     assert ("mic ██████" in row) == (columns >= 40)
