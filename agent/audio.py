@@ -56,7 +56,7 @@ def read_wav(file: bytes, rate: int = RATE, longest_s: float = LONGEST_S) -> byt
     wave = riff.parse(file)
     if wave.frames > longest_s * wave.rate:
         found_s = wave.frames / wave.rate
-        raise AudioError(f"{found_s:.1f} s of sound; at most {longest_s:g} s are read")
+        raise AudioError(f"{found_s:.1f} s of sound; the limit is {longest_s:g} s")
     sound = riff.mono(wave)
     if wave.rate != rate:
         sound = soxr.resample(sound, wave.rate, rate)

@@ -29,8 +29,8 @@ RENAMED = {
 """Fields that stood at the top of a session or a response, and where they are now, if anywhere."""
 
 ASKED = (
-    "This client asks for the beta shape of the Realtime API ({}), which is not served. Leave that "
-    'out and use the GA shape: session.type is "realtime", session.modalities is '
+    "This client asks for the beta version of the Realtime API ({}), which is not supported. "
+    'Leave that out and use the GA shape: session.type is "realtime", session.modalities is '
     "session.output_modalities, and formats, voice and turn detection are below session.audio."
 )
 
@@ -65,7 +65,7 @@ def complaint(frame: bytes | str, event_id: str | None) -> ProtocolError | None:
         what, param = f'session.type is "realtime"; {"; ".join(changes)}', f"session.{old[0]}"
     else:
         return None
-    message = f"This event has the beta shape of the Realtime API, which is not served: {what}."
+    message = f"This event has the shape of the beta Realtime API, which is not supported: {what}."
     return ProtocolError(message, code=CODE, param=param, event_id=event_id)
 
 

@@ -58,8 +58,10 @@ def fit(
             prompt = _retained(prompt, room, truncation)
     left = context - _size(prompt)
     if left < SHORTEST_REPLY:
-        message = f"The turn and its instructions take {context - left} tokens, and the model's "
-        message += f"context holds {context}, a reply of {SHORTEST_REPLY} included."
+        message = (
+            f"The turn and its instructions take {context - left} tokens. The model's context "
+        )
+        message += f"is {context}, and {SHORTEST_REPLY} of it are reserved for the reply."
         raise ModelError(message, code="context_length_exceeded")
     return prompt, min(max_tokens, left)
 
@@ -88,8 +90,10 @@ def _shortened(prompt: Sequence[ChatMessage], room: int) -> list[ChatMessage]:
 
 def _check(prompt: Sequence[ChatMessage], room: int) -> None:
     if (used := _size(prompt)) > room:
-        message = f"The conversation takes {used} tokens, {room} fit beside a reply, and nothing "
-        message += "may be left out: session.truncation is disabled."
+        message = (
+            f"The conversation takes {used} tokens, but only {room} fit beside the reply, and "
+        )
+        message += "nothing may be dropped because session.truncation is disabled."
         raise ModelError(message, code="context_length_exceeded")
 
 

@@ -156,7 +156,7 @@ class Conversation:
             ProtocolError: If its id is taken, or the item to follow doesn't exist.
         """
         if any(each.id == item.id for each in self._items):
-            message = f"An item with id '{item.id[:64]}' exists already."
+            message = f"An item with id '{item.id[:64]}' already exists."
             raise ProtocolError(message, code="item_create_duplicate_item_id", param="item.id")
         place = len(self._items)
         if after == "root":
@@ -206,7 +206,7 @@ class Conversation:
         item = self.find(item_id, "item_truncate_invalid_item_id")
         spoken = item.spoken if isinstance(item, Item) and item.role == "assistant" else None
         if spoken is None:
-            message = f"Item '{item_id}' holds no speech of the agent."
+            message = f"Item '{item_id}' contains no speech by the agent."
             raise ProtocolError(message, code="item_truncate_invalid_item_id", param="item_id")
         whole = len(spoken.pcm) // SAMPLE_BYTES
         spoken.heard = min(samples_in(audio_end_ms), whole)

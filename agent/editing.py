@@ -107,7 +107,7 @@ def check_size(told: msgspec.Struct, path: str) -> None:
     """Refuse what would come back to the client in too large a frame."""
     size = len(msgspec.json.encode(told))
     if size > MOST_EVENT_BYTES:
-        message = f"At most {MOST_EVENT_BYTES} bytes of text are taken, found {size}."
+        message = f"The text is {size} bytes long; the limit is {MOST_EVENT_BYTES}."
         raise ProtocolError(message, code="string_above_max_length", param=path)
 
 
@@ -123,7 +123,7 @@ def _parts(wire: MessageItem, formats: Audio, path: str) -> list[Part]:
             case OutputAudio(), "assistant":
                 parts.append(_spoken(content, formats.output.format, where))
             case InputImage(), "user":
-                message = "This server takes text and audio; images are not supported."
+                message = "Only text and audio are supported."
                 raise ProtocolError(message, code="unsupported_content_type", param=f"{where}.type")
             case _:
                 raise ProtocolError(
@@ -138,6 +138,6 @@ def _parts(wire: MessageItem, formats: Audio, path: str) -> list[Part]:
 def _spoken(content: InputAudio | OutputAudio, format: AudioFormat, path: str) -> Spoken:
     pcm = bytearray(decoded(content.audio, format) if content.audio else b"")
     if seconds(pcm) > limits.CLIP_S:
-        message = f"A clip lasts {limits.CLIP_S} s at most, found {seconds(pcm):.1f} s."
+        message = f"The clip is {seconds(pcm):.1f} s long; the limit is {limits.CLIP_S} s."
         raise ProtocolError(message, code="invalid_value", param=f"{path}.audio")
     return Spoken(pcm, content.transcript)

@@ -44,7 +44,7 @@ class InputAudio:
         """
         samples = self._decoder.push(data)
         if len(self._pcm) + len(samples) > longest_s * RATE * SAMPLE_BYTES:
-            message = f"The input audio buffer holds {longest_s} s at most: commit or clear it."
+            message = f"The input audio buffer is full ({longest_s} s). Commit or clear it."
             raise ProtocolError(message, code="input_audio_buffer_full", param="audio")
         return self._add(samples)
 

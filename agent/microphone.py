@@ -289,8 +289,8 @@ class Microphone:
             message += f"{SHORTEST_COMMIT_MS} ms of audio."
             raise ProtocolError(message, code="input_audio_buffer_commit_empty")
         if seconds(utterance.pcm) > limits.CLIP_S:
-            message = f"Error committing input audio buffer: a turn lasts {limits.CLIP_S} s at "
-            message += f"most, found {seconds(utterance.pcm):.1f} s. Clear the buffer."
+            message = f"Error committing input audio buffer: {seconds(utterance.pcm):.1f} s of "
+            message += f"audio; the limit is {limits.CLIP_S} s. Clear the buffer."
             raise ProtocolError(message, code="input_audio_buffer_full")
         self.clear()
         self.utterance = utterance

@@ -40,7 +40,7 @@ def read_object(data: bytes) -> Json:
     try:
         value: object = _decoder.decode(data.decode(errors="replace"))
     except RecursionError as error:
-        raise ValueError("it is nested too deeply") from error
+        raise ValueError("nested too deeply") from error
     if not isinstance(value, dict):
         raise ValueError(f"expected an object, found {type(value).__name__}")
     return cast(Json, value)

@@ -121,7 +121,7 @@ def _steps(lines: Iterable[Line]) -> Iterator[Step]:
     for line in lines:
         taken = _input(line)
         if step is None and not isinstance(taken, Setup):
-            raise TraceError("the trace doesn't begin with what its session was made with")
+            raise TraceError("the trace doesn't begin with its session's configuration")
         if step is not None and line.source in DECISIONS:
             step.recorded.append(line)
         elif taken is not None:
@@ -178,7 +178,7 @@ def _event(line: Line) -> protocol.AnyClientEvent:
     try:
         return protocol.decode(bytes(line.what))
     except ProtocolError as error:
-        raise TraceError(f"a line of client at {line.at_s} s: {error}") from error
+        raise TraceError(f"client event at {line.at_s} s: {error}") from error
 
 
 def _from_model(said: ModelLine) -> FromModel:
@@ -199,4 +199,4 @@ def _read(line: Line, kind: type[T]) -> T:
     try:
         return msgspec.json.decode(line.what, type=kind)
     except msgspec.DecodeError as error:
-        raise TraceError(f"a line of {line.source} at {line.at_s} s: {error}") from error
+        raise TraceError(f"{line.source} event at {line.at_s} s: {error}") from error

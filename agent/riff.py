@@ -62,7 +62,7 @@ class Form(IntEnum):
 WIDTHS = {Form.PCM: (1, 2, 3, 4), Form.FLOAT: (4, 8), Form.A_LAW: (1,), Form.U_LAW: (1,)}
 """Bytes a sample may have."""
 
-READ = "8 to 32-bit PCM, 32 and 64-bit float, A-law and mu-law are read"
+READ = "supported are 8 to 32-bit PCM, 32 and 64-bit float, A-law and mu-law"
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +103,7 @@ def parse(file: bytes) -> Wave:
             form, width, channels, rate = _format(bytes(found[b"fmt "][:40]))
             return Wave(form, width, channels, rate, found[b"data"])
     missing = "data" if b"fmt " in found else "fmt"
-    raise AudioError(f"a WAV file without a {missing!r} chunk: it was cut short, or is damaged")
+    raise AudioError(f"a WAV file without a {missing!r} chunk: it is truncated or damaged")
 
 
 def mono(wave: Wave) -> npt.NDArray[np.float32]:
@@ -161,25 +161,25 @@ def _size(file: bytes) -> int:
 def _format(chunk: bytes) -> tuple[Form, int, int, int]:
     """Return form, bytes a sample, channels and rate."""
     if len(chunk) < 16:
-        raise AudioError(f"a WAV file whose 'fmt' chunk has {len(chunk)} bytes; it needs 16")
+        raise AudioError(f"a WAV file whose 'fmt' chunk is {len(chunk)} bytes long, not 16")
     number, channels, rate, _, frame, bits = struct.unpack_from("<HHIIHH", chunk)
     if number == _EXTENSIBLE:
         if chunk[26:] != _SUB_FORM:
-            raise AudioError(f"a WAV file of sub-format {chunk[24:].hex() or 'none'}; {READ}")
+            raise AudioError(f"a WAV file in sub-format {chunk[24:].hex() or 'none'}; {READ}")
         number = int.from_bytes(chunk[24:26], "little")
     if number not in WIDTHS:
-        raise AudioError(f"a WAV file of {_UNREAD.get(number, f'format {number:#x}')}; {READ}")
+        raise AudioError(f"a WAV file in {_UNREAD.get(number, f'format {number:#x}')}; {READ}")
     form = Form(number)
     if not channels:
-        raise AudioError("a WAV file of no channels")
+        raise AudioError("a WAV file without channels")
     if not LOWEST_RATE <= rate <= HIGHEST_RATE:
-        read = f"{LOWEST_RATE} to {HIGHEST_RATE} are read"
-        raise AudioError(f"a WAV file of {rate} samples a second; {read}")
+        limits = f"supported are {LOWEST_RATE} to {HIGHEST_RATE} Hz"
+        raise AudioError(f"a WAV file at {rate} Hz; {limits}")
     # 20 bits, say, lie in the upper part of three or four bytes.
     least = (bits + 7) // 8
     width = frame // channels if frame % channels == 0 and frame >= least * channels else least
     if not bits or width not in WIDTHS[form]:
-        raise AudioError(f"a WAV file of {bits}-bit {form.name.replace('_', '-')}; {READ}")
+        raise AudioError(f"a WAV file in {bits}-bit {form.name.replace('_', '-')}; {READ}")
     return form, width, channels, rate
 
 

@@ -104,7 +104,7 @@ class CallReader:
         yield Call(call.name, msgspec.json.encode(arguments).decode())
 
     def _refuse(self, why: str) -> None:
-        message = f"the model called a function in a way that can't be read: {why}"
+        message = f"the model's function call can't be read: {why}"
         self.problem = ModelError(message, code="invalid_tool_call")
 
 

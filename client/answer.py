@@ -143,8 +143,8 @@ def _whole(kind: str, body: bytes) -> list[Output]:
 
 def _refused(status: int, body: bytes, key: str | None) -> ModelError:
     if status == HTTPStatus.UNAUTHORIZED:
-        other = "another" if key else "an"
-        message = f"the model server wants {other} API key, in --api-key-file or {MODEL}"
+        other = "a different" if key else "an"
+        message = f"the model server requires {other} API key: use --api-key-file or {MODEL}"
         return ModelError(message, code="model_refused")
     reason = read_refusal(body, status)
     told = redacted(str(reason), key)

@@ -260,11 +260,11 @@ def _parse(argv: list[str]) -> Options:
     alone = [options.message_json, options.tts, options.audio or options.text]
     if sum(each is not None for each in alone) != 1:
         parser.error(
-            "ask one thing: --message-json, --tts, --text, or --audio with or without --text"
+            "give one of --message-json, --tts, --text, and --audio (which may come with --text)"
         )
     for name in ("text", "tts", "system", "model"):
         if not _is_unicode(getattr(options, name) or ""):
-            parser.error(f"--{name}: not text in {sys.getfilesystemencoding()}, as was expected")
+            parser.error(f"--{name}: not valid {sys.getfilesystemencoding()}")
     if options.play and options.concurrency > 1:
         parser.error("--play cannot be combined with --concurrency")
     return options

@@ -263,7 +263,7 @@ def _await_ready(
         with suppress(subprocess.TimeoutExpired):
             status = child.wait(0.1)
             last = log.read_text(errors="replace").strip().rpartition("\n")[2]
-            raise StartError(f"{service.title} ended ({status}): {last}\nlog: {log}")
+            raise StartError(f"{service.title} exited with status {status}: {last}\nlog: {log}")
     raise StartError(f"{service.title} isn't ready after {elapsed_s:.0f} s\nlog: {log}")
 
 

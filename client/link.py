@@ -78,14 +78,16 @@ async def greeted(socket: ClientConnection) -> SessionCreated:
             event = wire.decode(await socket.recv())
     except (TimeoutError, ConnectionClosed, ProtocolError) as error:
         raise UnreachableError(
-            "the server accepted the connection but started no session"
+            "the server accepted the connection but did not start a session"
         ) from error
     match event:
         case SessionCreated():
             return event
         case wire.ErrorEvent(error) if error.code == WRONG_KEY:
-            other = "another" if key_of_environment(SERVER) else "an"
-            raise RefusedError(f"the server wants {other} API key, in the variable {SERVER}")
+            other = "a different" if key_of_environment(SERVER) else "an"
+            raise RefusedError(
+                f"the server requires {other} API key; set the environment variable {SERVER}"
+            )
         case wire.ErrorEvent(error):
             raise UnreachableError(error.message)
         case _:

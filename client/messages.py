@@ -175,7 +175,7 @@ def _sound(source: str, folder: Path) -> Json:
         head, _, data = source.removeprefix("data:").partition(",")
         name = f"data URL of {head or 'no type'}"
         if not head.endswith(";base64"):
-            raise InputError(f"{name}: not in base64")
+            raise InputError(f"{name}: not base64")
         return _inline(_decoded(data, name), _kind(head), name)
     if source.startswith(("http://", "https://")):
         file, told = _fetched(source)
@@ -198,9 +198,9 @@ def _inline(file: bytes, kind: str | None, source: str) -> Json:
     # A pipe has no name that tells, and a website's word may be any.
     kind = "audio/wav" if is_wav(file) else kind
     if kind is None:
-        raise InputError(f"{source}: not a type of sound that can be read; {' '.join(TYPES)} can")
+        raise InputError(f"{source}: not a supported type of sound; use {' '.join(TYPES)}")
     if not file:
-        raise InputError(f"{source}: it is empty")
+        raise InputError(f"{source}: empty")
     if kind == "audio/wav":
         file = _model_wav(file, source)
     url = f"data:{kind};base64,{base64.b64encode(file).decode()}"

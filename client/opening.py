@@ -58,7 +58,7 @@ class DeviceStream:
         try:
             device = msgspec.convert(portaudio.query_devices(name, kind), _Device)
         except self._refusals as error:
-            raise DeviceError(f"{what} is not there ({_reason(error)})") from error
+            raise DeviceError(f"{what} was not found ({_reason(error)})") from error
         most = device.max_input_channels if kind == "input" else device.max_output_channels
         tried = list(forms(round(device.default_samplerate), most))
         refused = ""

@@ -82,7 +82,7 @@ class Library:
         found = (path for path in sorted(folder.rglob("*")) if path.suffix.lower() == ".wav")
         self._files = {path.stem: path for path in found}
         if not self._files:
-            raise AudioError(f"{folder}: no WAV files in this folder or below it")
+            raise AudioError(f"{folder}: no WAV files in this folder or its subfolders")
 
     def speech(self, names: tuple[str, ...]) -> list[Recording]:
         """Recordings of somebody speaking, at the level of all speech."""

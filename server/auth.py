@@ -22,7 +22,7 @@ MOST_SECRETS = 10_000
 """The oldest go when there are more."""
 
 NO_KEY = (
-    "The server wants an API key. Send it as Authorization: Bearer KEY, as the password of HTTP "
+    "The server requires an API key. Send it as Authorization: Bearer KEY, as the password of HTTP "
     "Basic, in the header api-key, or as the WebSocket subprotocol openai-insecure-api-key.KEY."
 )
 
@@ -74,7 +74,7 @@ class Doorkeeper:
             return None
         if takes_secrets and self.secret(headers):
             return None
-        message = "The server wants another API key." if _keys(headers) else NO_KEY
+        message = "The API key is wrong." if _keys(headers) else NO_KEY
         return Objection("invalid_api_key", message)
 
     def _is_foreign(self, shown: str | None) -> bool:
@@ -146,8 +146,8 @@ def _listed_origin(text: str) -> str:
     """
     if (origin := _origin(text)) is None or "*" in text:
         raise SettingsError(
-            f"listen.allowed_origins: {text!r} is not the origin of a page; expected are scheme, "
-            'host and, if it has one, port, such as "https://voice.example"'
+            f"listen.allowed_origins: {text!r} is not an origin; write the scheme, the host and, "
+            'if needed, the port, such as "https://voice.example"'
         )
     return origin
 
@@ -155,10 +155,10 @@ def _listed_origin(text: str) -> str:
 def _foreign(shown: str) -> str:
     origin = _origin(shown)
     if origin is None:
-        return f"Pages of no site ({shown[:200]!a}) are not let in."
+        return f"The origin {shown[:200]!a} is not allowed."
     return (
-        f"Pages of {origin[:200]} are not let in. To allow them, add that address to "
-        "allowed_origins under [listen] in the configuration of the server."
+        f"The origin {origin[:200]} is not allowed. To allow it, add it to allowed_origins under "
+        "[listen] in the server's configuration."
     )
 
 
@@ -180,6 +180,6 @@ def check_exposure(host: str, key: str | None) -> None:
     """
     if key is None and not is_loopback(host):
         raise SettingsError(
-            f"listen.host: {host} can be reached from other machines, and there is no key; "
+            f"listen.host: {host} can be reached from other machines, but no API key is set; "
             f"set the environment variable {SERVER} or listen.api_key_file"
         )

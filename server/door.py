@@ -102,7 +102,7 @@ class Door(asyncio.Protocol):
 
     def make_room(self) -> None:
         """Go, for too many others are here."""
-        message = "Too many connections were waiting, and this one had waited longest."
+        message = "Too many connections are open; this one was idle longest."
         self._note("too_many_connections", message)
         self.abort()
 

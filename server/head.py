@@ -48,7 +48,7 @@ def refused(head: h11.Request) -> Answer | None:
 
 def _too_large() -> Answer:
     message = (
-        f"The head of the request is too large: at most {MOST_HEADERS} headers, of "
+        f"The request head is too large: at most {MOST_HEADERS} headers, of "
         f"{LARGEST_LINE} bytes each and {LARGEST_HEAD} together, are read."
     )
     return refusal(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, message, "head_too_large")

@@ -107,15 +107,13 @@ def _packages(vllm: str | None) -> Iterator[Finding]:
     try:
         packages = _probe(python)
     except (NoAnswerError, msgspec.DecodeError) as error:
-        yield Finding(
-            f"{vllm} can't run: its interpreter {python} fails ({error}); install vLLM again"
-        )
+        yield Finding(f"{vllm} can't run: its interpreter {python} fails ({error}); reinstall vLLM")
         return
     yield from _omni(packages.omni, python)
     if packages.flash_attn_problem is not None:
         yield Finding(
-            f"flash-attn can't be imported ({packages.flash_attn_problem}), and without it users "
-            f"heard noise instead of speech; {python} -m pip install flash-attn "
+            f"flash-attn can't be imported ({packages.flash_attn_problem}); without it, users "
+            f"heard noise instead of speech. To install it: {python} -m pip install flash-attn "
             "--no-build-isolation",
             fatal=False,
         )
@@ -164,14 +162,15 @@ def _omni(version: str | None, python: str) -> Iterator[Finding]:
     known = f"0.{KNOWN_MINORS[0]} to 0.{KNOWN_MINORS[-1]}"
     if version is None:
         yield Finding(
-            f"vLLM is installed, but vLLM-Omni is not; {python} -m pip install vllm-omni ({known})"
+            f"vLLM is installed, but vLLM-Omni is not; install a version from {known}: "
+            f"{python} -m pip install vllm-omni"
         )
         return
     found = re.match(r"0\.(\d+)", version)
     if found is None or int(found[1]) not in KNOWN_MINORS:
         yield Finding(
-            f"vLLM-Omni {version} is not one of the known versions, {known}; if replies fail or "
-            "sound wrong, install one of those",
+            f"vLLM-Omni {version} is untested; if replies fail or sound wrong, install a version "
+            f"from {known}",
             fatal=False,
         )
 
@@ -179,25 +178,25 @@ def _omni(version: str | None, python: str) -> Iterator[Finding]:
 def _tokenizer(folder: str | None) -> Iterator[Finding]:
     if not folder:
         yield Finding(
-            f"{TOKENIZER} is not set; download XiaomiMiMo/MiMo-Audio-Tokenizer and set it to that "
+            f"{TOKENIZER} is not set; download XiaomiMiMo/MiMo-Audio-Tokenizer and set it to the "
             "folder"
         )
     elif not Path(folder).is_dir():
         yield Finding(
-            f"{TOKENIZER} is {folder}, which is not a folder; set it to where "
-            "XiaomiMiMo/MiMo-Audio-Tokenizer was downloaded (a hub id is refused)"
+            f"{TOKENIZER} is {folder}, which is not a folder; set it to the folder into which "
+            "XiaomiMiMo/MiMo-Audio-Tokenizer was downloaded (a hub id does not work)"
         )
 
 
 def _files(model: str, files: list[Path]) -> Iterator[Finding]:
     if model.startswith((".", "/", "~")) and not Path(model).is_dir():
         yield Finding(
-            f"there is no model folder {model}; give --model an existing one, or a hub id such as "
-            "XiaomiMiMo/MiMo-Audio-7B-Instruct"
+            f"there is no model folder {model}; pass an existing one as --model, or a hub id, "
+            "such as XiaomiMiMo/MiMo-Audio-7B-Instruct"
         )
     for file in files:
         if not file.is_file():
-            yield Finding(f"there is no file {file}; run from a checkout, or give --config one")
+            yield Finding(f"there is no file {file}; pass an existing one as --config")
 
 
 def _memory(config: str) -> Iterator[Finding]:
@@ -215,13 +214,11 @@ def _memory(config: str) -> Iterator[Finding]:
     if total_mib < need.total_mib:
         fits = total_mib >= smallest.total_mib
         advice = "use --config configs/mimo_audio_48gb.yaml" if fits else "use a larger card"
-        yield Finding(
-            f"{name} has {total_mib} MiB, and {config} is for cards of {need.card_gb} GB; {advice}"
-        )
+        yield Finding(f"{name} has {total_mib} MiB, but {config} needs {need.card_gb} GB; {advice}")
     elif free_mib < need.share * total_mib:
         yield Finding(
-            f"only {free_mib} of the {total_mib} MiB of {name} are free, and {config} takes "
-            f"{need.share:.0%} of them; end what nvidia-smi shows to be using it"
+            f"only {free_mib} of the {total_mib} MiB of {name} are free, but {config} needs "
+            f"{need.share:.0%}; stop the processes that nvidia-smi lists"
         )
 
 
@@ -243,6 +240,6 @@ def _port(host: str, port: int) -> Iterator[Finding]:
             listener.bind(address)
     except OSError as error:
         yield Finding(
-            f"can't listen on {host}:{port} ({error.strerror}); end what listens there, or give "
-            "another --port"
+            f"can't listen on {host}:{port} ({error.strerror}); stop the program that listens "
+            "there, or choose another --port"
         )

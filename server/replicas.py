@@ -245,7 +245,7 @@ def _now() -> float:
 
 
 def _busy(wait_s: float) -> ModelError:
-    message = f"The model is busy, try again in about {max(1, round(wait_s))} s."
+    message = f"The model is busy; try again in about {max(1, round(wait_s))} s."
     return ModelError(message, code="model_busy")
 
 
@@ -257,8 +257,8 @@ def explained(error: openai.OpenAIError | httpx2.HTTPError, key: str | None) -> 
     """
     match error:
         case openai.AuthenticationError():
-            other = "another" if key else "an"
-            return ModelError(f"the model server wants {other} API key", code="model_refused")
+            other = "a different" if key else "an"
+            return ModelError(f"the model server requires {other} API key", code="model_refused")
         case openai.APIStatusError():
             found = read_refusal(error.response.content, error.status_code)
             return ModelError(redacted(str(found), key), code=found.code)

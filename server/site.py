@@ -24,16 +24,16 @@ VERSION = "13"
 _WEBSOCKET = "Sessions are held over the WebSocket at /v1/realtime."
 _ASK_MODEL = f"One-off requests go to the model server, as `mimo-live ask` does. {_WEBSOCKET}"
 INSTEAD = {
-    "/v1/realtime/calls": f"WebRTC and SIP are not offered. {_WEBSOCKET}",
+    "/v1/realtime/calls": f"WebRTC and SIP are not supported. {_WEBSOCKET}",
     "/v1/realtime/sessions": (
-        "It belonged to the beta API. POST /v1/realtime/client_secrets makes a client secret, with "
-        "the configuration of the session that it opens."
+        "This belonged to the beta API. POST /v1/realtime/client_secrets makes a client secret, "
+        "with the configuration of the session that it opens."
     ),
     "/v1/realtime/transcription_sessions": (
-        "Transcription sessions are not offered. A session has its user's speech transcribed if "
+        "Transcription sessions are not supported. A session has its user's speech transcribed if "
         "session.audio.input.transcription is set."
     ),
-    "/v1/realtime/translations": f"Translation sessions are not offered. {_WEBSOCKET}",
+    "/v1/realtime/translations": f"Translation sessions are not supported. {_WEBSOCKET}",
     "/v1/models": f"There is one model, and any model name selects it. {_WEBSOCKET}",
     "/v1/chat": _ASK_MODEL,
     "/v1/completions": _ASK_MODEL,
@@ -94,10 +94,10 @@ def _ambiguous(request: Request) -> Answer | None:
     counts = Counter(name.lower() for name, _ in request.headers.raw_items())
     for name in _ONCE:
         if counts[name] > 1:
-            message = f"The header {name} came {counts[name]} times; send it once."
+            message = f"The header {name} was sent {counts[name]} times; send it once."
             return refusal(HTTPStatus.BAD_REQUEST, message, "repeated_header")
     if counts["content-length"] and counts["transfer-encoding"]:
-        message = "Content-Length and Transfer-Encoding exclude each other; send one of them."
+        message = "Send either Content-Length or Transfer-Encoding, not both."
         return refusal(HTTPStatus.BAD_REQUEST, message, "invalid_request")
     return None
 

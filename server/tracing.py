@@ -102,7 +102,7 @@ class _Trace:
     def _give_up(self, why: object) -> None:
         """A trace with a gap can't be replayed, so it ends here."""
         if not self._given_up:
-            log.warning("%s continues without its trace: %s", self._session_id, why)
+            log.warning("%s: recording stopped: %s", self._session_id, why)
         self._given_up = True
         self._traces.waiting_bytes -= len(self._lines)
         self._lines = bytearray()
@@ -147,7 +147,7 @@ class Folder:
                 path.unlink(missing_ok=True)
                 excess -= size
         if excess > 0:
-            raise OSError(errno.EDQUOT, "running sessions fill trace.keep_mb")
+            raise OSError(errno.EDQUOT, "the running sessions already take trace.keep_mb")
 
 
 class File:

@@ -100,8 +100,8 @@ class Transcriber:
                 model=self._settings.model, file=("speech.wav", wav(pcm), "audio/wav")
             )
         except openai.AuthenticationError as error:
-            other = "another" if self._key else "an"
-            message = f"the recogniser wants {other} API key"
+            other = "a different" if self._key else "an"
+            message = f"the recogniser requires {other} API key"
             raise ModelError(message, code="transcription_failed") from error
         except openai.OpenAIError as error:
             message = f"the recogniser failed: {redacted(str(error), self._key)}"

@@ -151,7 +151,7 @@ def test_each_client_that_is_turned_away_is_a_line_of_the_log(caplog: pytest.Log
 
     asyncio.run(asyncio.wait_for(knock(), 60))
     for words in (
-        "refused 127.0.0.1: GET /v1/realtime: origin_not_allowed: Pages of https://evil.example",
+        "refused 127.0.0.1: GET /v1/realtime: origin_not_allowed: The origin https://evil.example",
         "refused 127.0.0.1: GET /v1/realtime: beta_api_shape_disabled: ",
         "refused 127.0.0.1: GET /nothing: not_found: ",
         "refused 127.0.0.1: GET /v1/realtime: invalid_handshake: ",

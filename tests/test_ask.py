@@ -229,7 +229,7 @@ def test_sound_at_a_url_is_fetched(model: StandIn, tmp_path: Path):
     ("status", "kind", "message"),
     [
         (404, "audio/wav", "HTTP 404"),
-        (200, "text/html", "not a type of sound that can be read"),
+        (200, "text/html", "not a supported type of sound"),
         (200, "audio/wav", "not a WAV file"),
     ],
 )
@@ -260,13 +260,13 @@ def one_line(capsys: pytest.CaptureFixture[str], *words: str) -> None:
     [
         ("missing.wav", "missing.wav: No such file or directory"),
         (".", "Is a directory"),
-        ("notes.txt", "notes.txt: not a type of sound that can be read; .wav .mp3"),
-        ("empty.mp3", "empty.mp3: it is empty"),
+        ("notes.txt", "notes.txt: not a supported type of sound; use .wav .mp3"),
+        ("empty.mp3", "empty.mp3: empty"),
         ("broken.wav", "broken.wav: not a WAV file"),
         ("silent.wav", "a WAV file without sound"),
         ("data:audio/wav;base64,no*base64", "not base64"),
-        ("data:audio/wav,plain", "not in base64"),
-        ("data:audio/amr;base64,AAAA", "not a type of sound that can be read"),
+        ("data:audio/wav,plain", "not base64"),
+        ("data:audio/amr;base64,AAAA", "not a supported type of sound"),
         ("http://127.0.0.1:1/a.wav", "http://127.0.0.1:1/a.wav: "),
         ("http://[/a.wav", "http://[/a.wav: "),
     ],
@@ -300,7 +300,7 @@ def test_sound_that_cannot_be_read_is_named_and_nothing_is_asked(
                     ],
                 }
             ],
-            "input_audio in pcm16: not a type of sound",
+            "input_audio in pcm16: not a supported type",
         ),
     ],
 )

@@ -307,7 +307,7 @@ def test_a_program_that_fails_is_told_with_its_last_word_and_its_log(
         pass
     ended()
     words = str(told.value)
-    assert words.startswith("the conversation server ended (1): out of memory")
+    assert words.startswith("the conversation server exited with status 1: out of memory")
     [log] = place.folder.glob("tmp/mimo-live-*/serve.log")
     assert words.endswith(str(log))
 

@@ -304,7 +304,7 @@ def test_a_websocket_elsewhere_and_a_call_by_post_are_shown_the_way():
         client.send("POST /v1/realtime HTTP/1.1\r\nHost: here\r\n\r\n")
         status, headers, body = await client.answer()
         assert (status, headers["allow"]) == (405, "GET")
-        assert b"WebRTC and SIP are not offered" in body
+        assert b"WebRTC and SIP are not supported" in body
 
     run(play)
 

@@ -134,7 +134,7 @@ def test_the_model_server_and_the_recogniser_are_shown_their_keys(
     assert asyncio.run(transcript({"transcription": {"url": model.url}})) == "What was said."
 
 
-@pytest.mark.parametrize("case", [(None, "an API key"), ("sk-x", "another API key")])
+@pytest.mark.parametrize("case", [(None, "an API key"), ("sk-x", "a different API key")])
 def test_a_wrong_key_is_said_and_never_shown(
     model: StandIn,
     case: tuple[str | None, str],
@@ -149,15 +149,15 @@ def test_a_wrong_key_is_said_and_never_shown(
             monkeypatch.setenv(variable, shown)
     failed = asyncio.run(reply({"model": {"urls": [model.url]}}))
     assert isinstance(failed, Failed)
-    assert str(failed.error) == f"the model server wants {wanted}"
+    assert str(failed.error) == f"the model server requires {wanted}"
     assert failed.error.code == "model_refused"
-    with pytest.raises(ModelError, match=f"^the recogniser wants {wanted}$"):
+    with pytest.raises(ModelError, match=f"^the recogniser requires {wanted}$"):
         asyncio.run(transcript({"transcription": {"url": model.url}}))
     assert ask.main(["--url", model.url, "--text", "hi"]) == 1
     out, err = capsys.readouterr()
     assert out == ""
     assert err == (
-        f"mimo-live ask: the model server wants {wanted}, in --api-key-file or {MODEL}\n"
+        f"mimo-live ask: the model server requires {wanted}: use --api-key-file or {MODEL}\n"
     )
     assert "sk-x" not in caplog.text
 

@@ -42,7 +42,7 @@ def test_a_turn_by_hand_that_is_too_long_is_refused_and_the_next_one_is_heard():
         call.append(MINUTE)
     call.told()
     call.append(MINUTE)
-    assert call.error().message == "The input audio buffer holds 600 s at most: commit or clear it."
+    assert call.error().message == "The input audio buffer is full (600 s). Commit or clear it."
     call.client("input_audio_buffer.clear")
     call.append(MINUTE)
     call.client("input_audio_buffer.commit")
@@ -89,7 +89,7 @@ def test_a_buffer_without_turn_detection_holds_less_than_one_with_it():
     call.update(turn_detection=None)
     call.told()
     call.client("input_audio_buffer.commit")
-    assert "a turn lasts 600 s at most, found 900.0 s" in call.error().message
+    assert "900.0 s of audio; the limit is 600 s" in call.error().message
 
 
 def test_all_settings_fit_what_a_model_takes_in_one_clip():
@@ -103,7 +103,7 @@ def test_all_settings_fit_what_a_model_takes_in_one_clip():
 
 def test_a_turn_that_the_models_context_cannot_hold_is_refused_with_both_sizes():
     turn = ChatMessage("user", "", MINUTE)
-    with pytest.raises(ModelError, match=r"take 385 tokens, .*context holds 400") as refused:
+    with pytest.raises(ModelError, match=r"take 385 tokens\. .*context is 400") as refused:
         fit([turn], max_tokens=3_200, context=400)
     assert refused.value.code == "context_length_exceeded"
     prompt, most = fit([turn], max_tokens=3_200, context=512)

@@ -348,7 +348,7 @@ def test_a_session_that_would_wait_too_long_is_told():
         await seen(model, lambda: model.chats)
         error = failure_of(await listen(server.seat(), ask()))
         assert error.code == "model_busy"
-        assert str(error) == "The model is busy, try again in about 4 s."
+        assert str(error) == "The model is busy; try again in about 4 s."
         running.cancel()
         await asyncio.wait([running])
         await sure(server, ask())

@@ -501,7 +501,7 @@ def test_a_server_that_wants_a_key_gets_the_one_that_is_typed_and_it_is_kept(
     with browser.page(server.url) as talk:
         talk.press_talk()
         server.accept().refuse(3000, "invalid_request_error.invalid_api_key")
-        talk.wait_for_problem("wants an API key")
+        talk.wait_for_problem("requires an API key")
         talk.page.keyboard.type("secret")
         talk.page.keyboard.press("Enter")
         peer = server.greet()

@@ -97,8 +97,8 @@ class LanguageModel:
             self._server = _xllamacpp.Server(params)
         except RuntimeError as error:
             raise SettingsError(
-                f"{model} can't be loaded: it is damaged, cut off or larger than the memory, or no "
-                "language model that this llama.cpp knows"
+                f"{model} can't be loaded: it is damaged, truncated, too large for the memory, or "
+                "not a model that this version of llama.cpp supports"
             ) from error
 
     def generate(self, prompt: str, max_tokens: int, on_text: Callable[[str], bool]) -> Generation:

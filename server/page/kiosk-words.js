@@ -27,7 +27,7 @@ const OTHERWISE = "Please try again later.";
 const NO_MICROPHONE =
   "There is no microphone that this page may use. Plug one in, and let the browser's policy allow it for this address (AudioCaptureAllowedUrls, or AudioCaptureAllowed).";
 const NO_KEY =
-  "The server wants an API key. Open this page once with the key in its address: add #key=… to it.";
+  "The server requires an API key. Open this page once with the key in its address: add #key=… to it.";
 /** Nobody is there to press or to allow anything. @type {Partial<Record<Code, string>>} */
 const FOR_TECHNICIANS = {
   denied: NO_MICROPHONE,

@@ -28,8 +28,8 @@ const SENTENCES = {
   "no-model":
     "The server is running, but its model does not answer. This page goes on by itself once it does.",
   dead: "Something stopped working. This page restarts as soon as the server answers.",
-  key: "The server wants an API key.",
-  "key-refused": "The server wants another API key.",
+  key: "The server requires an API key.",
+  "key-refused": "The API key is wrong.",
   refused: "The server refused the call.",
   lost: "The connection to the server was lost.",
   dropped: "The connection to the server was lost. Reconnecting…",
