@@ -126,9 +126,11 @@ def test_a_loudspeaker_that_is_unplugged_is_replaced_by_the_default_one(tmp_path
     def script(peer: Peer) -> None:
         peer.receive()
         peer.send(begun(1), audio(1, LOUD, 8 * RATE))
-        # The end is told when the one that will be unplugged has had time to be heard.
+        # The one that will be unplugged needs time to be heard.
         while len(peer.sent("input_audio_buffer.append")) < 100:
             peer.receive()
+        kind = "conversation.item.input_audio_transcription.completed"
+        peer.send({"type": kind, "item_id": "said_1", "transcript": "Unplug it."})
         peer.send(*ended(1, "Eight seconds."))
         peer.listen_on()
 
@@ -141,7 +143,7 @@ def test_a_loudspeaker_that_is_unplugged_is_replaced_by_the_default_one(tmp_path
     ):
         card.plug_in("headset", plug.enter_context(virtual_audio()))
         with talk(card, url, "--output", "headset") as talking:
-            talking.wait_for(event="state", state="speaking")
+            talking.wait_for(event="caption", text="Unplug it.")
             plug.close()
             gone = "The loudspeaker went away; using the default devices."
             talking.wait_for(event="error", message=gone)
