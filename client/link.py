@@ -2,11 +2,20 @@
 
 import asyncio
 import os
+import ssl
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from http import HTTPStatus
+from urllib.parse import urlsplit
 
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
+from websockets.exceptions import (
+    ConnectionClosed,
+    InvalidHandshake,
+    InvalidMessage,
+    InvalidStatus,
+    InvalidURI,
+)
 
 from agent.errors import AgentError, ProtocolError
 from agent.keys import SERVER
@@ -19,6 +28,8 @@ MOST_FRAME_BYTES = 2**24
 HELLO_TIMEOUT_S = 10.0
 PING_S = 5.0
 """Between pings, and for each answer: how soon a cut cable is noticed."""
+
+PROBE_S = 3.0
 
 REFUSED = (401, 403)
 
@@ -61,9 +72,36 @@ async def reach(url: str, **query: str | int) -> ClientConnection:
         )
     except (OSError, TimeoutError, InvalidHandshake, InvalidURI, ProxyError, ValueError) as error:
         reason = str(error) or "no answer in time"
-        refused = isinstance(error, InvalidStatus) and error.response.status_code in REFUSED
+        status = error.response.status_code if isinstance(error, InvalidStatus) else None
+        refused = status in REFUSED
         kind = RefusedError if refused else UnreachableError
+        garbled = isinstance(error, InvalidMessage | ssl.SSLError | ConnectionResetError)
+        if garbled or status == HTTPStatus.BAD_REQUEST:
+            reason = await _other_scheme(full_url(url)) or reason
         raise kind(f"can't reach a conversation server at {url}: {reason}") from error
+
+
+async def _other_scheme(url: str) -> str:
+    """What to say where the server speaks TLS and the URL doesn't, or the reverse; else `""`."""
+    where = urlsplit(url)
+    secure = where.scheme == "wss"
+    port = where.port or (443 if secure else 80)
+    context = ssl.create_default_context()
+    # Only whether TLS is spoken counts here, not by whom.
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    try:
+        async with asyncio.timeout(PROBE_S):
+            other = None if secure else context
+            reader, writer = await asyncio.open_connection(where.hostname, port, ssl=other)
+            try:
+                writer.write(f"GET / HTTP/1.1\r\nHost: {where.netloc}\r\n\r\n".encode())
+                await reader.readuntil(b"HTTP/")
+            finally:
+                writer.close()
+    except (OSError, EOFError, TimeoutError, asyncio.LimitOverrunError):
+        return ""
+    scheme, speaks = ("ws", "does not speak") if secure else ("wss", "speaks")
+    return f"the server {speaks} TLS: use {where._replace(scheme=scheme).geturl()}"
 
 
 async def greeted(socket: ClientConnection) -> SessionCreated:

@@ -106,7 +106,10 @@ def _parse(argv: list[str]) -> Options:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("--url", help="conversation server, ws://…; without it, one is started here")
+    add(
+        "--url",
+        help="conversation server, ws://… or its page, http://…; without it, one is started here",
+    )
     add("--instructions", help="instructions for the agent")
     add("--voice", help="the agent's voice, by its name on the server")
     add("--devices", action="store_true", help="list microphones and loudspeakers, and exit")

@@ -187,16 +187,25 @@ def decode(frame: str | bytes) -> ServerEvent | None:
         ) from error
 
 
+_SOCKET_SCHEMES = {"http": "ws", "https": "wss"}
+
+
 def full_url(url: str, **query: str | int) -> str:
-    """Complete `ws://host:port` with the path where conversations are held, and a query."""
+    """Complete `ws://host:port`, or the address of a page, to that of conversations."""
     parts = urlsplit(url)
-    path = "/v1/realtime" if parts.path in ("", "/") else parts.path
+    scheme = _SOCKET_SCHEMES.get(parts.scheme, parts.scheme)
+    whole = scheme == parts.scheme and parts.path not in ("", "/")
+    path = parts.path if whole else f"{_folder(parts.path)}/v1/realtime"
     words = urlencode([*parse_qsl(parts.query), *query.items()])
-    return urlunsplit(parts._replace(path=path, query=words))
+    return urlunsplit(parts._replace(scheme=scheme, path=path, query=words))
 
 
 def page_url(url: str) -> str:
     """Where the pages of that conversation server are."""
     where = urlsplit(url)
-    folder = where.path.removesuffix("/realtime").removesuffix("/v1").rstrip("/")
-    return f"{'https' if where.scheme == 'wss' else 'http'}://{where.netloc}{folder}/"
+    scheme = "https" if where.scheme in ("wss", "https") else "http"
+    return f"{scheme}://{where.netloc}{_folder(where.path)}/"
+
+
+def _folder(path: str) -> str:
+    return path.removesuffix("/realtime").removesuffix("/v1").rstrip("/")

@@ -166,6 +166,21 @@ def test_the_path_and_the_query_are_added_to_what_the_address_has():
 
 
 @pytest.mark.parametrize(
+    ("url", "full"),
+    [
+        ("http://box:8080", "ws://box:8080/v1/realtime"),
+        ("https://box/", "wss://box/v1/realtime"),
+        ("https://box/voice/", "wss://box/voice/v1/realtime"),
+        ("http://box/voice/v1/realtime?model=any", "ws://box/voice/v1/realtime?model=any"),
+        ("http://box:8080/v1", "ws://box:8080/v1/realtime"),
+    ],
+)
+def test_the_address_of_a_page_leads_to_its_conversations(url: str, full: str):
+    assert full_url(url) == full
+    assert page_url(url) == page_url(full)
+
+
+@pytest.mark.parametrize(
     ("url", "page"),
     [
         ("ws://box:8080", "http://box:8080/"),
