@@ -134,7 +134,7 @@ def client_start(times: int) -> Iterator[Figure]:
 
 
 def table(figures: Sequence[Figure]) -> str:
-    lines = ["| figure | p50 | p95 | p99 | n | bar |", "|---|---|---|---|---|---|"]
+    lines = ["| figure | p50 | p95 | p99 | n | target |", "|---|---|---|---|---|---|"]
     for each in figures:
         unit = f" {each.unit}".rstrip()
         shown = [f"{each.at(percent):.3g}{unit}" for percent in (50, 95, 99)]

@@ -18,22 +18,22 @@ from tests.scripted import config
 PAGE = Path(__file__).parent.parent / "docs" / "protocol.md"
 BEGIN, END = "<!-- tables: begin -->\n", "<!-- tables: end -->\n"
 
-IGNORED, ECHOED = "ignored", "accepted and echoed, without effect"
+IGNORED, ECHOED = "ignored", "accepted and echoed, but ignored"
 SUPPORT = {
     "session.type": "`realtime` only; transcription sessions are refused",
     "session.id": IGNORED,
-    "session.model": "any name is taken, and the first kept; `answered_by` says which model it is",
+    "session.model": "any name is accepted, and the first is kept; `answered_by` is the real one",
     "session.output_modalities": "one of the two",
     "session.audio.input.format": "PCM16 at 24 kHz, or G.711 at 8 kHz",
-    "session.audio.input.transcription": "turns transcripts on; the server's recogniser makes them",
+    "session.audio.input.transcription": "turns on transcripts, by the server's recogniser",
     "session.audio.input.noise_reduction": ECHOED,
     "session.audio.input.turn_detection": "null, `server_vad` or `semantic_vad`",
     "session.audio.output.format": "PCM16 at 24 kHz, or G.711 at 8 kHz",
-    "session.audio.output.voice": "any name or id; settled once it has been heard",
+    "session.audio.output.voice": "any name or id; fixed after the first audio",
     "session.audio.output.speed": "0.25 to 1.5",
     "session.tools": "functions; other tools are refused",
-    "session.tool_choice": "`none` is kept; the others are a wish in the instructions",
-    "session.max_output_tokens": "at most what the operator allows",
+    "session.tool_choice": "`none` is enforced; others are only requested in the instructions",
+    "session.max_output_tokens": "up to the operator's limit",
     "session.tracing": ECHOED,
     "session.truncation": "all three; see below",
     "session.prompt": ECHOED,
@@ -41,7 +41,7 @@ SUPPORT = {
     "session.reasoning": ECHOED,
     "session.parallel_tool_calls": ECHOED,
     "session.x_mimo": "the extensions below",
-    "response.conversation": "`none`: out of band, but not beside another response",
+    "response.conversation": "`none`: out of band, but not during another response",
     "response.input": "items, and references to items of the conversation",
     "response.prompt": IGNORED,
     "response.reasoning": IGNORED,
