@@ -403,8 +403,8 @@ def nothing(_file: Path) -> None:
     ("option", "make", "reason"),
     [
         ("--llm", not_a_model, "is not a GGUF model"),
-        ("--llm", a_header_alone, "can't be loaded: it is damaged, cut off"),
-        ("--llm", a_model_cut_off, "can't be loaded: it is damaged, cut off"),
+        ("--llm", a_header_alone, "can't be loaded: it is damaged, truncated"),
+        ("--llm", a_model_cut_off, "can't be loaded: it is damaged, truncated"),
         ("--llm", Path.mkdir, "Is a directory"),
         ("--llm", nothing, "No such file or directory"),
         ("--voice", nothing, "is not a Piper voice"),

@@ -58,7 +58,7 @@ def test_calls_in_real_time_give_figures_a_trace_and_a_picture(tmp_path: Path):
     ("words", "problem"),
     [
         (["--scenarios", "nonsense"], "no scenario is named nonsense; choose from: turn/"),
-        (["--audio", str(ROOT / "docs")], "no WAV files in this folder or below it"),
+        (["--audio", str(ROOT / "docs")], "no WAV files in this folder or its subfolders"),
         (["--url", "ws://127.0.0.1:9", "--scenarios", "turn/hello_world"], "can't reach"),
     ],
     ids=["an unknown scenario", "a folder without recordings", "no server"],

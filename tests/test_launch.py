@@ -179,18 +179,18 @@ def busy_card(machine: Machine) -> None:
 
 FATAL: list[tuple[Callable[[Machine], None], str, str]] = [
     (no_vllm, "`vllm` is not on PATH", "docs/gpu.md"),
-    (no_interpreter, "can't run: its interpreter", "install vLLM again"),
-    (broken_interpreter, "(no libc)", "install vLLM again"),
-    (no_omni, "vLLM-Omni is not;", "pip install vllm-omni (0.20 to 0.32)"),
+    (no_interpreter, "can't run: its interpreter", "reinstall vLLM"),
+    (broken_interpreter, "(no libc)", "reinstall vLLM"),
+    (no_omni, "vLLM-Omni is not; install a version from 0.20 to 0.32", "pip install vllm-omni"),
     (no_tokenizer, "MIMO_AUDIO_TOKENIZER_PATH is not set", "download XiaomiMiMo"),
-    (hub_id_as_tokenizer, "which is not a folder", "a hub id is refused"),
-    (no_model_folder, "there is no model folder ./weights", "give --model"),
-    (no_config, "absent.yaml", "give --config"),
+    (hub_id_as_tokenizer, "which is not a folder", "a hub id does not work"),
+    (no_model_folder, "there is no model folder ./weights", "as --model"),
+    (no_config, "absent.yaml", "as --config"),
     (no_driver, "nvidia-smi fails (No such file", "`mimo-live model`"),
     (no_gpu, "nvidia-smi fails (No devices were found)", "`mimo-live model`"),
     (card_of_48_gb, "has 46068 MiB", "use --config configs/mimo_audio_48gb.yaml"),
     (card_of_24_gb, "has 24564 MiB", "use a larger card"),
-    (busy_card, "only 30000 of the 81559 MiB", "end what nvidia-smi shows"),
+    (busy_card, "only 30000 of the 81559 MiB", "stop the processes that nvidia-smi"),
 ]
 
 

@@ -164,7 +164,7 @@ def test_a_session_goes_on_without_a_trace_that_cannot_be_written(model: StandIn
             told = list(takewhile(lambda each: f"{found[-1]} closed" not in each, process.stdout))
             complaints = [each for each in told if "WARNING" in each]
             assert len(complaints) == 1
-            assert f"{found[-1]} continues without its trace" in complaints[0]
+            assert f"{found[-1]}: recording stopped" in complaints[0]
             # The next one can't even make its folder.
             shutil.rmtree(folder, ignore_errors=True)
             folder.touch()
