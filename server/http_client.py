@@ -3,6 +3,7 @@
 import os
 
 import httpx2
+import openai
 
 from agent.proxies import ProxyError, proxy_for
 
@@ -30,22 +31,12 @@ class Routed(httpx2.AsyncBaseTransport):
             await way.aclose()
 
 
-def api_client(url: str, key: str | None, timeout: httpx2.Timeout) -> httpx2.AsyncClient:
-    """A client of the API at a base URL; an error that it answers with is raised, its body read.
+def api_client(url: str, key: str | None, timeout: httpx2.Timeout) -> openai.AsyncOpenAI:
+    """A client of the API at a base URL; nothing is sent twice behind its user's back.
 
     A redirect to another origin takes the key out.
     """
-    return httpx2.AsyncClient(
-        base_url=url,
-        headers={"Authorization": f"Bearer {key}"} if key else {},
-        timeout=timeout,
-        transport=Routed(),
-        follow_redirects=True,
-        event_hooks={"response": [_refuse]},
+    routed = httpx2.AsyncClient(transport=Routed(), follow_redirects=True)
+    return openai.AsyncOpenAI(
+        base_url=url, api_key=key or "none", max_retries=0, timeout=timeout, http_client=routed
     )
-
-
-async def _refuse(response: httpx2.Response) -> None:
-    if response.is_error:
-        await response.aread()
-        response.raise_for_status()

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 import httpx2
 import msgspec
+import openai
 from msgspec import structs
 
 from agent.admission import Admission, Ticket
@@ -132,12 +133,15 @@ class Replica:
         reader = ReplyReader()
         try:
             # Encoded here, a request with speech in it holds up the other sessions half as long.
-            async with self._client.stream(
-                "POST",
+            answer = await self._client.post(
                 "/chat/completions",
+                cast_to=object,
                 content=msgspec.json.encode(body),
-                headers={"Content-Type": "application/json"},
-            ) as response:
+                stream=True,
+                stream_cls=openai.AsyncStream[object],
+                options={"headers": {"Content-Type": "application/json"}},
+            )
+            async with aclosing(answer.response) as response:
                 kind = response.headers.get("content-type", "")
                 if not is_stream(kind):
                     body_came = await response.aread()
@@ -152,7 +156,7 @@ class Replica:
                         yield output
                     if outputs and isinstance(outputs[-1], Failed):
                         return
-        except httpx2.HTTPError as error:
+        except (openai.OpenAIError, httpx2.HTTPError) as error:
             broken = explained(error, self._key)
         else:
             broken = None
@@ -196,20 +200,17 @@ class Replica:
         try:
             async with asyncio.timeout(PROBE_TIMEOUT_S):
                 await self._learn_model()
-                await self._client.get(f"{root}/health")
+                await self._client.get(f"{root}/health", cast_to=httpx2.Response)
         except TimeoutError:
             return f"no data for {PROBE_TIMEOUT_S:.0f} s"
-        except httpx2.HTTPError as error:
-            match error:
-                # A server without these paths may do all that is needed of it.
-                case httpx2.HTTPStatusError(response=httpx2.Response(status_code=404)):
-                    return None
-                case _:
-                    return str(explained(error, self._key))
+        except (openai.OpenAIError, httpx2.HTTPError) as error:
+            # A server without these paths may do all that is needed of it.
+            is_other = isinstance(error, openai.NotFoundError)
+            return None if is_other else str(explained(error, self._key))
         return None
 
     async def _learn_model(self) -> None:
-        answer = await self._client.get("/models")
+        answer = await self._client.get("/models", cast_to=httpx2.Response)
         try:
             names = [each.id for each in msgspec.json.decode(answer.content, type=_Models).data]
         except (msgspec.DecodeError, UnicodeError):
@@ -228,7 +229,7 @@ class Replica:
         return f"no answer for {PROBE_TIMEOUT_S:.0f} s"
 
     async def close(self) -> None:
-        await self._client.aclose()
+        await self._client.close()
 
 
 async def _exhaust(chunks: AsyncIterator[bytes]) -> None:
@@ -248,23 +249,25 @@ def _busy(wait_s: float) -> ModelError:
     return ModelError(message, code="model_busy")
 
 
-def explained(error: httpx2.HTTPError, key: str | None) -> ModelError:
+def explained(error: openai.OpenAIError | httpx2.HTTPError, key: str | None) -> ModelError:
     """Say what went wrong with a request, in the model server's own words if it had any.
 
     Args:
         key: What the request was made with; no error shows it.
     """
     match error:
-        case httpx2.HTTPStatusError(response=httpx2.Response(status_code=401)):
+        case openai.AuthenticationError():
             other = "a different" if key else "an"
             return ModelError(f"the model server requires {other} API key", code="model_refused")
-        case httpx2.HTTPStatusError(response=response):
-            found = read_refusal(response.content, response.status_code)
+        case openai.APIStatusError():
+            found = read_refusal(error.response.content, error.status_code)
             return ModelError(redacted(str(found), key), code=found.code)
-        case httpx2.ConnectError() | httpx2.ConnectTimeout() | httpx2.ProxyError():
-            reason = f": {error}" if isinstance(error, httpx2.ProxyError) else ""
+        case openai.APIConnectionError():
+            cause = error.__cause__
+            reason = f": {cause}" if isinstance(cause, httpx2.ProxyError) else ""
             message = f"the model server can't be reached{reason}"
             return ModelError(message, code="model_unreachable")
+        case openai.OpenAIError():
+            return ModelError(str(error))
         case _:
-            reason = str(error) or type(error).__name__
-            return ModelError(f"the reply was cut off: {reason}", code="model_cut_off")
+            return ModelError(f"the reply was cut off: {error}", code="model_cut_off")

@@ -12,13 +12,14 @@ import sys
 from contextlib import aclosing, suppress
 
 import httpx2
+import openai
 
 from agent.audio import wav
 from agent.commands import AskModel
 from agent.errors import ModelError
 from agent.keys import TRANSCRIPTION, redacted
 from agent.mimo import ChatMessage, Failed, Text
-from agent.model_json import content_of, read_error, read_object
+from agent.model_json import content_of, read_object
 from server.http_client import api_client
 from server.keys import find_key
 from server.model import ModelServer
@@ -43,7 +44,7 @@ class Transcriber:
         self._model = model
         file = self._settings.api_key_file
         self._key = find_key(os.environ, TRANSCRIPTION, file, "transcription.api_key_file")
-        self._client: httpx2.AsyncClient | None = None
+        self._client: openai.AsyncOpenAI | None = None
         self._process: asyncio.subprocess.Process | None = None
         self._starting = asyncio.Lock()
         self._waiting = 0
@@ -94,18 +95,22 @@ class Transcriber:
     async def _from_recogniser(self, pcm: bytes) -> str:
         try:
             client = await self._ready()
-            answer = await client.post(
-                "/audio/transcriptions",
-                data={"model": self._settings.model},
-                files={"file": ("speech.wav", wav(pcm), "audio/wav")},
+            # Read by ourselves: the client library raises whatever a broken answer leads to.
+            answer = await client.audio.transcriptions.with_raw_response.create(
+                model=self._settings.model, file=("speech.wav", wav(pcm), "audio/wav")
             )
-        except httpx2.HTTPError as error:
-            raise _explained(error, self._key) from error
+        except openai.AuthenticationError as error:
+            other = "a different" if self._key else "an"
+            message = f"the recogniser requires {other} API key"
+            raise ModelError(message, code="transcription_failed") from error
+        except openai.OpenAIError as error:
+            message = f"the recogniser failed: {redacted(str(error), self._key)}"
+            raise ModelError(message, code="transcription_failed") from error
         return _text_of(answer.content)
 
     async def close(self) -> None:
         if self._client is not None:
-            await self._client.aclose()
+            await self._client.close()
         if self._process is not None and self._process.returncode is None:
             self._process.terminate()
             try:
@@ -113,7 +118,7 @@ class Transcriber:
             except TimeoutError:
                 self._process.kill()
 
-    async def _ready(self) -> httpx2.AsyncClient:
+    async def _ready(self) -> openai.AsyncOpenAI:
         async with self._starting:
             ended = self._process is not None and self._process.returncode is not None
             if self._client is None or ended:
@@ -155,18 +160,6 @@ class Transcriber:
             raise
         message = f"the recogniser did not start: {last}"
         raise ModelError(message, code="transcription_unavailable")
-
-
-def _explained(error: httpx2.HTTPError, key: str | None) -> ModelError:
-    match error:
-        case httpx2.HTTPStatusError(response=httpx2.Response(status_code=401)):
-            message = f"the recogniser requires {'a different' if key else 'an'} API key"
-        case httpx2.HTTPStatusError(response=response):
-            found = read_error(response.content, response.status_code)
-            message = f"the recogniser failed: {redacted(str(found), key)}"
-        case _:
-            message = f"the recogniser failed: {redacted(str(error), key)}"
-    return ModelError(message, code="transcription_failed")
 
 
 def _text_of(body: bytes) -> str:

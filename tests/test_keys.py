@@ -119,20 +119,6 @@ async def transcript(settings: object) -> str:
         await model.close()
 
 
-def test_what_is_set_for_other_programs_is_sent_to_neither(
-    model: StandIn, monkeypatch: pytest.MonkeyPatch
-):
-    for name in ("OPENAI_API_KEY", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID"):
-        monkeypatch.setenv(name, "private")
-    model.key = None
-    assert isinstance(asyncio.run(reply({"model": {"urls": [model.url]}})), Ended)
-    assert asyncio.run(transcript({"transcription": {"url": model.url}})) == "What was said."
-    assert len(model.requests) == 2
-    for request in model.requests:
-        assert "authorization" not in request.headers
-        assert "private" not in request.headers.values()
-
-
 def test_the_model_server_and_the_recogniser_are_shown_their_keys(
     model: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

@@ -85,13 +85,13 @@ def test_nobody_is_asked_where_transcripts_are_off():
 
 
 @contextmanager
-def answering(body: bytes, status: int = 200) -> Generator[str]:
+def answering(body: bytes) -> Generator[str]:
     """A recogniser that answers everything with the same."""
 
     class Recogniser(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             self.rfile.read(int(self.headers["Content-Length"]))
-            self.send_response(status)
+            self.send_response(200)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
@@ -132,10 +132,3 @@ def test_only_the_text_of_a_recognisers_answer_matters(answer: bytes, words: str
             assert failure.value.code == "transcription_failed"
         else:
             assert transcribed(found, SECOND) == words
-
-
-def test_a_recogniser_that_refuses_is_quoted():
-    with answering(b'{"error": {"message": "no such model"}}', 404) as url:
-        found = checked({"transcription": {"mode": "embedded", "url": url}}, "test")
-        with pytest.raises(ModelError, match=r"^the recogniser failed: no such model$"):
-            transcribed(found, SECOND)
