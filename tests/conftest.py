@@ -18,6 +18,8 @@ _home = tempfile.TemporaryDirectory(prefix="mimo-live-tests-")
 os.environ |= {f"XDG_{each}_HOME": f"{_home.name}/{each}" for each in ("CONFIG", "STATE", "DATA")}
 for name in [each for each in os.environ if each.lower().endswith("_proxy")]:
     del os.environ[name]
+# Else each of a hundred programs would compile every module anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 # How long one example takes says more of the machine than of the code.
 settings.register_profile("any machine", deadline=None)
