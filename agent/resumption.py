@@ -1,6 +1,6 @@
 """Going on with a session over another connection: the token, and how far the client got."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from msgspec import UNSET, UnsetType, structs
@@ -16,6 +16,8 @@ class GrantedExtensions(Extensions, frozen=True, kw_only=True):
     """Good for one connection, which is told the next."""
     answered_by: str | UnsetType = UNSET
     """The model that answers, whatever name the client asked for."""
+    voices: Sequence[str]
+    """The names of voices that mean one; all others mean `"default"`."""
 
 
 class Resumed(ServerEvent, frozen=True, tag="x_mimo.resumed"):
@@ -42,11 +44,13 @@ class Resumption:
     Args:
         new_id: Must give what nobody can guess for the kind `resume`.
         answered_by: The model's name, shown beside the token.
+        voices: The names of the voices that there are, shown there too.
     """
 
-    def __init__(self, new_id: Callable[[str], str], answered_by: str = ""):
+    def __init__(self, new_id: Callable[[str], str], answered_by: str, voices: Sequence[str]):
         self._new_id = new_id
         self._answered_by = answered_by
+        self._voices = voices
         self.token: str | None = None
 
     def renew(self) -> None:
@@ -58,11 +62,12 @@ class Resumption:
         asked = config.x_mimo
         wants_token = bool(asked and asked.resume)
         self.token = (self.token or self._new_id("resume")) if wants_token else None
-        if not asked or not (self.token or self._answered_by):
+        if not asked:
             return config
         granted = GrantedExtensions(
             **structs.asdict(asked),
             resume_token=self.token or UNSET,
             answered_by=self._answered_by or UNSET,
+            voices=self._voices,
         )
         return structs.replace(config, x_mimo=granted)

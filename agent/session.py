@@ -25,7 +25,7 @@ from agent.microphone import Heard, Microphone
 from agent.mimo import Ended, Failed, Output
 from agent.objects import Extensions, SessionConfig
 from agent.resumption import Resumption
-from agent.speaker import NO_VOICES, Speaker, Wish
+from agent.speaker import DEFAULT_VOICE, NO_VOICES, Speaker, Wish
 from agent.tally import Tally
 from agent.telling import tell_transcript, tell_turn
 from agent.timing import Timing
@@ -54,7 +54,7 @@ class Session:
         self._expires_at = expires_at
         self.is_over = False
         """Whether it has expired and said so: nothing that comes now matters."""
-        self.resumption = Resumption(new_id, timing.answered_by)
+        self.resumption = Resumption(new_id, timing.answered_by, sorted({DEFAULT_VOICE, *voices}))
         self._floor: floor.State = floor.Listening()
         self.microphone = Microphone(config.audio.input, timing, new_id)
         self._conversation = Conversation(new_id("secret"))

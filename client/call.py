@@ -157,6 +157,14 @@ class Call:
         self.floor.answer_due, self.floor.changed_at = True, now
         self.floor.turn = Turn(now, now)
 
+    async def use_voice(self, name: str) -> None:
+        """Give the agent another voice, if the server has it."""
+        voices = self._connection.agreed.voices
+        if voices and name not in voices:
+            self._view.problem(f"There is no voice “{name}” here; there are: {', '.join(voices)}.")
+        else:
+            await self._connection.change("output", voice=name)
+
     def pull(self, out: Samples) -> int:
         """Fill `out` with what is to be played next, as `JitterBuffer.pull` does."""
         filled = self.jitter.pull(out)

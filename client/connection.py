@@ -98,6 +98,7 @@ class Connection:
         self,
         instructions: str | None,
         extensions: Iterable[Extension] = ("playout", "duck", "resume", "marks"),
+        voice: str | None = None,
     ) -> None:
         """Ask for captions, judged interruptions and extensions; else the server's defaults."""
         self._extensions = list(extensions)
@@ -105,6 +106,8 @@ class Connection:
         self._wishes = {"audio": {"input": listens}}
         if instructions is not None:
             self._wishes["instructions"] = instructions
+        if voice is not None:
+            self._changes["output"] = {"voice": voice}
         await self._ask()
 
     async def change(self, direction: Literal["input", "output"], **audio: object) -> None:

@@ -80,9 +80,7 @@ class Live:
         clock = asyncio.get_running_loop().time
         waits_s = lambda: backoff(Random())  # noqa: E731
         async with open_connection(url, waits_s) as connection:
-            await connection.start_session(self._options.instructions)
-            if self._options.voice is not None:
-                await connection.change("output", voice=self._options.voice)
+            await connection.start_session(self._options.instructions, voice=self._options.voice)
             if self._before is not None:
                 self._sent.add(clock(), seconds(self._before))
                 await connection.append(bytes(self._before))
@@ -144,9 +142,14 @@ class Live:
             await self._connection.write("user", text)
             await self._connection.send("response.create")
 
+    @property
+    def voices(self) -> list[str]:
+        """The voices by name, as far as the server tells."""
+        return self._connection.agreed.voices if self._connection is not None else []
+
     async def use_voice(self, name: str) -> None:
-        if self._connection is not None:
-            await self._connection.change("output", voice=name)
+        if self._call is not None:
+            await self._call.use_voice(name)
 
     # --- sound -------------------------------------------------------------------------------
 

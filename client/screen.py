@@ -130,7 +130,9 @@ class LiveScreen(App[None]):
     def action_ask(self, what: str) -> None:
         words = self.query_one(Input)
         self._asked = what
-        words.placeholder = "Write to the agent" if what == "say" else "Name of a voice"
+        voices = ", ".join(self._talk.voices)
+        voice = f"Name of a voice: {voices}" if voices else "Name of a voice"
+        words.placeholder = "Write to the agent" if what == "say" else voice
         words.add_class("open")
         words.focus()
 

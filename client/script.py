@@ -29,6 +29,7 @@ class ScriptOptions(NamedTuple):
     timeout_s: float
     barge_in_s: float | None
     instructions: str | None
+    voice: str | None
     duck_db: float
 
 
@@ -44,7 +45,8 @@ class Script:
     async def run(self, url: str) -> int:
         async with open_connection(url) as connection:
             wanted = ("playout", "duck", "marks")
-            await connection.start_session(self._options.instructions, wanted)
+            options = self._options
+            await connection.start_session(options.instructions, wanted, options.voice)
             clock = asyncio.get_running_loop().time
             voice = Voice(connection.append, clock())
             ended_at, duck_db = lambda: voice.speech_ended_at, self._options.duck_db

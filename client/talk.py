@@ -159,7 +159,12 @@ def _from_files(options: Options, terminal: Terminal) -> int:
     clips = [Clip.read(path) for path in options.wav]
     check_writable(options.save)
     wishes = ScriptOptions(
-        options.save, options.timeout, options.barge_in, options.instructions, options.duck_db
+        options.save,
+        options.timeout,
+        options.barge_in,
+        options.instructions,
+        options.voice,
+        options.duck_db,
     )
     with _server(options, terminal) as url:
         return asyncio.run(Script(wishes, terminal, clips).run(url))

@@ -22,6 +22,8 @@ class Extensions(Struct, frozen=True):
     """Asks to lower the volume, to hold and to go on, instead of stopping at every sound."""
     answered_by: str | None = None
     """The model that answers, where the server knows it."""
+    voices: list[str] = []
+    """The voices by name, where the server tells."""
     resume_token: str | None = None
     """Continues this session over another connection; each is good for one use."""
 

@@ -21,6 +21,7 @@ class Script:
     def __init__(self, view: View):
         self.view = view
         self.told: list[str] = []
+        self.voices = ["anna", "default"]
         self.failure: AgentError | None = None
         self.heard = asyncio.Event()
 

@@ -191,7 +191,7 @@ def test_one_turn_is_spoken_heard_and_timed(talk_to: Talk):
         peer.listen_on()
 
     with server(script) as (url, peers):
-        talked = talk_to(url, "--instructions", "Be brief.")
+        talked = talk_to(url, "--instructions", "Be brief.", "--voice", "anna")
 
     assert talked.status == 0
     assert [(event["who"], event["text"]) for event in talked.of("caption")] == [
@@ -212,6 +212,8 @@ def test_one_turn_is_spoken_heard_and_timed(talk_to: Talk):
             "x_mimo": {"playout": True, "duck": True, "marks": True},
         },
     }
+    voice = {"type": "realtime", "audio": {"output": {"voice": "anna"}}}
+    assert peers[0].received[1] == {"type": "session.update", "session": voice}
     assert np.count_nonzero(talked.user == USER) == samples_in(300)
     # Every sample of the answer, and the glide to silence after it.
     assert np.count_nonzero(talked.agent) == 7200 + FADE_SAMPLES

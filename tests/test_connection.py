@@ -282,6 +282,29 @@ def test_what_was_changed_of_the_sound_holds_after_a_gap():
     ]
 
 
+def test_a_voice_that_the_server_does_not_have_is_refused_with_those_that_it_has():
+    async def script(peer: Peer) -> None:
+        await peer.greet("sess_1", voices=["anna", "default"])
+        await peer.receive("session.update")
+
+    async def use(connection: Connection, call: Call) -> None:
+        while not connection.agreed.voices:
+            await connection.append(b"\x01\x00")
+            await asyncio.sleep(0)
+        await call.use_voice("anne")
+        await call.use_voice("anna")
+
+    async def run() -> list[Event]:
+        async with asyncio.timeout(5), server(script) as (url, peers):
+            await until_ended(url, shown, use)
+            return peers[0].received[-1:]
+
+    shown = Shown()
+    voice = {"type": "realtime", "audio": {"output": {"voice": "anna"}}}
+    assert asyncio.run(run()) == [{"type": "session.update", "session": voice}]
+    assert shown.problems == ["There is no voice “anne” here; there are: anna, default."]
+
+
 def test_a_server_whose_first_word_cannot_be_read_is_asked_again():
     async def first(peer: Peer) -> None:
         await peer.greet("sess_1")

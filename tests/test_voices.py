@@ -4,11 +4,12 @@ from collections.abc import Mapping
 from itertools import count
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from agent import protocol
+from agent import events, protocol
 from agent.audio import RATE, wav
-from agent.commands import AskModel
+from agent.commands import AskModel, Send
 from agent.errors import SettingsError
 from agent.session import Session
 from agent.timing import Timing
@@ -105,3 +106,12 @@ def test_without_a_folder_of_voices_no_client_can_choose_another(tmp_path: Path,
 def test_a_response_may_name_another_voice_for_itself_alone():
     voices = {"anna": SECOND, "default": 2 * SECOND}
     assert spoken_with(voices, of_response='{"voice": "anna"}') == SECOND
+
+
+def test_a_client_that_asks_for_extensions_is_told_the_voices():
+    session = Session(config(None), Timing(PATIENCE, 200, 60_000), str, voices={"anna": SECOND})
+    update = '{"type": "session.update", "session": {"type": "realtime", "x_mimo": {}}}'
+    [command] = session.receive(protocol.decode(update), 0)
+    assert isinstance(command, Send)
+    shown = msgspec.json.decode(events.encode(command.event, "event_1"))
+    assert shown["session"]["x_mimo"]["voices"] == ["anna", "default"]
