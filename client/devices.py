@@ -6,6 +6,7 @@ from contextlib import ExitStack, contextmanager
 import numpy as np
 
 from agent.audio import Samples
+from client.anchor import anchored
 from client.device_sound import Form, FromDevice, ToDevice
 from client.opening import Callback, DeviceStream
 from client.portaudio import Names, PortAudio, Status
@@ -116,4 +117,5 @@ def open_devices(
         opened.callback(loudspeaker.close)
         microphone.start()
         loudspeaker.start()
+        opened.enter_context(anchored(portaudio, output_name))
         yield microphone, loudspeaker

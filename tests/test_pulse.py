@@ -4,14 +4,21 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
+import numpy as np
 import pytest
 
+from agent.audio import RATE, read_wav
 from client.pulse import SILENT_DEVICE_S, STARTING_S, Pulse
+from tests.model_client import DATA
 from tests.processes import ROOT
 from tests.virtual_audio import is_installed, virtual_audio
 
-STUMBLES = """
+LOUD = 12_000
+WRITTEN_S = 4.0
+
+STUMBLES = f"""
 import sys
 import time
 
@@ -21,17 +28,18 @@ from client.devices import open_devices
 from client.native import unheard_libraries
 from client.portaudio import find_portaudio
 
-SILENCE = np.zeros(480, np.int16)
+FRAME = np.full(480, {LOUD}, np.int16)
 
 with unheard_libraries(), open_devices(find_portaudio()) as (microphone, loudspeaker):
-    for calls, word in ((50, "running"), (100, "still running")):
-        while loudspeaker.calls < calls:
+    for frame in range({round(WRITTEN_S * 50)}):
+        while loudspeaker.room < len(FRAME):
             microphone.read()
-            while loudspeaker.room >= len(SILENCE):
-                loudspeaker.write(SILENCE)
             time.sleep(0.005)
-        print(word, flush=True)
+        loudspeaker.write(FRAME)
+        if frame == 50:
+            print("running", flush=True)
     print("Python's own words are heard", file=sys.stderr)
+    time.sleep(0.2)
 """
 
 
@@ -63,11 +71,13 @@ def test_a_pause_of_the_program_is_no_fault_of_a_device():
 
 @pytest.mark.realtime
 @pytest.mark.skipif(not is_installed(), reason="pulseaudio is not installed")
-def test_no_library_says_a_word_at_an_underrun():
-    """Of a program that stood still for 0.3 s."""
+def test_after_an_underrun_sound_goes_on_at_once_and_no_library_says_a_word(tmp_path: Path):
+    """Of a program that stood still for 0.3 s; PulseAudio's sink would be 1.9 s late."""
     words = [sys.executable, "-c", STUMBLES]
+    file = tmp_path / "heard.wav"
     with (
         virtual_audio() as card,
+        card.ear(file),
         subprocess.Popen(
             words,
             env=card.environment,
@@ -85,6 +95,12 @@ def test_no_library_says_a_word_at_an_underrun():
                 program.wait(0.3)
         finally:
             os.kill(program.pid, signal.SIGCONT)
-        ran, messages = program.communicate(timeout=30)
-    assert ran == "still running\n"
+        _, messages = program.communicate(timeout=30)
+        # The ear goes on for a moment.
+        assert card.say(DATA / "LJ001-0002.wav").wait(20) == 0
     assert messages == "Python's own words are heard\n"
+    sound = np.frombuffer(read_wav(file.read_bytes()), np.int16)
+    loud = np.flatnonzero(np.abs(sound.astype(int)) > LOUD // 2)
+    assert (loud[-1] - loud[0]) / RATE - WRITTEN_S < 0.6
+    # Nothing went where nobody hears it.
+    assert len(loud) / RATE > WRITTEN_S - 0.2
