@@ -9,11 +9,13 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
 MICROPHONE, LOUDSPEAKER = "microphone_air", "loudspeaker_air"
+
+HEADER_BYTES = 44
 
 MODULES = f"""\
 load-module module-native-protocol-unix socket={{socket}} auth-anonymous=1
@@ -49,6 +51,11 @@ class VirtualAudio(NamedTuple):
         source = f"--device={LOUDSPEAKER}.monitor"
         with self._run("parecord", source, *options, str(wav_file)) as recorder:
             try:
+                # It misses what is played before a loudspeaker without a stream has gone on, at
+                # most two seconds after it was made.
+                while not wav_file.exists() or wav_file.stat().st_size <= HEADER_BYTES:
+                    with suppress(subprocess.TimeoutExpired):
+                        raise RuntimeError(f"parecord ended with {recorder.wait(0.05)}")
                 yield
             finally:
                 recorder.terminate()
