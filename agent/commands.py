@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 
-from agent import events
 from agent.errors import ProtocolError
-from agent.events import ErrorDetail, ServerEvent
-from agent.mimo import ChatMessage
-from agent.objects import Json, Modality, Truncation
+from agent.model.mimo import ChatMessage
+from agent.realtime import server_events as events
+from agent.realtime.config import Json, Modality, Truncation
+from agent.realtime.server_events import ErrorDetail, ServerEvent
 
 LONGEST_COMPLAINT = 1_000
 

@@ -17,8 +17,8 @@ from enum import IntEnum
 import numpy as np
 import numpy.typing as npt
 
-from agent import g711
 from agent.errors import AudioError
+from agent.realtime import g711
 
 LOWEST_RATE, HIGHEST_RATE = 1_000, 384_000
 

@@ -8,27 +8,31 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from agent import events, floor, protocol, tools, turn
 from agent.audio import RATE
 from agent.commands import AbortModel, Command, Send, Transcribe, refuse
-from agent.conversation import Conversation
-from agent.echo import EchoGuard
-from agent.editing import aside, check_size, edit
+from agent.conversation.conversation import Conversation
+from agent.conversation.edits import aside, check_size, edit
 from agent.errors import ProtocolError
-from agent.expiry import CUT_OFF, goodbye
-from agent.halting import halts
-from agent.idle import Idle
-from agent.items import ResponseOptions
-from agent.marks import Stopwatch
-from agent.merge import check_voice, merged
-from agent.microphone import Heard, Microphone
-from agent.mimo import Ended, Failed, Output
-from agent.objects import Extensions, SessionConfig
-from agent.resumption import Resumption
-from agent.speaker import DEFAULT_VOICE, NO_VOICES, Speaker, Wish
+from agent.floor import states as floor
+from agent.floor import step as turn
+from agent.hearing.echo_guard import EchoGuard
+from agent.hearing.idle import Idle
+from agent.hearing.microphone import Heard, Microphone
+from agent.hearing.stop_words import halts
+from agent.metrics import Stopwatch
+from agent.model import tools
+from agent.model.mimo import Ended, Failed, Output
+from agent.policy import Timing
+from agent.realtime import client_events as protocol
+from agent.realtime import server_events as events
+from agent.realtime.config import Extensions, SessionConfig
+from agent.realtime.expiry import CUT_OFF, goodbye
+from agent.realtime.items import ResponseOptions
+from agent.realtime.merge import check_voice, merged
+from agent.realtime.resumption import Resumption
+from agent.speaking.speaker import DEFAULT_VOICE, NO_VOICES, Speaker, Wish
 from agent.tally import Tally
 from agent.telling import tell_transcript, tell_turn
-from agent.timing import Timing
 
 
 class Session:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from agent import floor
+from agent.floor import states as floor
 
 
 @dataclass(slots=True)

@@ -1,9 +1,9 @@
 """What a client is told of the user's side in several events at once."""
 
-from agent import events
 from agent.commands import Command, Send
-from agent.conversation import Item
-from agent.events import ServerEvent
+from agent.conversation.conversation import Item
+from agent.realtime import server_events as events
+from agent.realtime.server_events import ServerEvent
 
 
 def tell_turn(item: Item, previous: str | None) -> list[Command]:

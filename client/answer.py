@@ -14,10 +14,10 @@ import httpx2
 from agent.audio import seconds
 from agent.errors import ModelError
 from agent.keys import MODEL, redacted
-from agent.mimo import Ended, Failed, Output, ReplyReader, Sound, Text, TextEnded
-from agent.model_json import is_stream, unexpected
-from agent.objects import Json
-from agent.whole_reply import read_refusal, read_whole
+from agent.model.lenient_json import is_stream, unexpected
+from agent.model.mimo import Ended, Failed, Output, ReplyReader, Sound, Text, TextEnded
+from agent.model.whole_reply import read_refusal, read_whole
+from agent.realtime.config import Json
 
 
 @dataclass

@@ -18,8 +18,8 @@ import httpx2
 from agent.audio import wav
 from agent.errors import AgentError
 from agent.keys import MODEL as MODEL_KEY
-from agent.mimo import Output, Sound, Text, chat_request
-from agent.objects import Json
+from agent.model.mimo import Output, Sound, Text, chat_request
+from agent.realtime.config import Json
 from client.answer import Answer, ask
 from client.cli import MODEL_URL
 from client.http import Routed

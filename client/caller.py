@@ -9,7 +9,7 @@ from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
 from agent.audio import RATE, SAMPLE_BYTES
-from agent.trace import Line, Source, line
+from agent.trace.lines import Line, Source, line
 from client.latency import FRAME_SAMPLES
 from client.link import UnreachableError, open_socket
 from client.phone import Event, Phone, Take, without_sound

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.errors import AgentError
-from agent.trace import Line, encode, line
+from agent.trace.lines import Line, encode, line
 from client import plot
 from client.caller import Manner, call
 from client.cli import MODEL_URL, SERVER_URL, Service, StartError, started

@@ -15,8 +15,8 @@ import msgspec
 
 from agent.audio import read_wav, wav
 from agent.errors import AgentError, AudioError
-from agent.mimo import plain
-from agent.objects import Json
+from agent.model.mimo import plain
+from agent.realtime.config import Json
 from agent.riff import is_wav
 from agent.text_file import text_in
 from client import sound_file

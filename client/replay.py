@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent.errors import AgentError
-from agent.replay import Difference, Step, replay
-from agent.trace import Line, TraceError, decode
+from agent.trace.lines import Line, TraceError, decode
+from agent.trace.replay import Difference, Step, replay
 from client import plot
 from client.tape import Microphone, Tape, rows
 from client.turns import Turns

@@ -9,13 +9,13 @@ from dataclasses import dataclass, field, replace
 import msgspec
 import numpy as np
 
-from agent import events
 from agent.audio import RATE, SAMPLE_BYTES, samples_in
-from agent.codec import Decoder
 from agent.commands import Send
-from agent.objects import AudioFormat, PcmFormat
-from agent.protocol import InputAudioAppend
-from agent.replay import Step
+from agent.realtime import server_events as events
+from agent.realtime.client_events import InputAudioAppend
+from agent.realtime.codec import Decoder
+from agent.realtime.config import AudioFormat, PcmFormat
+from agent.trace.replay import Step
 from client.latency import FRAME_SAMPLES
 from client.phone import Event, Happened, Phone, Take
 from client.scenarios import Scenario

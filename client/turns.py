@@ -11,8 +11,8 @@ import msgspec
 import numpy as np
 
 from agent.audio import RATE, Samples
-from agent.inputs import Returned
-from agent.replay import Step
+from agent.trace.inputs import Returned
+from agent.trace.replay import Step
 from client.latency import FRAME_SAMPLES, LiveSpeech, Turn, level
 
 HEAD = ("turn", "at", "endpointing", "model", "answered after", "answer")

@@ -3,8 +3,8 @@
 import asyncio
 from contextlib import suppress
 
-from agent import events
-from agent.resumption import Position
+from agent.realtime import server_events as events
+from agent.realtime.resumption import Position
 
 
 class GoneError(Exception):

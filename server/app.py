@@ -20,12 +20,12 @@ from websockets.typing import Subprotocol
 
 from agent.audio import SAMPLE_BYTES
 from agent.errors import SettingsError
+from agent.floor.step import Patience
 from agent.keys import SERVER
-from agent.merge import merged
-from agent.objects import Audio, AudioInput, SemanticVad, ServerVad, SessionConfig
-from agent.recorder import Recorder, Setup
-from agent.timing import Timing
-from agent.turn import Patience
+from agent.policy import Timing
+from agent.realtime.config import Audio, AudioInput, SemanticVad, ServerVad, SessionConfig
+from agent.realtime.merge import merged
+from agent.trace.recorder import Recorder, Setup
 from server import settings as configuration
 from server.auth import Doorkeeper, Secret, check_exposure
 from server.client_secrets import ClientSecrets

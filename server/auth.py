@@ -15,7 +15,7 @@ from websockets.datastructures import Headers
 
 from agent.errors import SettingsError
 from agent.keys import SERVER
-from agent.objects import SessionPatch
+from agent.realtime.config import SessionPatch
 from server.http import listed
 
 MOST_SECRETS = 10_000

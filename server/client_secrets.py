@@ -7,9 +7,10 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-from agent import protocol, tools
 from agent.errors import ProtocolError
-from agent.objects import SessionConfig, SessionPatch
+from agent.model import tools
+from agent.realtime import client_events as protocol
+from agent.realtime.config import SessionConfig, SessionPatch
 from server.auth import FOREIGN, Doorkeeper, Secret
 from server.http import JSON, Answer, Request, Taker, refusal, wrong_method
 

@@ -14,11 +14,15 @@ from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 from websockets.protocol import State
 
-from agent import events, protocol
 from agent.audio import RATE, SAMPLE_BYTES, seconds
 from agent.commands import AbortModel, AskModel, Close, Command, Overhear, Send, Transcribe, refuse
 from agent.errors import ModelError, ProtocolError
-from agent.inputs import (
+from agent.realtime import client_events as protocol
+from agent.realtime import server_events as events
+from agent.realtime.resumption import Position
+from agent.session import Session
+from agent.speaking.resend_buffer import Frame
+from agent.trace.inputs import (
     Busy,
     DeadlinePassed,
     FromModel,
@@ -29,10 +33,7 @@ from agent.inputs import (
     Transcribed,
     feed,
 )
-from agent.outgoing import Frame
-from agent.recorder import Recorder
-from agent.resumption import Position
-from agent.session import Session
+from agent.trace.recorder import Recorder
 from server.absence import Absence, GoneError
 from server.model import Seat
 from server.outbox import Outbox

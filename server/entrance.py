@@ -5,8 +5,9 @@ from http import HTTPStatus
 from websockets.asyncio.server import ServerConnection
 from websockets.http11 import Request, Response
 
-from agent import beta, events
-from agent.events import ErrorDetail
+from agent.realtime import beta
+from agent.realtime import server_events as events
+from agent.realtime.server_events import ErrorDetail
 from server.auth import Doorkeeper, Objection
 from server.door import client
 from server.http import listed

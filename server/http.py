@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Struct
 from websockets.datastructures import Headers
 
-from agent.events import ErrorDetail
+from agent.realtime.server_events import ErrorDetail
 
 JSON = "application/json"
 

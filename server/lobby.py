@@ -6,7 +6,7 @@ import logging
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 
-from agent.resumption import Position
+from agent.realtime.resumption import Position
 from server.connection import Connection
 from server.http import query
 

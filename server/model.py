@@ -5,11 +5,11 @@ import os
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
-from agent.budget import fit
 from agent.commands import AskModel
 from agent.errors import ModelError
 from agent.keys import MODEL
-from agent.mimo import ChatMessage, Failed, Output, chat_request
+from agent.model.context import fit
+from agent.model.mimo import ChatMessage, Failed, Output, chat_request
 from server.keys import find_key
 from server.replicas import Condition, Replica
 from server.settings import Model, Settings

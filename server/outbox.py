@@ -3,9 +3,9 @@
 import asyncio
 
 from agent.commands import Close
-from agent.events import ResponseDone, ServerEvent, SessionCreated
-from agent.outgoing import Frame, Outgoing
-from agent.resumption import Position
+from agent.realtime.resumption import Position
+from agent.realtime.server_events import ResponseDone, ServerEvent, SessionCreated
+from agent.speaking.resend_buffer import Frame, Outgoing
 
 OUTBOX_EVENTS = 256
 

@@ -12,13 +12,13 @@ import msgspec
 import openai
 from msgspec import structs
 
-from agent.admission import Admission, Ticket
 from agent.errors import ModelError
 from agent.keys import redacted
-from agent.mimo import ChatMessage, Ended, Failed, Output, ReplyReader, chat_request
-from agent.model_json import is_stream, unexpected
-from agent.objects import Json
-from agent.whole_reply import read_refusal
+from agent.model.admission import Admission, Ticket
+from agent.model.lenient_json import is_stream, unexpected
+from agent.model.mimo import ChatMessage, Ended, Failed, Output, ReplyReader, chat_request
+from agent.model.whole_reply import read_refusal
+from agent.realtime.config import Json
 from server.http_client import api_client
 from server.settings import Model
 

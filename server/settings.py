@@ -13,8 +13,8 @@ from msgspec import Meta, Struct
 
 from agent import limits
 from agent.errors import SettingsError
+from agent.model.tools import Style
 from agent.text_file import text_in
-from agent.tools import Style
 
 Milliseconds = Annotated[int, Meta(ge=0, le=600_000)]
 Url = Annotated[str, Meta(pattern=r"^https?://[^\s/]+")]

@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from agent.trace import Line, encode
+from agent.trace.lines import Line, encode
 from server import settings
 
 log = logging.getLogger(__name__)

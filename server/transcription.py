@@ -18,8 +18,8 @@ from agent.audio import wav
 from agent.commands import AskModel
 from agent.errors import ModelError
 from agent.keys import TRANSCRIPTION, redacted
-from agent.mimo import ChatMessage, Failed, Text
-from agent.model_json import content_of, read_object
+from agent.model.lenient_json import content_of, read_object
+from agent.model.mimo import ChatMessage, Failed, Text
 from server.http_client import api_client
 from server.keys import find_key
 from server.model import ModelServer

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from agent.audio import read_wav, seconds
 from agent.errors import AudioError, SettingsError
-from agent.speaker import DEFAULT_VOICE
+from agent.speaking.speaker import DEFAULT_VOICE
 from server.settings import Persona
 
 SHORTEST_S = 0.5

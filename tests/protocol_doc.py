@@ -10,9 +10,10 @@ from typing import Any, get_args
 import msgspec
 from msgspec import Struct, structs
 
-from agent import events, protocol
-from agent.items import ConversationItem, ResponseOptions
-from agent.objects import SessionPatch
+from agent.realtime import client_events as protocol
+from agent.realtime import server_events as events
+from agent.realtime.config import SessionPatch
+from agent.realtime.items import ConversationItem, ResponseOptions
 from tests.scripted import config
 
 PAGE = Path(__file__).parent.parent / "docs" / "protocol.md"

@@ -12,13 +12,16 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from agent import ducking, events
 from agent.audio import RATE, read_wav, samples_in
 from agent.commands import AbortModel, AskModel, Command, Overhear, Send
-from agent.endpointing import FRAME_SAMPLES
-from agent.events import ServerEvent
-from agent.mimo import Ended, Output, Sound
-from agent.objects import (
+from agent.floor.step import Patience
+from agent.hearing.endpointing import FRAME_SAMPLES
+from agent.model.mimo import Ended, Output, Sound
+from agent.policy import Timing
+from agent.realtime import ducking
+from agent.realtime import server_events as events
+from agent.realtime.client_events import InputAudioAppend
+from agent.realtime.config import (
     Audio,
     AudioInput,
     Extensions,
@@ -26,10 +29,8 @@ from agent.objects import (
     SessionConfig,
     TurnDetection,
 )
-from agent.protocol import InputAudioAppend
+from agent.realtime.server_events import ServerEvent
 from agent.session import Session
-from agent.timing import Timing
-from agent.turn import Patience
 from server.vad import Silero
 
 DATA = Path(__file__).parent / "data"

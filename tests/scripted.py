@@ -12,17 +12,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from agent import events, protocol
 from agent.audio import RATE, SAMPLE_BYTES, seconds
 from agent.commands import AbortModel, AskModel, Close, Command, Overhear, Send, Transcribe, refuse
-from agent.endpointing import FRAME_SAMPLES
 from agent.errors import ModelError, ProtocolError
-from agent.mimo import Ended, Failed, Output, Sound, Text, TextEnded
-from agent.model_json import Usage
-from agent.objects import Audio, SessionConfig
+from agent.floor.step import Patience
+from agent.hearing.endpointing import FRAME_SAMPLES
+from agent.model.lenient_json import Usage
+from agent.model.mimo import Ended, Failed, Output, Sound, Text, TextEnded
+from agent.policy import Timing
+from agent.realtime import client_events as protocol
+from agent.realtime import server_events as events
+from agent.realtime.config import Audio, SessionConfig
 from agent.session import Session
-from agent.timing import Timing
-from agent.turn import Patience
 
 FOLDER = Path(__file__).parent / "golden" / "events"
 FRAME = bytes(FRAME_SAMPLES * SAMPLE_BYTES)

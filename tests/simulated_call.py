@@ -10,16 +10,23 @@ from itertools import count
 import msgspec
 import numpy as np
 
-from agent import protocol
 from agent.audio import RATE, Samples
 from agent.commands import AbortModel, AskModel, Command, Send
-from agent.inputs import DeadlinePassed, FromModel, Input, Judged, feed
-from agent.mimo import Ended, Output, Sound, Text
-from agent.objects import Audio, AudioInput, Extensions, SemanticVad, SessionConfig, TurnDetection
-from agent.recorder import Recorder, Setup
-from agent.timing import Timing
-from agent.trace import Line
-from agent.turn import Patience
+from agent.floor.step import Patience
+from agent.model.mimo import Ended, Output, Sound, Text
+from agent.policy import Timing
+from agent.realtime import client_events as protocol
+from agent.realtime.config import (
+    Audio,
+    AudioInput,
+    Extensions,
+    SemanticVad,
+    SessionConfig,
+    TurnDetection,
+)
+from agent.trace.inputs import DeadlinePassed, FromModel, Input, Judged, feed
+from agent.trace.lines import Line
+from agent.trace.recorder import Recorder, Setup
 from client.latency import FRAME_SAMPLES
 from client.phone import Event, Phone, Take
 from client.scenarios import Scenario

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.admission import TYPICAL_S, Admission, Ticket
+from agent.model.admission import TYPICAL_S, Admission, Ticket
 
 
 def test_who_runs_dry_first_goes_first():

@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 
-from agent import ducking, events
 from agent.audio import RATE
-from agent.objects import ServerVad
-from agent.protocol import Playout
+from agent.realtime import ducking
+from agent.realtime import server_events as events
+from agent.realtime.client_events import Playout
+from agent.realtime.config import ServerVad
 from tests.scene import Scene, clip, conversation, noisy, silence
 
 QUESTION_S = clip("weather_question.wav").size / RATE

@@ -4,13 +4,14 @@ import json
 
 import pytest
 
-from agent import beta, protocol
 from agent.commands import Close, Send
 from agent.errors import ProtocolError
-from agent.events import Error
-from agent.inputs import feed
-from agent.objects import PcmaFormat, PcmFormat, PcmuFormat, SessionPatch
+from agent.realtime import beta
+from agent.realtime import client_events as protocol
+from agent.realtime.config import PcmaFormat, PcmFormat, PcmuFormat, SessionPatch
+from agent.realtime.server_events import Error
 from agent.session import Session
+from agent.trace.inputs import feed
 from tests.scripted import Scripted, config
 
 OLD = {

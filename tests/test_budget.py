@@ -5,11 +5,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.audio import RATE
-from agent.budget import SHORTEST_REPLY, fit, positions
-from agent.conversation import Conversation, Item, Spoken, Written
+from agent.conversation.conversation import Conversation, Item, Spoken, Written
 from agent.errors import ModelError
-from agent.mimo import ChatMessage
-from agent.objects import RetentionRatio, TokenLimits
+from agent.model.context import SHORTEST_REPLY, fit, positions
+from agent.model.mimo import ChatMessage
+from agent.realtime.config import RetentionRatio, TokenLimits
 
 SECRET = "secret_1"
 

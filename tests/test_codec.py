@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.audio import RATE
-from agent.codec import Decoder, Encoder, decoded
-from agent.g711 import A_LAW, U_LAW, Law
-from agent.objects import AudioFormat, PcmaFormat, PcmFormat, PcmuFormat
+from agent.realtime.codec import Decoder, Encoder, decoded
+from agent.realtime.config import AudioFormat, PcmaFormat, PcmFormat, PcmuFormat
+from agent.realtime.g711 import A_LAW, U_LAW, Law
 
 FORMATS = [PcmuFormat(), PcmaFormat()]
 

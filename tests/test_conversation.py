@@ -5,15 +5,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import to_builtins
 
-from agent import conversation
 from agent.audio import RATE, SAMPLE_BYTES, samples_in
-from agent.conversation import Conversation, Item, Spoken, Written
-from agent.editing import entry_from
+from agent.conversation import conversation
+from agent.conversation.conversation import Conversation, Item, Spoken, Written
+from agent.conversation.edits import entry_from
 from agent.errors import ProtocolError
-from agent.items import Content, InputAudio, InputText, MessageItem, OutputAudio, OutputText, Role
 from agent.limits import REMEMBERED_S
-from agent.mimo import ChatMessage
-from agent.objects import Audio
+from agent.model.mimo import ChatMessage
+from agent.realtime.config import Audio
+from agent.realtime.items import (
+    Content,
+    InputAudio,
+    InputText,
+    MessageItem,
+    OutputAudio,
+    OutputText,
+    Role,
+)
 
 SECOND = bytes(RATE * SAMPLE_BYTES)
 

@@ -4,10 +4,13 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from agent import ducking, events, floor, protocol
 from agent.audio import RATE
-from agent.echo import EchoGuard
-from agent.endpointing import FRAME_SAMPLES
+from agent.floor import states as floor
+from agent.hearing.echo_guard import EchoGuard
+from agent.hearing.endpointing import FRAME_SAMPLES
+from agent.realtime import client_events as protocol
+from agent.realtime import ducking
+from agent.realtime import server_events as events
 from tests.scene import Scene, clip, noisy, pcm16, silence
 
 VOICE = np.concatenate([clip(f"LJ001-000{n}.wav") for n in (4, 6)])

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.endpointing import (
+from agent.hearing.endpointing import (
     FRAME_SAMPLES,
     Boundary,
     EndOfTurn,

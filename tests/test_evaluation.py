@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from agent import trace
+from agent.trace import lines as trace
 from client import evaluation, plot
 from client.plot import PlotError
 from client.recordings import SHIPPED

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from agent.mimo import Ended, Failed, Output, ReplyReader, Sound, Text
+from agent.model.mimo import Ended, Failed, Output, ReplyReader, Sound, Text
 from tests.fakes import Fault, StandIn, sound, stand_in
 from tests.model_client import Client, Json, audio_part, silence, user
 from tests.processes import ROOT

@@ -19,10 +19,10 @@ from pydantic import TypeAdapter
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-from agent import protocol
 from agent.audio import RATE, SAMPLE_BYTES, read_wav
 from agent.errors import ProtocolError
-from agent.objects import Json
+from agent.realtime import client_events as protocol
+from agent.realtime.config import Json
 from tests.processes import ROOT, memory_mb
 
 pytestmark = pytest.mark.system

@@ -14,8 +14,8 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection, serve
 
-from agent.merge import merged
-from agent.objects import SessionConfig
+from agent.realtime.config import SessionConfig
+from agent.realtime.merge import merged
 from server import pages
 from server.auth import Doorkeeper, Secret
 from server.client_secrets import ClientSecrets

@@ -12,7 +12,7 @@ from agent.audio import RATE
 from agent.commands import AskModel
 from agent.errors import ModelError, SettingsError
 from agent.keys import MODEL, SERVER, TRANSCRIPTION, read_key, redacted
-from agent.mimo import ChatMessage, Ended, Failed, Output
+from agent.model.mimo import ChatMessage, Ended, Failed, Output
 from client import ask, keys, thin
 from client.link import greeted, open_socket
 from server.keys import find_key

@@ -5,10 +5,10 @@ import pytest
 
 from agent import limits
 from agent.audio import seconds
-from agent.budget import fit
 from agent.errors import ModelError
-from agent.mimo import ChatMessage
-from agent.objects import SemanticVad, ServerVad, TurnDetection
+from agent.model.context import fit
+from agent.model.mimo import ChatMessage
+from agent.realtime.config import SemanticVad, ServerVad, TurnDetection
 from server.settings import Turn
 from tests.sounds import frame
 from tests.virtual_call import ANSWER, FRAME_S, IS_SILENT, SPEAKS, Call, config, kind

@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from agent import floor
 from agent.audio import RATE, milliseconds
-from agent.marks import Marks, Stopwatch
-from agent.mimo import Ended, Text
-from agent.objects import SemanticVad, ServerVad, TurnDetection
+from agent.floor import states as floor
+from agent.metrics import Marks, Stopwatch
+from agent.model.mimo import Ended, Text
+from agent.realtime.config import SemanticVad, ServerVad, TurnDetection
 from client.figures import answer, latency
 from client.recordings import SHIPPED, Library
 from client.scenarios import Scenario, scenarios

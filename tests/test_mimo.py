@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from agent.audio import RATE, wav
 from agent.errors import ModelError
-from agent.mimo import (
+from agent.model.lenient_json import Usage
+from agent.model.mimo import (
     ChatMessage,
     Ended,
     Failed,
@@ -25,9 +26,8 @@ from agent.mimo import (
     chat_request,
     plain,
 )
-from agent.model_json import Usage
-from agent.reply_content import TextFilter
-from agent.whole_reply import read_refusal, read_whole
+from agent.model.reply_content import TextFilter
+from agent.model.whole_reply import read_refusal, read_whole
 
 WIRE = Path(__file__).parent / "golden" / "wire"
 TONE = bytes(range(256)) * 15

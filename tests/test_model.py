@@ -11,9 +11,9 @@ import pytest
 
 from agent.audio import RATE
 from agent.commands import AskModel
-from agent.conversation import Conversation, Item, Spoken
+from agent.conversation.conversation import Conversation, Item, Spoken
 from agent.errors import ModelError
-from agent.mimo import ChatMessage, Ended, Failed, Output, Sound, Text
+from agent.model.mimo import ChatMessage, Ended, Failed, Output, Sound, Text
 from server.model import ModelServer, Seat
 from server.settings import Settings, checked
 from tests.fakes import Fault, Request, StandIn, stand_in

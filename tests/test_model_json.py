@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from agent.audio import wav
 from agent.errors import ModelError
-from agent.mimo import Ended, Failed, Output, ReplyReader, Sound, Text, TextEnded
-from agent.model_json import Usage, refusal
-from agent.whole_reply import read_refusal, read_whole
+from agent.model.lenient_json import Usage, refusal
+from agent.model.mimo import Ended, Failed, Output, ReplyReader, Sound, Text, TextEnded
+from agent.model.whole_reply import read_refusal, read_whole
 from tests.scripted import Scripted
 
 TONE = bytes(range(256)) * 15

@@ -5,13 +5,18 @@ import json
 import pytest
 from msgspec import structs
 
-from agent import events
 from agent.audio import samples_in
 from agent.commands import Close
-from agent.objects import Extensions, PcmuFormat, SessionConfig
-from agent.outgoing import MOST_KEPT_BYTES, MOST_KEPT_EVENTS, Frame, Outgoing
-from agent.response_object import ResponseAudio, ResponseAudioOutput, ResponseObject, ResponseStatus
-from agent.resumption import Position
+from agent.realtime import server_events as events
+from agent.realtime.config import Extensions, PcmuFormat, SessionConfig
+from agent.realtime.response_object import (
+    ResponseAudio,
+    ResponseAudioOutput,
+    ResponseObject,
+    ResponseStatus,
+)
+from agent.realtime.resumption import Position
+from agent.speaking.resend_buffer import MOST_KEPT_BYTES, MOST_KEPT_EVENTS, Frame, Outgoing
 from tests.scripted import config
 
 NOWHERE = Position()

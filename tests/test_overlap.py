@@ -2,9 +2,9 @@
 
 import pytest
 
-from agent import floor
-from agent.interjection import Interjection
-from agent.overlap import Frame, is_sustained, judge, judge_ended
+from agent.floor import states as floor
+from agent.hearing.interruption import Frame, is_sustained, judge, judge_ended
+from agent.hearing.overlap import Interjection
 
 VOICE, GAP = Frame(0.95, -22.0), Frame(0.1, -60.0)
 FAR, LOUD, FADING = Frame(0.95, -36.0), Frame(0.95, -12.0), Frame(0.9, -38.0)

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent import protocol
 from agent.errors import ProtocolError
-from agent.items import InputText, MessageItem, ResponseOptions
-from agent.objects import Json, SemanticVad, ServerVad
-from agent.protocol import AnyClientEvent, decode
+from agent.realtime import client_events as protocol
+from agent.realtime.client_events import AnyClientEvent, decode
+from agent.realtime.config import Json, SemanticVad, ServerVad
+from agent.realtime.items import InputText, MessageItem, ResponseOptions
 
 ITEM = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "Hi?"}]}
 EVENTS: list[tuple[Json, AnyClientEvent]] = [

@@ -4,12 +4,13 @@ import base64
 
 import pytest
 
-from agent import events, protocol
 from agent.audio import seconds
 from agent.commands import Send
 from agent.errors import ProtocolError
-from agent.mimo import Ended
-from agent.model_json import Usage
+from agent.model.lenient_json import Usage
+from agent.model.mimo import Ended
+from agent.realtime import client_events as protocol
+from agent.realtime import server_events as events
 from tests.scripted import Json, Scripted, decoded, sound
 
 MEBIBYTE = 2**20

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.errors import ModelError
-from agent.mimo import Ended, Failed, Text, TextEnded
+from agent.model.mimo import Ended, Failed, Text, TextEnded
 from tests.protocol_order import assert_in_order
 from tests.scripted import Json, Scripted, sound
 

@@ -6,16 +6,16 @@ from functools import cache
 import pytest
 from msgspec import Raw, structs
 
-from agent import trace
 from agent.errors import ModelError, ProtocolError
-from agent.inputs import Busy, FromModel, Input, Returned, Transcribed
-from agent.mimo import Ended, Failed, Sound, Text, TextEnded
-from agent.model_json import Usage
-from agent.protocol import BinaryAppend
-from agent.recorder import Recorder, Setup
-from agent.replay import Difference, decisions, replay
-from agent.resumption import Position
-from agent.trace import Line, TraceError
+from agent.model.lenient_json import Usage
+from agent.model.mimo import Ended, Failed, Sound, Text, TextEnded
+from agent.realtime.client_events import BinaryAppend
+from agent.realtime.resumption import Position
+from agent.trace import lines as trace
+from agent.trace.inputs import Busy, FromModel, Input, Returned, Transcribed
+from agent.trace.lines import Line, TraceError
+from agent.trace.recorder import Recorder, Setup
+from agent.trace.replay import Difference, decisions, replay
 from client.recordings import SHIPPED, Library
 from client.scenarios import scenarios
 from tests.simulated_call import SimulatedCall

@@ -11,7 +11,7 @@ import pytest
 from websockets.sync.client import connect
 
 from agent.commands import AskModel
-from agent.mimo import ChatMessage, Ended, Failed, Output
+from agent.model.mimo import ChatMessage, Ended, Failed, Output
 from server.health import health
 from server.model import ModelServer
 from server.replicas import Condition

@@ -5,12 +5,12 @@ import base64
 import pytest
 from msgspec import to_builtins
 
-from agent import events
 from agent.audio import RATE, SAMPLE_BYTES
-from agent.items import MessageItem, OutputAudio
-from agent.mimo import Ended, Sound, Text
-from agent.objects import SemanticVad, ServerVad, TurnDetection
-from agent.protocol import InputAudioAppend
+from agent.model.mimo import Ended, Sound, Text
+from agent.realtime import server_events as events
+from agent.realtime.client_events import InputAudioAppend
+from agent.realtime.config import SemanticVad, ServerVad, TurnDetection
+from agent.realtime.items import MessageItem, OutputAudio
 from tests.virtual_call import (
     ANSWER,
     BROKEN,

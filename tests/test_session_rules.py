@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.audio import RATE
-from agent.mimo import Ended, Output, Sound, Text
-from agent.objects import Json, ServerVad
+from agent.model.mimo import Ended, Output, Sound, Text
+from agent.realtime.config import Json, ServerVad
 from tests.sounds import frame, probabilities
 from tests.virtual_call import ANSWER, BROKEN, IS_SILENT, SECOND, SPEAKS, UTTERANCE, Call, config
 

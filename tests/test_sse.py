@@ -5,8 +5,8 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.mimo import Ended, Failed, Output, ReplyReader, Text
-from agent.sse import EventReader, ServerEvent
+from agent.model.mimo import Ended, Failed, Output, ReplyReader, Text
+from agent.model.sse import EventReader, ServerEvent
 
 STREAM = (
     b"\xef\xbb\xbf: a comment\n\ndata: one\r\rdata:two\r\ndata:  three\r\n\r\n"

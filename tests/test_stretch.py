@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from agent.audio import RATE
-from agent.mimo import Ended, Sound, Text
-from agent.stretch import Stretcher
+from agent.model.mimo import Ended, Sound, Text
+from agent.speaking.stretch import Stretcher
 from tests.scripted import Json, Scripted, sound
 
 SPEEDS = [0.25, 0.8, 1.1, 1.5]

@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent import tools
 from agent.errors import ModelError
-from agent.mimo import ChatMessage, Ended, Failed, Output, Text, TextEnded, chat_request
-from agent.objects import Json
-from agent.timing import Timing
-from agent.tools import Call, CallReader
-from agent.turn import Patience
+from agent.floor.step import Patience
+from agent.model import tools
+from agent.model.mimo import ChatMessage, Ended, Failed, Output, Text, TextEnded, chat_request
+from agent.model.tools import Call, CallReader
+from agent.policy import Timing
+from agent.realtime.config import Json
 from tests.scripted import Scripted, sound
 
 WEATHER: Json = {"type": "function", "name": "weather", "description": "Now", "parameters": {}}

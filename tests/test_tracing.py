@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from agent.audio import RATE, SAMPLE_BYTES, read_wav
-from agent.trace import decode
+from agent.trace.lines import decode
 from client import replay
 from server import settings
 from server.tracing import File, Folder

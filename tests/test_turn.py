@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from agent.audio import RATE, SAMPLE_BYTES
 from agent.errors import InvalidTransitionError, ModelError
-from agent.floor import (
+from agent.floor.states import (
     AbortReply,
     Action,
     AgentSpeaking,
@@ -46,8 +46,8 @@ from agent.floor import (
     TurnEnded,
     UserSpeaking,
 )
-from agent.mimo import Ended, Failed, Sound, Text
-from agent.turn import Patience, deadline, open_item, open_response, step
+from agent.floor.step import Patience, deadline, open_item, open_response, step
+from agent.model.mimo import Ended, Failed, Sound, Text
 
 PATIENCE = Patience(first=10.0, between=5.0)
 SECOND = Sound(bytes(RATE * SAMPLE_BYTES))

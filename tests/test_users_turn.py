@@ -4,11 +4,11 @@ from collections.abc import Callable
 
 import pytest
 
-from agent import floor
 from agent.audio import RATE, seconds
-from agent.mimo import Ended, Sound
-from agent.objects import SemanticVad, ServerVad, TurnDetection
-from agent.verdict import Eagerness
+from agent.floor import states as floor
+from agent.hearing.verdict import Eagerness
+from agent.model.mimo import Ended, Sound
+from agent.realtime.config import SemanticVad, ServerVad, TurnDetection
 from tests.sounds import frame, probabilities
 from tests.virtual_call import ANSWER, BROKEN, FRAME_S, IS_SILENT, SPEAKS, Call, config
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.audio import RATE, SAMPLE_BYTES, read_wav
-from agent.endpointing import FRAME_SAMPLES, EndOfTurn, Endpointer, Onset, limits
+from agent.hearing.endpointing import FRAME_SAMPLES, EndOfTurn, Endpointer, Onset, limits
 from server.vad import detector
 from tests.processes import ROOT
 

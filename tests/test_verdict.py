@@ -6,11 +6,11 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from agent import events
 from agent.audio import RATE
-from agent.objects import SemanticVad, ServerVad
-from agent.prosody import Ending, ending
-from agent.verdict import Eagerness, Pausing, longest_wait_ms, silence_wanted_ms
+from agent.hearing.prosody import Ending, ending
+from agent.hearing.verdict import Eagerness, Pausing, longest_wait_ms, silence_wanted_ms
+from agent.realtime import server_events as events
+from agent.realtime.config import SemanticVad, ServerVad
 from tests.scene import Scene, clip, noisy, silence
 
 FADED = Ending(fade_db=20.0, spoken_ms=1_000)

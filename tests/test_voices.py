@@ -7,12 +7,13 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from agent import events, protocol
 from agent.audio import RATE, wav
 from agent.commands import AskModel, Send
 from agent.errors import SettingsError
+from agent.policy import Timing
+from agent.realtime import client_events as protocol
+from agent.realtime import server_events as events
 from agent.session import Session
-from agent.timing import Timing
 from server.settings import Persona
 from server.voices import load_voices
 from tests.virtual_call import PATIENCE, config

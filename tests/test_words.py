@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.conversation import Spoken
-from agent.words import heard_text, last_word_end
+from agent.conversation.conversation import Spoken
+from agent.conversation.words import heard_text, last_word_end
 
 THAI = "สวัสดีครับวันนี้อากาศดีมาก"
 KHMER = "សួស្តីអ្នកសុខសប្បាយទេ"

@@ -8,15 +8,18 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from agent import events, floor, protocol, turn
 from agent.audio import RATE, SAMPLE_BYTES, seconds
 from agent.commands import AbortModel, AskModel, Close, Command, Overhear, Send, Transcribe, refuse
-from agent.endpointing import FRAME_SAMPLES
 from agent.errors import ModelError, ProtocolError
-from agent.events import ServerEvent
-from agent.items import MessageItem
-from agent.mimo import Ended, Failed, Output, Sound, Text
-from agent.objects import (
+from agent.floor import states as floor
+from agent.floor import step as turn
+from agent.floor.step import Patience
+from agent.hearing.endpointing import FRAME_SAMPLES
+from agent.model.mimo import Ended, Failed, Output, Sound, Text
+from agent.policy import Timing
+from agent.realtime import client_events as protocol
+from agent.realtime import server_events as events
+from agent.realtime.config import (
     Audio,
     AudioInput,
     Extensions,
@@ -24,9 +27,9 @@ from agent.objects import (
     Transcription,
     TurnDetection,
 )
+from agent.realtime.items import MessageItem
+from agent.realtime.server_events import ServerEvent
 from agent.session import Session
-from agent.timing import Timing
-from agent.turn import Patience
 
 FRAME = bytes(FRAME_SAMPLES * SAMPLE_BYTES)
 FRAME_S = seconds(FRAME)

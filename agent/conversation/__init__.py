@@ -1,0 +1,1 @@
+"""What was said: items, their text and sound, cut to what was heard."""

@@ -1,0 +1,278 @@
+"""The conversation: items with their text AND their sound, cut to what was heard.
+
+What the model gets to read is rendered from here, so it never believes it said what nobody heard.
+"""
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from agent import limits
+from agent.audio import RATE, SAMPLE_BYTES, samples_in
+from agent.conversation.calls import FunctionCall, FunctionResult
+from agent.conversation.words import Mark, heard_text
+from agent.errors import ProtocolError
+from agent.model.mimo import ChatMessage
+from agent.realtime.items import (
+    Content,
+    InputAudio,
+    InputText,
+    MessageItem,
+    OutputAudio,
+    OutputText,
+    Role,
+    Status,
+)
+
+MOST_ITEMS = 1_000
+"""The oldest items go when there are more."""
+
+VOICE = "Your voice should be:"
+"""What the model was trained to read before the sample of its own voice."""
+
+
+@dataclass(slots=True)
+class Written:
+    """Text that was typed, or that the model answered in writing."""
+
+    text: str
+
+
+@dataclass(slots=True)
+class Spoken:
+    """Speech: mono PCM16 at 24 kHz, and the words in it as far as they are known."""
+
+    pcm: bytearray = field(default_factory=bytearray)
+    transcript: str | None = None
+    marks: list[Mark] = field(default_factory=list[Mark])
+    heard: int | None = None
+    """Samples that the user heard, where the speech was interrupted."""
+    named: tuple[int, str] | None = None
+    """Length in bytes and key of the clip that was made last: naming a long one takes time."""
+
+    def add_text(self, text: str) -> None:
+        self.marks.append((len(self.pcm) // SAMPLE_BYTES, len(self.transcript or "")))
+        self.transcript = (self.transcript or "") + text
+
+    def heard_pcm(self) -> bytes:
+        """The sound up to where it was interrupted."""
+        return bytes(self.pcm if self.heard is None else self.pcm[: self.heard * SAMPLE_BYTES])
+
+    def clip(self, secret: str) -> tuple[bytes, str]:
+        """The sound up to where it was interrupted, and its key."""
+        pcm = self.heard_pcm()
+        if self.named is None or self.named[0] != len(pcm):
+            self.named = len(pcm), clip_key(pcm, secret)
+        return pcm, self.named[1]
+
+    def heard_text(self) -> str:
+        """The words up to where it was interrupted, whole words only."""
+        text = self.transcript or ""
+        if self.heard is None:
+            return text
+        return heard_text(text, self.marks, len(self.pcm) // SAMPLE_BYTES, self.heard)
+
+
+Part = Written | Spoken
+
+
+def clip_key(pcm: bytes, secret: str) -> str:
+    """Name a clip by what is in it, so that equal names are equal sound: cut speech is another
+    clip, and speech that was asked about during a pause is the same one after it.
+
+    The secret makes the name unguessable; the model server's memory is open to all its clients.
+    """
+    if not secret:
+        return ""
+    return hashlib.blake2b(pcm, key=secret.encode(), digest_size=16).hexdigest()
+
+
+@dataclass(slots=True, eq=False)
+class Item:
+    """One message: an item is itself, whatever another one holds."""
+
+    id: str
+    role: Role
+    parts: list[Part]
+    status: Status = "completed"
+
+    def wire(self) -> MessageItem:
+        """The item as clients see it: without its sound."""
+        content = [_content(self.role, part) for part in self.parts]
+        return MessageItem(id=self.id, status=self.status, role=self.role, content=content)
+
+    @property
+    def spoken(self) -> Spoken | None:
+        return next((part for part in self.parts if isinstance(part, Spoken)), None)
+
+
+Entry = Item | FunctionCall | FunctionResult
+
+
+def _content(role: Role, part: Part) -> Content:
+    match part, role:
+        case Written(text), "assistant":
+            return OutputText(text)
+        case Written(text), _:
+            return InputText(text)
+        case Spoken(transcript=transcript, heard=heard), "assistant":
+            # The protocol drops the transcript of speech that was cut: its words are not exact.
+            return OutputAudio(transcript or "" if heard is None else "")
+        case Spoken(transcript=transcript), _:
+            return InputAudio(transcript)
+
+
+class Conversation:
+    """The items in their order.
+
+    Args:
+        secret: Known to this session alone, 64 bytes at most; it goes into the keys of clips.
+            Without one clips have no keys, and are always sent whole.
+    """
+
+    def __init__(self, secret: str = "") -> None:
+        self.secret = secret
+        self._items: list[Entry] = []
+
+    def find(self, item_id: str, code: str, param: str = "item_id") -> Entry:
+        """Return an item, or raise `ProtocolError` with the given code."""
+        for item in reversed(self._items):
+            if item.id == item_id:
+                return item
+        raise ProtocolError(f"Item '{item_id[:64]}' does not exist.", code=code, param=param)
+
+    def knows_call(self, call_id: str) -> bool:
+        return any(
+            isinstance(item, FunctionCall) and item.call_id == call_id for item in self._items
+        )
+
+    def add(self, item: Entry, after: str | None = None) -> str | None:
+        """Put an item at the end, at the front (`"root"`) or after another one.
+
+        Returns:
+            The id of the item that now precedes it.
+
+        Raises:
+            ProtocolError: If its id is taken, or the item to follow doesn't exist.
+        """
+        if any(each.id == item.id for each in self._items):
+            message = f"An item with id '{item.id[:64]}' already exists."
+            raise ProtocolError(message, code="item_create_duplicate_item_id", param="item.id")
+        place = len(self._items)
+        if after == "root":
+            place = 0
+        elif after is not None:
+            code = "item_create_invalid_previous_item_id"
+            previous = self.find(after, code, "previous_item_id")
+            place = self._items.index(previous) + 1
+        if len(self._items) >= MOST_ITEMS:
+            del self._items[0]
+            place = max(0, place - 1)
+        self._items.insert(place, item)
+        previous_id = self._items[place - 1].id if place else None
+        self._spare_sound()
+        return previous_id
+
+    def previous(self, item: Entry) -> str | None:
+        """The id of the item before this one."""
+        ids = [each.id for each in self._items]
+        place = ids.index(item.id) if item.id in ids else len(ids)
+        return ids[place - 1] if place else None
+
+    def set_transcript(self, item_id: str, transcript: str) -> None:
+        """Remember the words of the user's speech; the item may be gone by now."""
+        for item in self._items:
+            if item.id == item_id and isinstance(item, Item) and item.spoken is not None:
+                item.spoken.transcript = transcript
+
+    def interrupt(self, item_id: str, heard_s: float) -> None:
+        """Cut an item to what was probably heard, if it is there and said anything.
+
+        A client that has cut it already knows better what was heard.
+        """
+        for item in self._items:
+            spoken = item.spoken if isinstance(item, Item) and item.id == item_id else None
+            if spoken is not None and spoken.heard is None:
+                self.truncate(item_id, round(heard_s * 1000))
+
+    def delete(self, item_id: str) -> None:
+        self._items.remove(self.find(item_id, "item_delete_invalid_item_id"))
+
+    def truncate(self, item_id: str, audio_end_ms: int) -> int:
+        """Cut speech of the agent to what was heard and return the length kept, in ms.
+
+        A length beyond the end is the end: clients round up.
+        """
+        item = self.find(item_id, "item_truncate_invalid_item_id")
+        spoken = item.spoken if isinstance(item, Item) and item.role == "assistant" else None
+        if spoken is None:
+            message = f"Item '{item_id}' contains no speech by the agent."
+            raise ProtocolError(message, code="item_truncate_invalid_item_id", param="item_id")
+        whole = len(spoken.pcm) // SAMPLE_BYTES
+        spoken.heard = min(samples_in(audio_end_ms), whole)
+        return min(audio_end_ms, -(-whole * 1000 // RATE))
+
+    def render(
+        self, instructions: str, pending: bytes = b"", voice: bytes = b""
+    ) -> list[ChatMessage]:
+        """The prompt: instructions and voice, what was said and heard, speech not yet an item."""
+        messages: list[ChatMessage] = []
+        if instructions or voice:
+            text = "\n".join([*filter(None, [instructions]), *([VOICE] if voice else [])])
+            messages.append(ChatMessage("system", text, voice, clip_key(voice, self.secret)))
+        messages += rendered(self._items, self.secret)
+        if pending:
+            messages.append(ChatMessage("user", "", pending, clip_key(pending, self.secret)))
+        return messages
+
+    def _spare_sound(self) -> None:
+        items = [each for each in reversed(self._items) if isinstance(each, Item)]
+        spoken = [(item, part) for item in items if (part := item.spoken)]
+        # The turn that is to be answered goes to the model whole, however long it is.
+        turn = next((item for item, _ in spoken if item.role == "user"), None)
+        left = limits.REMEMBERED_S * RATE * SAMPLE_BYTES
+        for item, part in spoken:
+            left -= len(part.pcm)
+            if left < 0 and part.pcm and item.status != "in_progress" and item is not turn:
+                part.transcript = part.heard_text()
+                part.pcm, part.heard, part.marks = bytearray(), None, []
+
+
+def rendered(items: Iterable[Entry], secret: str = "") -> Iterator[ChatMessage]:
+    """Items as the model reads them; calls made together are one message."""
+    calls: list[str] = []
+    for item in items:
+        if isinstance(item, FunctionCall):
+            calls.append(item.call.text())
+            continue
+        if calls:
+            yield ChatMessage("assistant", "\n".join(calls))
+            calls = []
+        match item:
+            case FunctionResult(output=output):
+                yield ChatMessage("tool", output)
+            case Item():
+                yield from _messages(item, secret)
+    if calls:
+        yield ChatMessage("assistant", "\n".join(calls))
+
+
+def _messages(item: Item, secret: str) -> Iterator[ChatMessage]:
+    """An item as messages with at most one clip each, as the model server wants them."""
+    text: list[str] = []
+    for part in item.parts:
+        match part:
+            case Written():
+                text.append(part.text)
+            case Spoken() if part.heard_pcm():
+                # The words of the user are in the sound; the agent's history has both.
+                words = part.heard_text()
+                if item.role == "assistant":
+                    text.append(words)
+                    words = ""
+                yield ChatMessage(item.role, "\n".join(text), *part.clip(secret), words)
+                text = []
+            case Spoken():
+                text.append(part.heard_text())
+    if any(text):
+        yield ChatMessage(item.role, "\n".join(text))

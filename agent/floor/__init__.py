@@ -1,0 +1,1 @@
+"""Who has the floor: states, events, actions, and the step from one to the next."""

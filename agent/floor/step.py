@@ -1,0 +1,240 @@
+"""The floor: who speaks, and what becomes of the reply, as one pure function.
+
+A reply may be requested while the user only pauses. What it brings is held, unheard, until the
+verdict that the turn is over; if the user goes on speaking it is dropped instead.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from agent.errors import InvalidTransitionError
+from agent.floor.replying import Patience, Step, ask, interrupt, open_response, while_replying
+from agent.floor.states import (
+    AbortReply,
+    Action,
+    AgentSpeaking,
+    AnnounceEndOfSpeech,
+    AnnounceSpeech,
+    CommitItem,
+    DeadlinePassed,
+    Event,
+    FromModel,
+    Hesitating,
+    Hold,
+    Listening,
+    OpenResponse,
+    Overlap,
+    OverlapInterrupts,
+    OverlapPassed,
+    OverlapSustained,
+    PlayoutReported,
+    ReplyWanted,
+    RequestReply,
+    Restore,
+    SpeechDropped,
+    SpeechPaused,
+    SpeechResumed,
+    SpeechStarted,
+    State,
+    Thinking,
+    TurnEnded,
+    UserSpeaking,
+)
+from agent.model.mimo import Failed, Output
+from agent.model.tools import Call
+
+EARLY_ANSWER_S = 0.6
+"""A short sound this close to the end of the agent's voice answers it."""
+
+
+def deadline(state: State, frames_due: float) -> float | None:
+    """When the state must be left, should nothing happen before; only silence may last for ever.
+
+    Args:
+        frames_due: When a microphone that sends nothing more is given up: a user's turn ends then.
+    """
+    match state:
+        case Listening():
+            return None
+        case UserSpeaking() | Hesitating():
+            return frames_due
+        case Thinking() | AgentSpeaking():
+            return _agents_deadline(state)
+        case Overlap(held_at=None):
+            return min(_agents_deadline(state.agent), state.decide_at)
+        case Overlap():
+            # While the client holds its sound, playout can't end.
+            return state.decide_at
+
+
+def open_item(state: State) -> str | None:
+    """The utterance that goes on, pauses included; none that is still being judged."""
+    match state:
+        case UserSpeaking(item_id) | Hesitating(item_id):
+            return item_id
+        case Thinking() | AgentSpeaking():
+            return state.open_item
+        case Listening() | Overlap():
+            return None
+
+
+def _playing(state: State) -> str | None:
+    """The response that is audible."""
+    match state:
+        case AgentSpeaking(response_id) | Overlap(AgentSpeaking(response_id)):
+            return response_id
+        case _:
+            return None
+
+
+def playing_until(state: State) -> float:
+    """When the listener has heard everything that was sent so far."""
+    agent = state.agent if isinstance(state, Overlap) else state
+    return agent.playout_ends_at if isinstance(agent, Thinking | AgentSpeaking) else 0.0
+
+
+def _is_late(state: State, event: Event) -> bool:
+    if isinstance(event, PlayoutReported):
+        return event.response_id != _playing(state)
+    if not isinstance(event, FromModel):
+        return False
+    expected = state.response_id if isinstance(state, Hesitating) else open_response(state)
+    return event.response_id != expected
+
+
+def step(state: State, event: Event, now: float, patience: Patience) -> Step:
+    """Take one event.
+
+    Raises:
+        InvalidTransitionError: If the event can't happen in this state.
+    """
+    if _is_late(state, event):
+        return state, []
+    match state:
+        case Listening() | UserSpeaking():
+            return _while_the_user_may_speak(state, event, now, patience)
+        case Hesitating():
+            return _while_hesitating(state, event, now, patience)
+        case Thinking() | AgentSpeaking():
+            return while_replying(state, event, now, patience)
+        case Overlap():
+            return _while_overlapping(state, event, now, patience)
+
+
+def _while_the_user_may_speak(
+    state: Listening | UserSpeaking, event: Event, now: float, patience: Patience
+) -> Step:
+    match state, event:
+        case Listening(), SpeechStarted(item_id):
+            return UserSpeaking(item_id), []
+        case Listening(), SpeechDropped() | DeadlinePassed():
+            return state, []
+        case UserSpeaking(item_id), SpeechPaused(response_id):
+            early = [RequestReply(response_id, item_id)] if response_id else []
+            return Hesitating(item_id, response_id), [*early]
+        case UserSpeaking(), SpeechDropped():
+            return Listening(), []
+        case UserSpeaking(), SpeechResumed():
+            return state, []
+        case _, TurnEnded(item_id, None):
+            return Listening(), [CommitItem(item_id)]
+        case _, TurnEnded(item_id, str(answer)):
+            thinking, actions = ask(answer, now, patience)
+            return thinking, [CommitItem(item_id), *actions]
+        case _, ReplyWanted(response_id):
+            return ask(response_id, now, patience, open_item=open_item(state))
+        case _:
+            raise InvalidTransitionError(f"{event} in {state}")
+
+
+def _while_hesitating(state: Hesitating, event: Event, now: float, patience: Patience) -> Step:
+    abort = [AbortReply(state.response_id)] if state.response_id else []
+    match event:
+        case FromModel(output=Failed()):
+            # Nobody has noticed: the verdict asks once more.
+            return Hesitating(state.item_id, None), []
+        case FromModel(output=output):
+            return replace(state, held=(*state.held, output)), []
+        case SpeechResumed():
+            return UserSpeaking(state.item_id), [*abort]
+        case SpeechDropped():
+            return Listening(), [*abort]
+        case TurnEnded(answer=str()) if state.response_id:
+            return _release(state.item_id, state.response_id, state.held, now, patience)
+        case TurnEnded():
+            after, actions = step(UserSpeaking(state.item_id), event, now, patience)
+            return after, [*abort, *actions]
+        case ReplyWanted(response_id):
+            thinking, actions = ask(response_id, now, patience, open_item=state.item_id)
+            return thinking, [*abort, *actions]
+        case _:
+            raise InvalidTransitionError(f"{event} in {state}")
+
+
+def _release(
+    item_id: str, response_id: str, held: Sequence[Output | Call], now: float, patience: Patience
+) -> Step:
+    """The turn is over: what was held is said as if it came now."""
+    floor: State = Thinking(response_id, now + patience.first)
+    actions: list[Action] = [CommitItem(item_id), OpenResponse(response_id)]
+    for output in held:
+        floor, more = step(floor, FromModel(response_id, output), now, patience)
+        actions += more
+    return floor, actions
+
+
+def _agents_deadline(state: Thinking | AgentSpeaking) -> float:
+    is_playing = isinstance(state, AgentSpeaking) and state.complete
+    return state.playout_ends_at if is_playing else state.deadline
+
+
+def _while_overlapping(state: Overlap, event: Event, now: float, patience: Patience) -> Step:
+    agent, item_id = state.agent, state.item_id
+    heard_at = now if state.held_at is None else state.held_at
+    match event:
+        case OverlapSustained() if state.held_at is None:
+            return replace(state, held_at=now), [Hold(agent.response_id)]
+        case OverlapPassed(ended) if _is_early_answer(agent, heard_at):
+            return _while_overlapping(state, OverlapInterrupts(ended), now, patience)
+        case OverlapInterrupts(None):
+            return UserSpeaking(item_id), [AnnounceSpeech(item_id), *interrupt(agent, heard_at)]
+        case OverlapInterrupts(TurnEnded() as ended):
+            user, actions = _while_overlapping(state, OverlapInterrupts(), now, patience)
+            after, more = step(user, ended, now, patience)
+            return after, [*actions, AnnounceEndOfSpeech(item_id), *more]
+        case OverlapPassed() | SpeechDropped():
+            return _play_on(state, now), [Restore(agent.response_id)]
+        case DeadlinePassed() if now >= state.decide_at:
+            return _play_on(state, now), [Restore(agent.response_id)]
+        case TurnEnded():
+            after, actions = while_replying(_play_on(state, now), event, now, patience)
+            return after, [Restore(agent.response_id), *actions]
+        case OverlapSustained() | SpeechStarted() | SpeechPaused() | SpeechResumed():
+            return state, []
+        case FromModel() | PlayoutReported():
+            return _beside(state, while_replying(agent, event, heard_at, patience))
+        case _:
+            return _beside(state, while_replying(agent, event, now, patience))
+
+
+def _is_early_answer(agent: AgentSpeaking | Thinking, heard_at: float) -> bool:
+    """Whether the agent had all but finished: a "yes" is an answer then, and no backchannel."""
+    if not isinstance(agent, AgentSpeaking) or not agent.complete:
+        return False
+    return agent.playout_ends_at - heard_at <= EARLY_ANSWER_S
+
+
+def _beside(state: Overlap, agents: Step) -> Step:
+    """The agent's side took a step; once it is silent, the sound is simply the user speaking."""
+    agent, actions = agents
+    if isinstance(agent, Thinking | AgentSpeaking):
+        return replace(state, agent=agent), actions
+    return UserSpeaking(state.item_id), [*actions, AnnounceSpeech(state.item_id)]
+
+
+def _play_on(state: Overlap, now: float) -> AgentSpeaking | Thinking:
+    """What the client held back ends later by as long as it was held."""
+    ends_at = state.agent.playout_ends_at
+    if state.held_at is None or ends_at < state.held_at:
+        return state.agent
+    return replace(state.agent, playout_ends_at=ends_at + now - state.held_at)

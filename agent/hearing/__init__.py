@@ -1,0 +1,1 @@
+"""Sound from the user, and what it means: turns, interruptions, echo."""

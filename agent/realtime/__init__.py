@@ -1,0 +1,1 @@
+"""The Realtime protocol: its nouns, its events, its sound formats."""

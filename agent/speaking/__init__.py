@@ -1,0 +1,1 @@
+"""From the model to the client: responses, their events and their sound."""

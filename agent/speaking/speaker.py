@@ -1,0 +1,194 @@
+"""The agent's side: what the model is asked, and what the client is told of its replies.
+
+The counterpart of `microphone`. At most one request runs and at most one response is open; which,
+the floor decides.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from agent.audio import seconds
+from agent.commands import AskModel
+from agent.conversation.calls import FunctionCall
+from agent.conversation.conversation import Conversation, Item, Spoken, Written
+from agent.errors import ModelError
+from agent.floor.states import Reason
+from agent.model import tools
+from agent.model.lenient_json import Usage
+from agent.model.mimo import Ended, Output, Sound, Text
+from agent.model.tools import Call
+from agent.realtime.config import SessionConfig
+from agent.realtime.items import ResponseOptions
+from agent.realtime.server_events import ServerEvent
+from agent.speaking.reply import Reading
+from agent.speaking.response import Response
+from agent.speaking.usage import Size, size_of, usage
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """A response that the client asked for."""
+
+    options: ResponseOptions
+    read: Conversation | None = None
+    """What the model reads instead of the conversation."""
+
+
+AS_CONFIGURED = Wish(ResponseOptions())
+
+DEFAULT_VOICE = "default"
+NO_VOICES: Mapping[str, bytes] = MappingProxyType({})
+
+
+@dataclass(slots=True)
+class _Request:
+    """The request that runs, or ran last."""
+
+    response_id: str
+    read: Size
+    reading: Reading
+    counted: Usage | None = None
+
+
+class Speaker:
+    """Speaks for one session."""
+
+    def __init__(
+        self,
+        conversation: Conversation,
+        style: tools.Style,
+        voices: Mapping[str, bytes],
+        new_id: Callable[[str], str],
+    ):
+        self._conversation = conversation
+        self._style: tools.Style = style
+        self._voices = voices
+        self._new_id = new_id
+        self._wish: tuple[str, Wish] = ("", AS_CONFIGURED)
+        self._request = _Request("", Size(), Reading(frozenset(), 1.0))
+        self._response: Response | None = None
+        self.has_spoken = False
+        """Whether the client has had sound: the voice is settled then."""
+
+    def want(self, response_id: str, wish: Wish) -> None:
+        """Remember what the client asked for, until that response is requested and opened."""
+        self._wish = response_id, wish
+
+    def _wished(self, response_id: str) -> Wish:
+        return self._wish[1] if self._wish[0] == response_id else AS_CONFIGURED
+
+    def ask(
+        self, response_id: str, config: SessionConfig, pending: bytes, playing_until: float
+    ) -> AskModel:
+        """Make the request for a response.
+
+        Args:
+            pending: Speech that is no item yet.
+            playing_until: Until then the listener still has something to hear.
+        """
+        wish = self._wished(response_id)
+        options = wish.options
+        offered, choice = _offered(config, options)
+        given = config.instructions if options.instructions is None else options.instructions
+        instructions = tools.instructed(given, offered, choice, self._style) if offered else given
+        messages = (wish.read or self._conversation).render(
+            instructions, pending, self._voice(config, options)
+        )
+        most = options.max_output_tokens or config.max_output_tokens
+        reading = Reading(tools.names(offered), config.audio.output.speed)
+        self._request = _Request(response_id, size_of(messages), reading)
+        return AskModel(
+            response_id,
+            messages,
+            (options.output_modalities or config.output_modalities)[0],
+            None if most == "inf" else most,
+            tuple(tools.for_chat(offered)) if self._style == "request" else (),
+            playing_until,
+            config.truncation,
+        )
+
+    def _voice(self, config: SessionConfig, options: ResponseOptions) -> bytes:
+        output = options.audio.output if options.audio else None
+        wanted = (output.voice if output else None) or config.audio.output.voice
+        name = wanted if isinstance(wanted, str) else DEFAULT_VOICE
+        return self._voices.get(name, self._voices.get(DEFAULT_VOICE, b""))
+
+    def read(self, response_id: str, output: Output) -> list[Output | Call]:
+        """Make of what the model said what the floor is to know of it; late words are nothing."""
+        request = self._request
+        if request.response_id != response_id:
+            return []
+        if isinstance(output, Ended):
+            request.counted = output.usage
+        return [*request.reading.push(output)]
+
+    def open(self, response_id: str, config: SessionConfig) -> list[ServerEvent]:
+        wish = self._wished(response_id)
+        aside = wish.options.conversation == "none"
+        conversation = Conversation(self._conversation.secret) if aside else self._conversation
+        self._response = Response(response_id, config, wish.options, conversation, self._new_id)
+        return self._response.created()
+
+    def deliver(self, output: Text | Sound | Call) -> list[ServerEvent]:
+        self.has_spoken = self.has_spoken or isinstance(output, Sound)
+        return self._open_response.deliver(output)
+
+    def close(self, cause: Reason | ModelError | None) -> list[ServerEvent]:
+        response = self._open_response
+        cost = usage(self._request.read, _size_said(response), self._request.counted)
+        told = response.close(cause, cost)
+        for entry in response.entries if cause else []:
+            # Words that never sounded were not heard either.
+            if isinstance(entry, Item) and entry.spoken and not entry.spoken.pcm:
+                self._conversation.interrupt(entry.id, 0.0)
+        return told
+
+    def speaks(self, item_id: str) -> str | None:
+        """The response that an item belongs to, if it is the latest one."""
+        response = self._response
+        if response is None or all(entry.id != item_id for entry in response.entries):
+            return None
+        return response.id
+
+    def cut(self, heard_s: float) -> None:
+        """Remember of the response only what was heard."""
+        for entry in self._open_response.entries:
+            if isinstance(entry, Item):
+                self._conversation.interrupt(entry.id, heard_s)
+
+    @property
+    def _open_response(self) -> Response:
+        assert self._response is not None, "the floor opens a response before it speaks of it"
+        return self._response
+
+
+def _offered(
+    config: SessionConfig, options: ResponseOptions
+) -> tuple[list[tools.Json], tools.ToolChoice]:
+    """The functions that this response may call, and how free it is in that."""
+    offered = config.tools if options.tools is None else options.tools
+    choice = options.tool_choice or config.tool_choice
+    match choice:
+        case "none":
+            return [], choice
+        case {"name": str(name)}:
+            return [tool for tool in offered if tool["name"] == name] or offered, choice
+        case _:
+            return offered, choice
+
+
+def _size_said(response: Response) -> Size:
+    characters, sound_s = 0, 0.0
+    for entry in response.made:
+        match entry:
+            case FunctionCall(call=call):
+                characters += len(call.text())
+            case Item(parts=[Spoken(pcm=pcm, transcript=words)]):
+                characters += len(words or "")
+                sound_s += seconds(pcm)
+            case Item(parts=[Written(text)]):
+                characters += len(text)
+            case _:
+                pass
+    return Size(characters, sound_s)

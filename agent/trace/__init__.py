@@ -1,0 +1,1 @@
+"""A session's inputs written down, and run again."""
