@@ -55,14 +55,18 @@ class Program(NamedTuple):
 
 PROGRAMS = {
     "talk": Program("client.talk", "talk through microphone and loudspeaker, or from WAV files"),
-    "ask": Program("client.ask", "send one request to the model server, without a conversation"),
+    "ask": Program(
+        "client.ask.ask", "send one request to the model server, without a conversation"
+    ),
     "serve": Program("server.app", "run the conversation server, with a page for browsers"),
     "model": Program(
         "server.embedded.app",
         "run the small speech model, which needs no GPU; with --gpu, MiMo-Audio",
     ),
-    "eval": Program("client.evaluation", "measure turn-taking with a simulated caller"),
-    "replay": Program("client.replay", "replay a recorded session and compare its decisions"),
+    "eval": Program("client.evaluation.evaluation", "measure turn-taking with a simulated caller"),
+    "replay": Program(
+        "client.evaluation.replay", "replay a recorded session and compare its decisions"
+    ),
 }
 ON_A_GPU = Program("server.launch", "MiMo-Audio itself, on vLLM-Omni")
 

@@ -9,16 +9,16 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from agent.audio import RATE, Samples, seconds
-from client.backoff import backoff
-from client.call import Call
-from client.connection import KEPT_BYTES, Connection, open_connection
-from client.ends import Ends
-from client.latency import LiveSpeech, SentSound, Turn
-from client.push_to_talk import PushToTalk
+from client.clip_player import ticks
+from client.dialogue.backoff import backoff
+from client.dialogue.call import Call
+from client.dialogue.connection import KEPT_BYTES, Connection, open_connection
+from client.dialogue.latency import LiveSpeech, SentSound, Turn
 from client.recording import Recording
 from client.script import only_foreseen
-from client.view import SHOWN_EVERY_S, State, Status, View
-from client.voice import ticks
+from client.sound.duplex import Ends
+from client.terminal.push_to_talk import PushToTalk
+from client.terminal.view import SHOWN_EVERY_S, State, Status, View
 
 STUCK_S = 60.0
 """A server that says nothing for so long owes nothing any more."""

@@ -11,11 +11,11 @@ from typing import NamedTuple
 import numpy as np
 
 from agent.errors import AgentError
-from client.call import Call
-from client.connection import open_connection
-from client.latency import FRAME_SAMPLES, Clip, stereo
-from client.terminal import Terminal
-from client.voice import Voice, ticks
+from client.clip_player import Voice, ticks
+from client.dialogue.call import Call
+from client.dialogue.connection import open_connection
+from client.dialogue.latency import FRAME_SAMPLES, Clip, stereo
+from client.terminal.lines import Terminal
 
 ANSWERED, UNANSWERED = 0, 3
 """Exit status: every turn was answered, or one was not."""

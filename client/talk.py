@@ -16,27 +16,27 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 from agent.errors import AgentError
-from client.background import Background
-from client.board import Board
 from client.cli import SERVER_URL, local_server
-from client.ends import Ends
-from client.kiosk import Kiosk
-from client.kiosk_view import KioskView
-from client.latency import Clip
+from client.dialogue.events import page_url
+from client.dialogue.latency import Clip
+from client.kiosk.kiosk import Kiosk
+from client.kiosk.view import KioskView
 from client.live import Live, LiveOptions
-from client.native import unheard_libraries
 from client.own_command import example_question, own_command
-from client.portaudio import DeviceError, Names, find_portaudio
 from client.recording import Recording
 from client.saving import check_writable
 from client.script import Script, ScriptOptions
-from client.selection import list_devices, select
-from client.terminal import Terminal
-from client.view import View
-from client.wire import page_url
+from client.sound.device_choice import list_devices, select
+from client.sound.duplex import Ends
+from client.sound.native import unheard_libraries
+from client.sound.portaudio import DeviceError, Names, find_portaudio
+from client.terminal.background import Background
+from client.terminal.lines import Terminal
+from client.terminal.screen_state import Board
+from client.terminal.view import View
 
 COULD_NOT_RUN = 1
-SCREEN = "client.screen"
+SCREEN = "client.terminal.screen"
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 EXAMPLES = """\
@@ -221,7 +221,7 @@ def _on_screen(url: str, talk: Callable[[View, Recording], Live], complaints: li
         signal.signal(number, end)
     with _terminal_of_its_own():
         background.start()
-        from client.screen import LiveScreen  # noqa: PLC0415 - an extra, and slow to load
+        from client.terminal.screen import LiveScreen  # noqa: PLC0415 - an extra, and slow to load
 
         try:
             if background.alive:

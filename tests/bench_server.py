@@ -13,7 +13,7 @@ import numpy as np
 from websockets.asyncio.client import ClientConnection, connect
 
 from agent.audio import RATE, read_wav, samples_in
-from client.latency import end_of_speech, level
+from client.dialogue.latency import end_of_speech, level
 from tests.fakes import StandIn, stand_in
 from tests.model_client import recording
 from tests.processes import start_server

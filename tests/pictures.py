@@ -8,13 +8,13 @@ from pathlib import Path
 
 from textual.pilot import Pilot
 
-from client.background import Background
-from client.board import Board
-from client.ends import Ends
 from client.live import Live, LiveOptions
-from client.portaudio import Names, find_portaudio
 from client.recording import Recording
-from client.screen import LiveScreen
+from client.sound.duplex import Ends
+from client.sound.portaudio import Names, find_portaudio
+from client.terminal.background import Background
+from client.terminal.screen import LiveScreen
+from client.terminal.screen_state import Board
 from tests.model_client import DATA
 from tests.page import chromium
 from tests.processes import ROOT, start_model, start_server

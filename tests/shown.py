@@ -6,13 +6,13 @@ from collections.abc import Awaitable, Callable
 from textual.pilot import Pilot
 
 from agent.errors import AgentError
-from client.background import Background
-from client.board import Board
-from client.latency import Latency
-from client.meter import BARS
+from client.dialogue.latency import Latency
 from client.recording import Recording
-from client.screen import LiveScreen
-from client.view import Status, View
+from client.terminal.background import Background
+from client.terminal.meter import BARS
+from client.terminal.screen import LiveScreen
+from client.terminal.screen_state import Board
+from client.terminal.view import Status, View
 
 
 class Script:

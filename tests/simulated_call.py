@@ -27,9 +27,9 @@ from agent.realtime.config import (
 from agent.trace.inputs import DeadlinePassed, FromModel, Input, Judged, feed
 from agent.trace.lines import Line
 from agent.trace.recorder import Recorder, Setup
-from client.latency import FRAME_SAMPLES
-from client.phone import Event, Phone, Take
-from client.scenarios import Scenario
+from client.dialogue.latency import FRAME_SAMPLES
+from client.evaluation.scenarios import Scenario
+from client.evaluation.simulated_phone import Event, Phone, Take
 from server.vad import Silero
 
 FIRST_CHUNK_S = 0.3

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from agent.audio import read_wav, wav
-from client.ask import main
+from client.ask.ask import main
 from tests.fakes import Fault, StandIn, sound, stand_in
 from tests.model_client import Json
 from tests.processes import ROOT, command

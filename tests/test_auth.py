@@ -24,7 +24,7 @@ from websockets.typing import Origin, Subprotocol
 from agent.errors import SettingsError
 from agent.keys import SERVER as API_KEY
 from agent.realtime.config import SessionPatch
-from client.link import RefusedError, greeted, open_socket
+from client.dialogue.socket import RefusedError, greeted, open_socket
 from server.app import App
 from server.auth import NO_KEY, Doorkeeper
 from server.settings import load

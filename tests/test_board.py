@@ -1,8 +1,8 @@
 """The board between a conversation and its screen: what is shown, and when."""
 
-from client.board import Board, Line
-from client.meter import meter, sparkline
-from client.view import Status
+from client.terminal.meter import meter, sparkline
+from client.terminal.screen_state import Board, Line
+from client.terminal.view import Status
 
 
 def test_the_agents_words_are_shown_as_they_are_heard_and_then_as_a_line():

@@ -21,7 +21,7 @@ from websockets.sync.server import ServerConnection, serve
 from agent.audio import RATE, Samples, samples_in, wav
 from client import talk
 from client.cli import PROGRAMS
-from client.jitter import FADE_SAMPLES
+from client.dialogue.jitter import FADE_SAMPLES
 
 Event = dict[str, object]
 USER, FIRST, SECOND = 8000, 1000, 2000

@@ -14,14 +14,14 @@ import pytest
 from websockets.asyncio.server import ServerConnection, serve
 
 from agent.audio import RATE, SAMPLE_BYTES
-from client.backoff import LONGEST_S, backoff
-from client.call import Call
-from client.connection import KEPT_BYTES, Connection, Lost, open_connection
-from client.jitter import Heard
-from client.latency import Latency
-from client.link import UnreachableError
-from client.view import Speaker, Status
-from client.wire import SpeechStarted, SpeechStopped, full_url, page_url
+from client.dialogue.backoff import LONGEST_S, backoff
+from client.dialogue.call import Call
+from client.dialogue.connection import KEPT_BYTES, Connection, Lost, open_connection
+from client.dialogue.events import SpeechStarted, SpeechStopped, full_url, page_url
+from client.dialogue.jitter import Heard
+from client.dialogue.latency import Latency
+from client.dialogue.socket import UnreachableError
+from client.terminal.view import Speaker, Status
 
 Event = dict[str, object]
 Script = Callable[["Peer"], Awaitable[None]]

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.audio import RATE, Samples, samples_in
-from client.device_sound import AHEAD_SAMPLES, Edges, Form, FromDevice, ToDevice
-from client.opening import forms
+from client.sound.device_sound import AHEAD_SAMPLES, Edges, Form, FromDevice, ToDevice
+from client.sound.opening import forms
 
 FORMS = [
     *(Form(24_000, 1), Form(48_000, 1), Form(48_000, 2), Form(44_100, 2), Form(44_100, 1)),

@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.audio import RATE, Samples, read_wav, samples_in, wav
-from client.device_sound import Form
-from client.latency import FRAME_SAMPLES, Clip
-from client.ring import Ring
-from client.voice import Voice
+from client.clip_player import Voice
+from client.dialogue.latency import FRAME_SAMPLES, Clip
+from client.sound.device_sound import Form
+from client.sound.ring import Ring
 from tests.virtual_audio import VirtualAudio, is_installed, virtual_audio
 
 ROOT = Path(__file__).parent.parent

@@ -14,7 +14,9 @@ from typing import cast
 import msgspec
 import pytest
 
-from client import ask, cli, evaluation, replay, talk
+from client import cli, talk
+from client.ask import ask
+from client.evaluation import evaluation, replay
 from server import app, launch
 from server.embedded import app as embedded
 from server.settings import Settings, checked

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from agent.audio import RATE, Samples, read_wav, samples_in
-from client.echo import EchoCanceller, Processor, find_processor
+from client.sound.echo_canceller import EchoCanceller, Processor, find_processor
 
 DATA = Path(__file__).parent / "data"
 RECORDED = Path(os.environ.get("MIMO_LIVE_AUDIO", "../shared/audio")) / "echo"

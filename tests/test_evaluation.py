@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from agent.trace import lines as trace
-from client import evaluation, plot
-from client.plot import PlotError
-from client.recordings import SHIPPED
+from client.evaluation import evaluation, plot
+from client.evaluation.plot import PlotError
+from client.evaluation.recordings import SHIPPED
 from tests.processes import ROOT
 
 pytestmark = pytest.mark.system

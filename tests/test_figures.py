@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from agent.audio import RATE, samples_in
-from client.figures import (
+from client.evaluation.figures import (
     early_starts,
     false_cutoffs,
     figures,
@@ -16,11 +16,11 @@ from client.figures import (
     yield_latency_ms,
     yielded,
 )
-from client.labelled import Detected, vad_figures
-from client.phone import Happened, Run, Take
-from client.recordings import Labelled
-from client.report import table
-from client.scenarios import Kind, Overlay, Scenario, Span
+from client.evaluation.recordings import Labelled
+from client.evaluation.report import table
+from client.evaluation.scenarios import Kind, Overlay, Scenario, Span
+from client.evaluation.simulated_phone import Happened, Run, Take
+from client.evaluation.vad_benchmark import Detected, vad_figures
 
 SECOND = RATE
 SILENCE = np.zeros(SECOND, np.int16)

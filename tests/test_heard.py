@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from agent.audio import samples_in
-from client import wire
-from client.call import Call
-from client.connection import open_connection
-from client.view import Speaker
+from client.dialogue import events as wire
+from client.dialogue.call import Call
+from client.dialogue.connection import open_connection
+from client.terminal.view import Speaker
 from tests.test_connection import Peer, Shown, server
 from tests.test_words import CASES, Case
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.audio import Samples, samples_in
-from client.jitter import FADE_SAMPLES, LEAST_WAIT_SAMPLES, Heard, JitterBuffer
+from client.dialogue.jitter import FADE_SAMPLES, LEAST_WAIT_SAMPLES, Heard, JitterBuffer
 
 FRAME = samples_in(20)
 ENOUGH = 7 * LEAST_WAIT_SAMPLES // 2

@@ -13,8 +13,9 @@ from agent.commands import AskModel
 from agent.errors import ModelError, SettingsError
 from agent.keys import MODEL, SERVER, TRANSCRIPTION, read_key, redacted
 from agent.model.mimo import ChatMessage, Ended, Failed, Output
-from client import ask, keys, thin
-from client.link import greeted, open_socket
+from client import keys, thin
+from client.ask import ask
+from client.dialogue.socket import greeted, open_socket
 from server.keys import find_key
 from server.model import ModelServer
 from server.settings import checked

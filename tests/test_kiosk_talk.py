@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from agent.audio import RATE, Samples, read_wav, samples_in
-from client.presence import Idle, Presence
-from client.self_test import LEAST_LIKENESS, likeness, sweep
+from client.kiosk.presence import Idle, Presence
+from client.kiosk.self_test import LEAST_LIKENESS, likeness, sweep
 from tests.fakes import Reply, Request, stand_in
 from tests.model_client import DATA
 from tests.processes import ROOT, command, start_server

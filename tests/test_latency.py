@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.audio import samples_in
-from client import wire
-from client.call import Call
-from client.latency import FRAME_S, FRAME_SAMPLES, Latency, SentSound, Turn
-from client.terminal import Terminal
+from client.dialogue import events as wire
+from client.dialogue.call import Call
+from client.dialogue.latency import FRAME_S, FRAME_SAMPLES, Latency, SentSound, Turn
+from client.terminal.lines import Terminal
 
 DELAY_MS = 60
 """On the way to the ear."""

@@ -7,7 +7,7 @@ import subprocess
 import pytest
 from websockets.asyncio.server import ServerConnection, serve
 
-from client.link import UnreachableError, reach
+from client.dialogue.socket import UnreachableError, reach
 
 pytestmark = pytest.mark.system
 

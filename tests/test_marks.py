@@ -11,9 +11,9 @@ from agent.floor import states as floor
 from agent.metrics import Marks, Stopwatch
 from agent.model.mimo import Ended, Text
 from agent.realtime.config import SemanticVad, ServerVad, TurnDetection
-from client.figures import answer, latency
-from client.recordings import SHIPPED, Library
-from client.scenarios import Scenario, scenarios
+from client.evaluation.figures import answer, latency
+from client.evaluation.recordings import SHIPPED, Library
+from client.evaluation.scenarios import Scenario, scenarios
 from tests.scripted import Json, Scripted, sound
 from tests.simulated_call import SimulatedCall
 

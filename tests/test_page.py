@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import expect
 
 from agent.audio import RATE, SAMPLE_BYTES, Samples, milliseconds, read_wav, samples_in
-from client.latency import end_of_speech
+from client.dialogue.latency import end_of_speech
 from tests.page import CHROMIUM, Caption, Chromium, TalkPage
 from tests.scripted_server import AMPLITUDE, LARGEST_STEP, Peer, ScriptedServer
 from tests.test_words import CASES

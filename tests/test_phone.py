@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from agent.audio import RATE, Samples, samples_in
-from client.latency import FRAME_SAMPLES
-from client.phone import DUCKED, Event, Phone, Take
-from client.recordings import Echo
-from client.scenarios import Overlay, Scenario
+from client.dialogue.latency import FRAME_SAMPLES
+from client.evaluation.recordings import Echo
+from client.evaluation.scenarios import Overlay, Scenario
+from client.evaluation.simulated_phone import DUCKED, Event, Phone, Take
 
 QUESTION = np.full(samples_in(100), 1_000, np.int16)
 ASKED = Scenario("a call", "turn", QUESTION, len(QUESTION))

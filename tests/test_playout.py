@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from playwright.sync_api import sync_playwright
 
 from agent.audio import RATE, Samples, samples_in
-from client.jitter import JitterBuffer
-from client.loudness import RAMP_SAMPLES, Loudness
+from client.dialogue.ducking import RAMP_SAMPLES, Loudness
+from client.dialogue.jitter import JitterBuffer
 from tests.page import CHROMIUM
 from tests.scripted_server import ScriptedServer
 
@@ -140,8 +140,8 @@ def test_late_chunks_are_seldom_heard_and_cost_little_delay(
 
 def test_without_a_wait_the_same_network_would_be_heard(monkeypatch: pytest.MonkeyPatch):
     """That the figures above are owed to the buffer, not to a network that is too good."""
-    monkeypatch.setattr("client.jitter.LEAST_WAIT_SAMPLES", samples_in(20))
-    monkeypatch.setattr("client.jitter.MOST_WAIT_SAMPLES", samples_in(20))
+    monkeypatch.setattr("client.dialogue.jitter.LEAST_WAIT_SAMPLES", samples_in(20))
+    monkeypatch.setattr("client.dialogue.jitter.MOST_WAIT_SAMPLES", samples_in(20))
     chance, jitter = Random(20), JitterBuffer()
     turns = [play(jitter, f"i{n}", 20, arrivals_ms(20, 0.5, chance)) for n in range(TURNS)]
     assert sum(turn.longest_gap_ms > 100 for turn in turns) / TURNS > 0.02

@@ -14,8 +14,9 @@ from agent.audio import RATE, wav
 from agent.commands import AskModel
 from agent.model.mimo import ChatMessage, Ended, Failed, Output
 from agent.proxies import ProxyError, proxy_for
-from client import ask, kiosk
-from client.link import UnreachableError, greeted, open_socket
+from client.ask import ask
+from client.dialogue.socket import UnreachableError, greeted, open_socket
+from client.kiosk import kiosk
 from server.model import ModelServer
 from server.settings import checked
 from server.transcription import Transcriber

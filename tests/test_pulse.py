@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from agent.audio import RATE, read_wav
-from client.pulse import SILENT_DEVICE_S, STARTING_S, Pulse
+from client.sound.pulse import SILENT_DEVICE_S, STARTING_S, Pulse
 from tests.model_client import DATA
 from tests.processes import ROOT
 from tests.virtual_audio import is_installed, virtual_audio

@@ -16,8 +16,8 @@ from agent.trace.inputs import Busy, FromModel, Input, Returned, Transcribed
 from agent.trace.lines import Line, TraceError
 from agent.trace.recorder import Recorder, Setup
 from agent.trace.replay import Difference, decisions, replay
-from client.recordings import SHIPPED, Library
-from client.scenarios import scenarios
+from client.evaluation.recordings import SHIPPED, Library
+from client.evaluation.scenarios import scenarios
 from tests.simulated_call import SimulatedCall
 
 SCENARIOS = {each.name: each for each in scenarios(Library(SHIPPED), seed=1)}

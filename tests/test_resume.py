@@ -19,8 +19,8 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from agent.audio import RATE, SAMPLE_BYTES, read_wav, samples_in
-from client import wire
-from client.connection import Regained, open_connection
+from client.dialogue import events as wire
+from client.dialogue.connection import Regained, open_connection
 from tests.fakes import Reply, StandIn, stand_in
 from tests.model_client import DATA
 from tests.processes import ROOT, command

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from agent.audio import RATE, read_wav, wav
 from agent.errors import AudioError
 from agent.realtime import g711
-from client import sound_file
+from client.sound import sound_file
 
 SAMPLES = [0, 1, -1, 256, -256, 20_000, -20_000, 2**15 - 1, -(2**15)]
 PCM = struct.pack("<9h", *SAMPLES)

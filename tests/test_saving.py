@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from client import evaluation, talk
+from client import talk
+from client.evaluation import evaluation
 from client.saving import SaveError, check_writable, new_conversation
 from tests.processes import ROOT
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from agent.audio import RATE, Samples, samples_in
-from client.figures import (
+from client.evaluation.figures import (
     answered,
     false_cutoffs,
     latency,
@@ -20,9 +20,9 @@ from client.figures import (
     yield_latency_ms,
     yielded,
 )
-from client.phone import Take
-from client.recordings import SHIPPED, Library
-from client.scenarios import Kind, Span, natural_gaps, paused, quick, scenarios
+from client.evaluation.recordings import SHIPPED, Library
+from client.evaluation.scenarios import Kind, Span, natural_gaps, paused, quick, scenarios
+from client.evaluation.simulated_phone import Take
 from tests.simulated_call import SimulatedCall
 
 ALL = {each.name: each for each in scenarios(Library(SHIPPED), seed=1)}

@@ -4,14 +4,14 @@ import asyncio
 
 import pytest
 
-from client.jitter import Heard
-from client.view import Status
+from client.dialogue.jitter import Heard
+from client.terminal.view import Status
 
 pytest.importorskip("textual", reason="the extra `screen` is not installed")
 
 from textual.pilot import Pilot
 
-from client.screen import KEYS
+from client.terminal.screen import KEYS
 from tests.shown import Shown
 
 SIZES = [(40, 12), (40, 40), (60, 16), (80, 24), (132, 24), (200, 60)]

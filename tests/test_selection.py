@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from agent.audio import samples_in
-from client.microphone_check import MicrophoneCheck
-from client.portaudio import DeviceError, Names, PortAudio
-from client.push_to_talk import PushToTalk
-from client.selection import Selection, list_devices, remembered_file, select
+from client.sound.device_choice import Selection, list_devices, remembered_file, select
+from client.sound.microphone_check import MicrophoneCheck
+from client.sound.portaudio import DeviceError, Names, PortAudio
+from client.terminal.push_to_talk import PushToTalk
 
 
 class Machine:

@@ -6,9 +6,9 @@ import re
 
 import pytest
 
-from client.latency import Latency
-from client.terminal import Terminal
-from client.view import State, Status, cells
+from client.dialogue.latency import Latency
+from client.terminal.lines import Terminal
+from client.terminal.view import State, Status, cells
 
 
 class Glass(io.StringIO):

@@ -12,7 +12,7 @@ import pytest
 
 from agent.audio import RATE, SAMPLE_BYTES, read_wav
 from agent.trace.lines import decode
-from client import replay
+from client.evaluation import replay
 from server import settings
 from server.tracing import File, Folder
 from tests.fakes import StandIn, stand_in

@@ -1,0 +1,276 @@
+"""A connection to a conversation server that comes back by itself.
+
+While it is away the newest speech is kept, and sent once it is back. Where the server can, the
+same session goes on; where it can't, whoever follows the events is told to bring the history.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Literal
+
+import msgspec
+from websockets.asyncio.client import ClientConnection
+from websockets.exceptions import ConnectionClosed
+
+from agent.audio import RATE, SAMPLE_BYTES, milliseconds
+from client.dialogue import events as wire
+from client.dialogue.events import Extension, Extensions, ServerEvent, SessionConfig
+from client.dialogue.jitter import Heard
+from client.dialogue.socket import RefusedError, UnreachableError, greeted, reach
+
+KEPT_BYTES = 10 * RATE * SAMPLE_BYTES
+"""Speech kept while the connection is away: the newest 10 s."""
+
+STUCK_BYTES = 2**14
+"""More than this waits for the network only if the network has stopped: 0.25 s of speech."""
+
+SEMANTIC = {"type": "semantic_vad"}
+"""What this client can do well: it holds its sound while the server judges an interruption."""
+
+ENDED = 1000
+"""WebSocket close code of a conversation that is meant to be over."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """The connection is away; the next attempt to come back is made in so many seconds."""
+
+    reason: str
+    retry_in_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Regained:
+    """The connection is back."""
+
+    resumed: bool
+    """The session goes on; else it is a new one that knows nothing of what was said."""
+
+
+Received = tuple[str, int]
+"""An item and how many samples of its sound have arrived."""
+
+
+class Connection:
+    """What a client says to the server, and what it hears from it.
+
+    Args:
+        waits_s: At each loss, the waits before each attempt to come back; else a loss is the end.
+    """
+
+    def __init__(
+        self, url: str, socket: ClientConnection, waits_s: Callable[[], Iterator[float]] | None
+    ):
+        self._url = url
+        self._socket = socket
+        self._waits_s = waits_s
+        self._away = False
+        self._kept = bytearray()
+        self._session = SessionConfig()
+        self._token: str | None = None
+        self._after = ""
+        """The id of the last event that was received, where the server gives them."""
+        self._wishes: dict[str, object] = {}
+        self._changes: dict[str, dict[str, object]] = {}
+        """What was changed of the sound since, by its direction; a lost session may forget it."""
+        self._extensions: list[Extension] = []
+        self.received: Received | None = None
+        """The latest sound, told to the server when the connection is back."""
+
+    @property
+    def agreed(self) -> Extensions:
+        """What goes beyond the protocol here."""
+        return self._session.x_mimo or Extensions()
+
+    @property
+    def is_away(self) -> bool:
+        """The connection is lost, and not back yet."""
+        return self._away
+
+    @property
+    def turn_detection(self) -> dict[str, object] | None:
+        """How the server finds the ends of turns."""
+        return self._session.audio.input.turn_detection
+
+    async def start_session(
+        self,
+        instructions: str | None,
+        extensions: Iterable[Extension] = ("playout", "duck", "resume", "marks"),
+        voice: str | None = None,
+    ) -> None:
+        """Ask for captions, judged interruptions and extensions; else the server's defaults."""
+        self._extensions = list(extensions)
+        listens = {"transcription": {"model": "embedded"}, "turn_detection": SEMANTIC}
+        self._wishes = {"audio": {"input": listens}}
+        if instructions is not None:
+            self._wishes["instructions"] = instructions
+        if voice is not None:
+            self._changes["output"] = {"voice": voice}
+        await self._ask()
+
+    async def change(self, direction: Literal["input", "output"], **audio: object) -> None:
+        """Change the sound's configuration, for this session and for those that follow it."""
+        self._changes[direction] = audio
+        await self._update(audio={direction: audio})
+
+    async def append(self, pcm: bytes) -> None:
+        """Send speech; never waits for a line that takes nothing, as sound can't wait."""
+        self._kept += pcm
+        del self._kept[:-KEPT_BYTES]
+        if not self._away and not self._is_stuck:
+            await self._send_kept()
+
+    async def truncate(self, heard: Heard) -> None:
+        """Tell how much of an item was heard, so that the server remembers no more of it."""
+        await self.report(heard)
+        where = {"item_id": heard.item_id, "content_index": 0}
+        end_ms = milliseconds(heard.samples)
+        await self.send("conversation.item.truncate", **where, audio_end_ms=end_ms)
+
+    async def report(self, heard: Heard) -> None:
+        """Tell how much of an item was heard so far, if the server wants to know."""
+        words = {"item_id": heard.item_id, "audio_end_samples": heard.samples}
+        if self.agreed.playout and not self._is_stuck:
+            await self.send("x_mimo.playout", **words)
+
+    async def write(self, role: str, text: str) -> None:
+        """Add a message to the conversation; `role` is `"user"` or `"assistant"`."""
+        kind = "input_text" if role == "user" else "output_text"
+        item = {"type": "message", "role": role, "content": [{"type": kind, "text": text}]}
+        await self.send("conversation.item.create", item=item)
+
+    async def send(self, kind: str, **fields: object) -> bool:
+        """Send an event; return whether there was a connection to send it over."""
+        # What the server said before it left counts: `events` tells of it, then of the end.
+        try:
+            await self._socket.send(msgspec.json.encode({"type": kind, **fields}), text=True)
+        except ConnectionClosed:
+            return False
+        return True
+
+    @property
+    def _is_stuck(self) -> bool:
+        return self._socket.transport.get_write_buffer_size() > STUCK_BYTES
+
+    async def close(self) -> None:
+        await self._socket.close()
+
+    async def events(self) -> AsyncIterator[ServerEvent | Lost | Regained]:
+        """Yield events until the connection ends for good.
+
+        Raises:
+            UnreachableError: When it has ended.
+        """
+        while True:
+            try:
+                async for frame in self._socket:
+                    event = wire.decode(frame)
+                    if event is not None:
+                        self._after = event.event_id
+                    if event is not None and not await self._settle(event):
+                        yield event
+                reason = "the server ended the conversation"
+            except ConnectionClosed as error:
+                told = error.rcvd.reason if error.rcvd is not None else ""
+                reason = f"the connection to the server was lost: {told or error}"
+            if self._waits_s is None or self._socket.close_code == ENDED:
+                raise UnreachableError(reason)
+            self._away = True
+            async for word in self._come_back(reason, self._waits_s()):
+                yield word
+            self._away = not await self._send_kept()
+
+    async def _settle(self, event: ServerEvent) -> bool:
+        """Note what the server says of the session; return whether that was all it meant."""
+        match event:
+            case wire.SessionCreated(session) | wire.SessionUpdated(session):
+                self._note(session)
+            case wire.ErrorEvent(wire.Problem(_, "unknown_parameter", str(where))) if (
+                self._extensions and where.startswith("session.x_mimo")
+            ):
+                unknown = where.rpartition(".")[2]
+                known: list[Extension] = [each for each in self._extensions if each != unknown]
+                self._extensions = known if len(known) < len(self._extensions) else []
+                await self._ask()
+                return True
+            case _:
+                pass
+        return False
+
+    def _note(self, session: SessionConfig) -> None:
+        self._session = session
+        if session.x_mimo is not None and session.x_mimo.resume_token is not None:
+            self._token = session.x_mimo.resume_token
+
+    async def _ask(self) -> None:
+        asked = dict.fromkeys(self._extensions, True)
+        await self._update(**self._wishes, **({"x_mimo": asked} if asked else {}))
+        # Each by itself: one that the server refuses takes no other with it.
+        for direction, audio in self._changes.items():
+            await self._update(audio={direction: audio})
+
+    async def _update(self, **session: object) -> None:
+        await self.send("session.update", session={"type": "realtime", **session})
+
+    async def _come_back(
+        self, reason: str, waits_s: Iterator[float]
+    ) -> AsyncIterator[Lost | Regained]:
+        before = self._session.id
+        for wait_s in waits_s:
+            yield Lost(reason, wait_s)
+            await asyncio.sleep(wait_s)
+            try:
+                self._socket = await reach(self._url, **self._resume())
+                greeting = await greeted(self._socket)
+            except RefusedError:
+                raise
+            except UnreachableError as error:
+                # What took the connection and said nothing may hold the session.
+                await self._socket.close()
+                reason = str(error)
+                continue
+            # Only now has the token been used: an attempt that reached nobody leaves it.
+            self._token, self._after = None, greeting.event_id
+            self._note(greeting.session)
+            await self._ask()
+            yield Regained(bool(before) and self._session.id == before)
+            return
+
+    def _resume(self) -> dict[str, str | int]:
+        if self._token is None:
+            return {}
+        if self._after:
+            return {"resume": self._token, "after": self._after}
+        item_id, samples = self.received or ("", 0)
+        where = {"item_id": item_id, "received_samples": samples} if samples else {}
+        return {"resume": self._token, **where}
+
+    async def _send_kept(self) -> bool:
+        """Send what waits; return whether it went."""
+        while self._kept:
+            kept, self._kept = self._kept, bytearray()
+            if not await self.send("input_audio_buffer.append", audio=bytes(kept)):
+                self._kept = kept + self._kept
+                return False
+        return True
+
+
+@asynccontextmanager
+async def open_connection(
+    url: str, waits_s: Callable[[], Iterator[float]] | None = None
+) -> AsyncGenerator[Connection]:
+    """Connect to a conversation server.
+
+    Args:
+        waits_s: See `Connection`.
+
+    Raises:
+        UnreachableError: If nothing answers there, or what answers holds no conversations.
+    """
+    connection = Connection(url, await reach(url), waits_s)
+    try:
+        yield connection
+    finally:
+        await connection.close()

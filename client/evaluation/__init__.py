@@ -1,0 +1,1 @@
+"""A simulated caller that measures turn-taking, and traces replayed."""

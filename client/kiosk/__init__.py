@@ -1,0 +1,1 @@
+"""A booth that runs unattended."""

@@ -1,0 +1,121 @@
+"""Microphone and loudspeaker: mono PCM16 at 24 kHz, through PortAudio."""
+
+from collections.abc import Generator
+from contextlib import ExitStack, contextmanager
+
+import numpy as np
+
+from agent.audio import Samples
+from client.sound.anchor import anchored
+from client.sound.device_sound import Form, FromDevice, ToDevice
+from client.sound.opening import Callback, DeviceStream
+from client.sound.portaudio import Names, PortAudio, Status
+
+
+class Microphone:
+    """What the user says, in chunks of any length."""
+
+    def __init__(self, portaudio: PortAudio, name: str | None = None):
+        self._stream = DeviceStream(portaudio, "input", name, self._take)
+        self.overflows = 0
+        self.calls = 0
+        """Of PortAudio, so far; a device that went away stops calling."""
+
+    @property
+    def delay_samples(self) -> int:
+        """From the ear of the microphone to `read`."""
+        return self._stream.latency_samples + self._sound.held_samples
+
+    def start(self) -> None:
+        self._stream.start()
+
+    def close(self) -> None:
+        self._stream.close()
+
+    def read(self) -> bytes:
+        """Everything that was said since the last call."""
+        return self._sound.read()
+
+    def _take(self, form: Form) -> Callback:
+        self._sound = sound = FromDevice(form)
+
+        def arrived(buffer: memoryview, _frames: int, _time: object, status: Status) -> None:
+            self.calls += 1
+            if not sound.arrived(np.frombuffer(buffer, np.int16)) or status.input_overflow:
+                self.overflows += 1
+
+        return arrived
+
+
+class Loudspeaker:
+    """What the user hears; holds at most 40 ms that were not handed to the system yet."""
+
+    def __init__(self, portaudio: PortAudio, name: str | None = None):
+        self._stream = DeviceStream(portaudio, "output", name, self._give)
+        self.underflows = 0
+        self.calls = 0
+        """Of PortAudio, so far; a device that went away stops calling."""
+
+    @property
+    def room(self) -> int:
+        """Samples that `write` takes now."""
+        return self._sound.room
+
+    @property
+    def delay_samples(self) -> int:
+        """Samples that were written and have not reached the ear."""
+        return self._sound.waiting_samples + self._stream.latency_samples
+
+    @property
+    def echo_samples(self) -> int:
+        """From the newest sample of `played` to the ear."""
+        return self._stream.latency_samples - self._sound.held_samples
+
+    def start(self) -> None:
+        self._stream.start()
+
+    def close(self) -> None:
+        self._stream.close()
+
+    def write(self, sound: Samples) -> None:
+        """Play next; the caller keeps to `room`."""
+        self._sound.write(sound)
+
+    def finish(self) -> None:
+        """Have the last samples played, too; nothing can be written afterwards."""
+        self._sound.finish()
+
+    def played(self) -> Samples:
+        """What PortAudio took since the last call, silence included: the echo's source."""
+        return self._sound.played()
+
+    def _give(self, form: Form) -> Callback:
+        self._sound = sound = ToDevice(form)
+
+        def wanted(buffer: memoryview, _frames: int, _time: object, status: Status) -> None:
+            self.calls += 1
+            if not sound.fill(np.frombuffer(buffer, np.int16)) or status.output_underflow:
+                self.underflows += 1
+
+        return wanted
+
+
+@contextmanager
+def open_devices(
+    portaudio: PortAudio, names: Names | None = None
+) -> Generator[tuple[Microphone, Loudspeaker]]:
+    """A microphone and a loudspeaker, running.
+
+    Raises:
+        DeviceError: If one of them can't be opened.
+    """
+    input_name, output_name = names or Names()
+    with ExitStack() as opened:
+        microphone = Microphone(portaudio, input_name)
+        opened.callback(microphone.close)
+        loudspeaker = Loudspeaker(portaudio, output_name)
+        opened.callback(loudspeaker.close)
+        microphone.start()
+        loudspeaker.start()
+        opened.enter_context(anchored(portaudio, output_name))
+        yield microphone, loudspeaker

@@ -1,0 +1,1 @@
+"""What a terminal shows of a conversation, and its keys."""
