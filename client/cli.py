@@ -68,7 +68,7 @@ PROGRAMS = {
         "client.evaluation.replay", "replay a recorded session and compare its decisions"
     ),
 }
-ON_A_GPU = Program("server.launch", "MiMo-Audio itself, on vLLM-Omni")
+ON_A_GPU = Program("server.gpu.launch", "MiMo-Audio itself, on vLLM-Omni")
 
 EXAMPLES = """\
 examples:

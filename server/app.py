@@ -28,24 +28,24 @@ from agent.realtime.merge import merged
 from agent.trace.recorder import Recorder, Setup
 from server import settings as configuration
 from server.auth import Doorkeeper, Secret, check_exposure
-from server.client_secrets import ClientSecrets
-from server.connection import Connection, new_id
-from server.door import Doorway
-from server.entrance import Entrance
-from server.health import Health, health
-from server.http import query
 from server.keys import find_key
-from server.lobby import Lobby, asked
-from server.model import ModelServer
-from server.pages import Pages
-from server.refusals import Refusals
+from server.model.router import ModelServer
+from server.model.transcription import Transcriber
+from server.model.voice_samples import load_voices
+from server.session.connection import Connection, new_id
+from server.session.registry import Lobby, asked
 from server.settings import Settings
-from server.site import Site
 from server.tls import certificate
 from server.tracing import Traces
-from server.transcription import Transcriber
 from server.vad import detector
-from server.voices import load_voices
+from server.web.client_secrets import ClientSecrets
+from server.web.door import Doorway
+from server.web.entrance import Entrance
+from server.web.health import Health, health
+from server.web.http import query
+from server.web.pages import Pages
+from server.web.refusals import Refusals
+from server.web.site import Site
 
 log = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from websockets.datastructures import Headers
 from agent.errors import SettingsError
 from agent.keys import SERVER
 from agent.realtime.config import SessionPatch
-from server.http import listed
+from server.web.http import listed
 
 MOST_SECRETS = 10_000
 """The oldest go when there are more."""

@@ -164,7 +164,7 @@ def test_each_client_that_is_turned_away_is_a_line_of_the_log(caplog: pytest.Log
 def test_strangers_that_never_say_goodbye_are_waited_for_only_so_many(
     monkeypatch: pytest.MonkeyPatch,
 ):
-    monkeypatch.setattr("server.entrance.MOST_GOODBYES", 2)
+    monkeypatch.setattr("server.web.entrance.MOST_GOODBYES", 2)
     head = (
         "GET /v1/realtime HTTP/1.1\r\nHost: here\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         "Origin: https://evil.example\r\nSec-WebSocket-Version: 13\r\n"

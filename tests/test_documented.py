@@ -17,8 +17,9 @@ import pytest
 from client import cli, talk
 from client.ask import ask
 from client.evaluation import evaluation, replay
-from server import app, launch
+from server import app
 from server.embedded import app as embedded
+from server.gpu import launch
 from server.settings import Settings, checked
 from tests.processes import ROOT
 

@@ -16,16 +16,16 @@ from websockets.asyncio.server import ServerConnection, serve
 
 from agent.realtime.config import SessionConfig
 from agent.realtime.merge import merged
-from server import pages
 from server.auth import Doorkeeper, Secret
-from server.client_secrets import ClientSecrets
-from server.door import ANSWER_S, LARGEST_BODY, REQUEST_S, Doorway
-from server.health import health
-from server.pages import FOLDER, TYPES, Pages
-from server.refusals import MOST_A_MINUTE, Refusals
-from server.replicas import Condition
+from server.model.replica import Condition
 from server.settings import Kiosk
-from server.site import Site
+from server.web import pages
+from server.web.client_secrets import ClientSecrets
+from server.web.door import ANSWER_S, LARGEST_BODY, REQUEST_S, Doorway
+from server.web.health import health
+from server.web.pages import FOLDER, TYPES, Pages
+from server.web.refusals import MOST_A_MINUTE, Refusals
+from server.web.site import Site
 from tests.scripted import config
 from tests.test_app import Hasty
 

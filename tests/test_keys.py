@@ -17,9 +17,9 @@ from client import keys, thin
 from client.ask import ask
 from client.dialogue.socket import greeted, open_socket
 from server.keys import find_key
-from server.model import ModelServer
+from server.model.router import ModelServer
+from server.model.transcription import Transcriber
 from server.settings import checked
-from server.transcription import Transcriber
 from tests.fakes import StandIn, stand_in
 from tests.processes import start_server
 from tests.website import website

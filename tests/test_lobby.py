@@ -11,11 +11,11 @@ from websockets.asyncio.server import ServerConnection, serve
 
 from agent.commands import Command
 from agent.session import Session
-from server.connection import Connection, new_id
-from server.lobby import Lobby, asked
-from server.model import ModelServer
+from server.model.router import ModelServer
+from server.model.transcription import Transcriber
+from server.session.connection import Connection, new_id
+from server.session.registry import Lobby, asked
 from server.settings import Settings
-from server.transcription import Transcriber
 from server.vad import WebRtc
 from tests.scripted import Scripted, config
 

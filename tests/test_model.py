@@ -14,7 +14,7 @@ from agent.commands import AskModel
 from agent.conversation.conversation import Conversation, Item, Spoken
 from agent.errors import ModelError
 from agent.model.mimo import ChatMessage, Ended, Failed, Output, Sound, Text
-from server.model import ModelServer, Seat
+from server.model.router import ModelServer, Seat
 from server.settings import Settings, checked
 from tests.fakes import Fault, Request, StandIn, stand_in
 from tests.website import website

@@ -17,9 +17,9 @@ from agent.proxies import ProxyError, proxy_for
 from client.ask import ask
 from client.dialogue.socket import UnreachableError, greeted, open_socket
 from client.kiosk import kiosk
-from server.model import ModelServer
+from server.model.router import ModelServer
+from server.model.transcription import Transcriber
 from server.settings import checked
-from server.transcription import Transcriber
 from tests.fakes import StandIn, stand_in
 from tests.processes import ROOT, command_on_free_ports, start_server
 from tests.proxy import proxy

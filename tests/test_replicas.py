@@ -12,10 +12,10 @@ from websockets.sync.client import connect
 
 from agent.commands import AskModel
 from agent.model.mimo import ChatMessage, Ended, Failed, Output
-from server.health import health
-from server.model import ModelServer
-from server.replicas import Condition
+from server.model.replica import Condition
+from server.model.router import ModelServer
 from server.settings import checked
+from server.web.health import health
 from tests.fakes import Fault, StandIn, stand_in
 from tests.model_client import Json
 from tests.processes import start_server
@@ -45,7 +45,7 @@ class Journal(logging.Handler):
 @asynccontextmanager
 async def watched(*urls: str) -> AsyncGenerator[tuple[ModelServer, Journal]]:
     server = ModelServer(checked({"model": {"urls": urls}}, "test"))
-    journal, logger = Journal(), logging.getLogger("server.replicas")
+    journal, logger = Journal(), logging.getLogger("server.model.replica")
     logger.addHandler(journal)
     watch = asyncio.create_task(server.watch())
     try:
@@ -66,10 +66,10 @@ def run(body: Callable[[], Awaitable[None]]) -> None:
 
 @pytest.fixture(autouse=True)
 def hurry(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, "server.replicas")
-    monkeypatch.setattr("server.replicas.LOOK_EVERY_S", 0.02)
-    monkeypatch.setattr("server.replicas.FIRST_PAUSE_S", 0.02)
-    monkeypatch.setattr("server.replicas.LONGEST_PAUSE_S", 0.05)
+    caplog.set_level(logging.INFO, "server.model.replica")
+    monkeypatch.setattr("server.model.replica.LOOK_EVERY_S", 0.02)
+    monkeypatch.setattr("server.model.replica.FIRST_PAUSE_S", 0.02)
+    monkeypatch.setattr("server.model.replica.LONGEST_PAUSE_S", 0.05)
 
 
 async def reply(server: ModelServer) -> Output:

@@ -15,9 +15,9 @@ import pytest
 
 from agent.audio import RATE, read_wav, wav
 from agent.errors import ModelError
-from server.model import ModelServer
+from server.model.router import ModelServer
+from server.model.transcription import Transcriber
 from server.settings import Settings, checked
-from server.transcription import Transcriber
 from tests.fakes import Fault, stand_in
 from tests.model_client import DATA, recording
 from tests.processes import ROOT, command, start_server

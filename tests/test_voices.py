@@ -14,8 +14,8 @@ from agent.policy import Timing
 from agent.realtime import client_events as protocol
 from agent.realtime import server_events as events
 from agent.session import Session
+from server.model.voice_samples import load_voices
 from server.settings import Persona
-from server.voices import load_voices
 from tests.virtual_call import PATIENCE, config
 
 SECOND = bytes([1, 0]) * RATE

@@ -17,9 +17,9 @@ from starlette.types import Receive, Scope, Send
 
 from agent.errors import ModelError
 from server.embedded.reply import Replies, ReplyEvent
-from server.embedded.stream import DONE, Chunks, Head, Json, completion, error_body, event
+from server.embedded.request import ChatRequest, RequestError, clip_of, decode
+from server.embedded.response import DONE, Chunks, Head, Json, completion, error_body, event
 from server.embedded.transcripts import Clip, Clips, Transcripts
-from server.embedded.wire import ChatRequest, RequestError, clip_of, decode
 
 OWNER = "mimo-live embedded demonstration model (not MiMo-Audio)"
 

@@ -7,8 +7,8 @@ from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 
 from agent.realtime.resumption import Position
-from server.connection import Connection
-from server.http import query
+from server.session.connection import Connection
+from server.web.http import query
 
 log = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from server.replicas import Condition
+from server.model.replica import Condition
 
 
 class Health(Struct, frozen=True):

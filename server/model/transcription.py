@@ -20,9 +20,9 @@ from agent.errors import ModelError
 from agent.keys import TRANSCRIPTION, redacted
 from agent.model.lenient_json import content_of, read_object
 from agent.model.mimo import ChatMessage, Failed, Text
-from server.http_client import api_client
 from server.keys import find_key
-from server.model import ModelServer
+from server.model.http_client import api_client
+from server.model.router import ModelServer
 from server.settings import Settings
 
 log = logging.getLogger(__name__)

@@ -11,7 +11,7 @@ from agent.keys import MODEL
 from agent.model.context import fit
 from agent.model.mimo import ChatMessage, Failed, Output, chat_request
 from server.keys import find_key
-from server.replicas import Condition, Replica
+from server.model.replica import Condition, Replica
 from server.settings import Model, Settings
 
 ASKED_AGAIN = {"model_unreachable", "model_failed", "model_cut_off"}

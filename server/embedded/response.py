@@ -8,7 +8,7 @@ import msgspec
 
 from agent.audio import RATE, SAMPLE_BYTES, wav
 from server.embedded.reply import Ended, ReplyEvent, SoundMade, TextEnded, TextMade
-from server.embedded.wire import ChatRequest, RequestError
+from server.embedded.request import ChatRequest, RequestError
 
 DONE = b"data: [DONE]\n\n"
 

@@ -9,9 +9,9 @@ from agent.realtime import beta
 from agent.realtime import server_events as events
 from agent.realtime.server_events import ErrorDetail
 from server.auth import Doorkeeper, Objection
-from server.door import client
-from server.http import listed
-from server.refusals import Refusals
+from server.web.door import client
+from server.web.http import listed
+from server.web.refusals import Refusals
 
 UNAUTHORIZED = 3000
 """WebSocket close code; clients take it and those above it as final, and try no more."""

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import msgspec
 
-from server.http import JSON, Answer, Request, listed
 from server.settings import Kiosk
+from server.web.http import JSON, Answer, Request, listed
 
-FOLDER = Path(__file__).parent / "page"
+FOLDER = Path(__file__).parents[1] / "page"
 PAGES = {"": "index.html", "kiosk": "kiosk.html"}
 TYPES = {
     ".css": "text/css; charset=utf-8",

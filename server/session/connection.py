@@ -34,10 +34,10 @@ from agent.trace.inputs import (
     feed,
 )
 from agent.trace.recorder import Recorder
-from server.absence import Absence, GoneError
-from server.model import Seat
-from server.outbox import Outbox
-from server.transcription import Transcriber
+from server.model.router import Seat
+from server.model.transcription import Transcriber
+from server.session.outbox import Outbox
+from server.session.reconnect import Absence, GoneError
 from server.vad import VoiceActivityDetector
 
 log = logging.getLogger(__name__)

@@ -11,9 +11,9 @@ import shutil
 import sys
 from pathlib import Path
 
-from server.preflight import TOKENIZER, look
+from server.gpu.preflight import TOKENIZER, look
 
-CONFIGS = Path(__file__).parent.parent / "configs"
+CONFIGS = Path(__file__).parents[2] / "configs"
 CHAT_TEMPLATE = CONFIGS / "chat_template.jinja"
 
 _WHAT = """\

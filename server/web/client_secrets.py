@@ -12,7 +12,7 @@ from agent.model import tools
 from agent.realtime import client_events as protocol
 from agent.realtime.config import SessionConfig, SessionPatch
 from server.auth import FOREIGN, Doorkeeper, Secret
-from server.http import JSON, Answer, Request, Taker, refusal, wrong_method
+from server.web.http import JSON, Answer, Request, Taker, refusal, wrong_method
 
 SECONDS_BY_DEFAULT = 600
 

@@ -19,7 +19,7 @@ from agent.model.lenient_json import is_stream, unexpected
 from agent.model.mimo import ChatMessage, Ended, Failed, Output, ReplyReader, chat_request
 from agent.model.whole_reply import read_refusal
 from agent.realtime.config import Json
-from server.http_client import api_client
+from server.model.http_client import api_client
 from server.settings import Model
 
 CONNECT_TIMEOUT_S = 5.0

@@ -6,7 +6,7 @@ from http import HTTPStatus
 import h11
 from websockets.datastructures import Headers
 
-from server.http import Answer, Request, refusal
+from server.web.http import Answer, Request, refusal
 
 LARGEST_HEAD = 2**14
 LARGEST_LINE = 8_000

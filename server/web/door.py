@@ -15,10 +15,10 @@ import h11
 from websockets import http11
 from websockets.asyncio.server import ServerConnection
 
-from server import head
-from server.http import Answer, Request, Taker, refusal
-from server.refusals import Refusals
-from server.site import Site
+from server.web import head
+from server.web.http import Answer, Request, Taker, refusal
+from server.web.refusals import Refusals
+from server.web.site import Site
 
 LARGEST_BODY = 2**20
 

@@ -10,10 +10,10 @@ from http import HTTPStatus
 
 import msgspec
 
-from server.client_secrets import ClientSecrets
-from server.health import Health
-from server.http import Answer, Request, Taker, listed, refusal, wrong_method
-from server.pages import Pages
+from server.web.client_secrets import ClientSecrets
+from server.web.health import Health
+from server.web.http import Answer, Request, Taker, listed, refusal, wrong_method
+from server.web.pages import Pages
 
 REALTIME = "/realtime"
 SECRETS = "/realtime/client_secrets"

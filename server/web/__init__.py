@@ -1,0 +1,1 @@
+"""HTTP and the way in: what is at which address, and who may enter."""
