@@ -33,8 +33,8 @@ test-clients: $(VENV)/test.done $(CLIENTS)/node.done \
 		$(patsubst tests/clients/%.txt,$(CLIENTS)/%.done,$(wildcard tests/clients/*.txt))
 	@$(BIN)/python -m tests.clients.run
 	@sh scripts/system-packages firefox-esr
-	@$(BIN)/python -m tests.firefox
-	@$(BIN)/python -m tests.visitors 13
+	@$(BIN)/python -m tests.end_to_end.firefox
+	@$(BIN)/python -m tests.end_to_end.visitors 13
 
 lint: $(VENV)/test.done
 	@$(BIN)/ruff format --check

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import settings
 
-from tests.page import CHROMIUM, Chromium, chromium
-from tests.processes import start_model, start_server
-from tests.scripted_server import ScriptedServer
+from tests.drivers.page import CHROMIUM, Chromium, chromium
+from tests.drivers.processes import start_model, start_server
+from tests.drivers.scripted_server import ScriptedServer
 
 _home = tempfile.TemporaryDirectory(prefix="mimo-live-tests-")
 os.environ |= {f"XDG_{each}_HOME": f"{_home.name}/{each}" for each in ("CONFIG", "STATE", "DATA")}

@@ -21,7 +21,7 @@ from server import app
 from server.embedded import app as embedded
 from server.gpu import launch
 from server.settings import Settings, checked
-from tests.processes import ROOT
+from tests.drivers.processes import ROOT
 
 FOLDERS = ("agent", "client", "server", "tests")
 CODE = [path for folder in FOLDERS for path in sorted((ROOT / folder).rglob("*.py"))]

@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from tests.drivers.processes import ROOT, start_server
 from tests.fakes import stand_in
-from tests.processes import ROOT, start_server
 
 SCRIPTS = ROOT / "tests" / "clients"
 ENVIRONMENTS = ROOT / ".clients"

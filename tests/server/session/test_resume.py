@@ -1,0 +1,525 @@
+"""A session outlives its connection: what a client hears that lost it and came back.
+
+A real server on a real socket; connections are cut without a word, as a network does it.
+"""
+
+import asyncio
+import base64
+import json
+import subprocess
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
+from itertools import repeat
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
+
+from agent.audio import RATE, SAMPLE_BYTES, read_wav, samples_in
+from client.dialogue import events as wire
+from client.dialogue.connection import Regained, open_connection
+from tests.drivers.model_client import DATA
+from tests.drivers.processes import ROOT, command
+from tests.fakes import Reply, StandIn, stand_in
+
+pytestmark = pytest.mark.system
+
+CONFIG = """
+[listen]
+resume_grace_s = {grace_s}
+
+[model]
+urls = ["{url}"]
+
+[transcription]
+mode = "off"
+
+[turn]
+policy = "server_vad"
+"""
+LONG = Reply(groups=60, chunk_groups=1)
+"""About ten seconds of sound, made at once."""
+SLOW = Reply(groups=20, chunk_groups=1, rtf=0.1)
+DELTA = "response.output_audio.delta"
+
+Event = dict[str, Any]
+
+
+@contextmanager
+def serve(
+    folder: Path, model_url: str, grace_s: float, more: str = "", before: Sequence[str] = ()
+) -> Generator[subprocess.Popen[str]]:
+    """Run the server; its lines can be read from `stdout`, the first of which is its address.
+
+    Args:
+        more: What else its configuration says.
+        before: Words of a command that runs it.
+    """
+    config = folder / f"grace_{grace_s}.toml"
+    config.write_text(CONFIG.format(url=model_url, grace_s=grace_s) + more)
+    words = [*before, *command("serve", "--config", str(config), "--port", "0")]
+    pipe, same = subprocess.PIPE, subprocess.STDOUT
+    with subprocess.Popen(words, cwd=ROOT, text=True, stdout=pipe, stderr=same) as process:
+        try:
+            yield process
+        finally:
+            process.terminate()
+            process.communicate(timeout=10)
+
+
+def address(process: subprocess.Popen[str]) -> str:
+    return line(process, "listening on").removeprefix("listening on ").strip()
+
+
+def line(process: subprocess.Popen[str], wanted: str) -> str:
+    """Read the server's lines up to the one that holds those words."""
+    assert process.stdout is not None
+    for each in process.stdout:
+        if wanted in each:
+            return each
+    raise AssertionError(f"the server did not say {wanted!r}")
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Generator[tuple[StandIn, str]]:
+    with (
+        stand_in() as model,
+        serve(tmp_path_factory.mktemp("resume"), model.url, 60.0) as process,
+    ):
+        yield model, address(process)
+
+
+@pytest.fixture
+def model(running: tuple[StandIn, str]) -> StandIn:
+    running[0].reply = Reply()
+    return running[0]
+
+
+@pytest.fixture
+def url(running: tuple[StandIn, str]) -> str:
+    return running[1]
+
+
+class Client:
+    """One connection of a client that asked to resume."""
+
+    def __init__(self, socket: ClientConnection, session: Event):
+        self._socket = socket
+        self.session_id: str = session["id"]
+        self.token: str = session.get("x_mimo", {}).get("resume_token", "")
+        self.events: list[Event] = []
+
+    async def start(self, detection: Event | None = None, **extensions: bool) -> None:
+        wish = {"resume": True, **extensions}
+        audio = {"input": {"turn_detection": detection}}
+        session = {"type": "realtime", "audio": audio, "x_mimo": wish}
+        await self.send("session.update", session=session)
+        updated = await self.until("session.updated")
+        self.token = updated["session"]["x_mimo"]["resume_token"]
+
+    async def send(self, kind: str, **fields: object) -> None:
+        await self._socket.send(json.dumps({"type": kind, **fields}))
+
+    async def receive(self) -> Event:
+        async with asyncio.timeout(10):
+            event = json.loads(await self._socket.recv())
+        self.events.append(event)
+        return event
+
+    async def until(self, kind: str, times: int = 1) -> Event:
+        while True:
+            event = await self.receive()
+            times -= event["type"] == kind
+            if not times:
+                return event
+
+    async def synchronise(self) -> None:
+        """Wait until all that was sent has been taken in."""
+        await self.send("conversation.item.delete", item_id="none")
+        await self.until("error")
+
+    async def ask(self) -> None:
+        """Speak, and want an answer."""
+        await self.append(bytes(SAMPLE_BYTES * RATE))
+        await self.send("input_audio_buffer.commit")
+        await self.send("response.create")
+
+    async def append(self, pcm: bytes) -> None:
+        step = samples_in(100) * SAMPLE_BYTES
+        for start in range(0, len(pcm), step):
+            sound = base64.b64encode(pcm[start : start + step]).decode()
+            await self.send("input_audio_buffer.append", audio=sound)
+
+    def cut_line(self) -> None:
+        self._socket.transport.abort()
+
+    async def leave(self) -> None:
+        await self._socket.close()
+
+    async def wait_for_end(self) -> None:
+        with suppress(ConnectionClosed):
+            while True:
+                await self.receive()
+
+    @property
+    def last_id(self) -> str:
+        return self.events[-1]["event_id"]
+
+    @property
+    def item_id(self) -> str:
+        return next(event["item_id"] for event in self.events if event["type"] == DELTA)
+
+    @property
+    def pcm(self) -> bytes:
+        return b"".join(
+            base64.b64decode(event["delta"]) for event in self.events if event["type"] == DELTA
+        )
+
+    @property
+    def kinds(self) -> list[str]:
+        return [event["type"] for event in self.events]
+
+
+@asynccontextmanager
+async def client(url: str, **query: object) -> AsyncGenerator[Client]:
+    words = "&".join(f"{name}={value}" for name, value in query.items())
+    async with connect(f"{url}?{words}", max_size=None, compression=None) as socket:
+        created = json.loads(await socket.recv())
+        assert created["type"] == "session.created"
+        yield Client(socket, created["session"])
+
+
+def run(test: Callable[[], Awaitable[None]]) -> None:
+    asyncio.run(asyncio.wait_for(test(), 30))
+
+
+def answered(model: StandIn) -> Callable[[], bool]:
+    """Whether one more answer was made since now."""
+    before = len(model.chats)
+    return lambda: len(model.chats) > before and bool(model.chats[-1].ended)
+
+
+async def wait(model: StandIn, until: Callable[[], object]) -> None:
+    await asyncio.to_thread(model.wait, until)
+
+
+@pytest.mark.parametrize("deltas", [1, 7])
+@pytest.mark.parametrize("reply", [LONG, SLOW], ids=["all on its way", "still being made"])
+def test_after_the_last_event_received_everything_comes_once(
+    model: StandIn, url: str, reply: Reply, deltas: int
+):
+    async def talk() -> None:
+        model.reply, is_answered = reply, answered(model)
+        async with client(url) as first:
+            await first.start()
+            await first.ask()
+            await first.until(DELTA, deltas)
+            if reply is LONG:
+                await wait(model, is_answered)
+            first.cut_line()
+        async with client(url, resume=first.token, after=first.last_id) as second:
+            assert second.session_id == first.session_id
+            await second.until("response.done")
+        assert first.pcm + second.pcm == model.chats[-1].pcm
+        start = {"item_id": first.item_id, "audio_start_samples": len(first.pcm) // SAMPLE_BYTES}
+        assert second.events[0].items() >= {"type": "x_mimo.resumed", **start}.items()
+        told = [each for each in (first.kinds + second.kinds)[1:] if each != "x_mimo.resumed"]
+        async with client(url) as whole:
+            await whole.start()
+            await whole.ask()
+            await whole.until("response.done")
+        assert told == whole.kinds[1:]
+
+    run(talk)
+
+
+def test_a_client_that_counts_sound_gets_the_rest_of_it(model: StandIn, url: str):
+    async def talk() -> None:
+        model.reply, is_answered = LONG, answered(model)
+        async with client(url) as first:
+            await first.start()
+            await first.ask()
+            await first.until(DELTA, 5)
+            await wait(model, is_answered)
+            first.cut_line()
+        got = {"item_id": first.item_id, "received_samples": len(first.pcm) // SAMPLE_BYTES}
+        async with client(url, resume=first.token, **got) as second:
+            await second.until("response.done")
+        assert first.pcm + second.pcm == model.chats[-1].pcm
+        assert second.events[0]["audio_start_samples"] == got["received_samples"]
+        # The words come whole, so nothing of them is said twice.
+        assert second.kinds.count("response.output_audio_transcript.done") == 1
+        assert "response.output_audio_transcript.delta" not in second.kinds
+
+    run(talk)
+
+
+def test_a_client_that_lost_everything_hears_on_from_what_it_reported(model: StandIn, url: str):
+    async def talk() -> None:
+        model.reply = LONG
+        async with client(url) as first:
+            await first.start(playout=True)
+            await first.ask()
+            await first.until("response.done")
+            heard = {"item_id": first.item_id, "audio_end_samples": samples_in(3_000)}
+            await first.send("x_mimo.playout", **heard)
+            await first.synchronise()
+            first.cut_line()
+        async with client(url, resume=first.token) as second:
+            await second.until("error")
+        start = second.events[0]["audio_start_samples"]
+        assert samples_in(3_000 - 160) < start <= samples_in(3_000)
+        assert second.pcm == first.pcm[start * SAMPLE_BYTES :]
+        assert second.kinds.count("response.done") == 1
+
+    run(talk)
+
+
+def test_a_second_loss_right_after_the_first_loses_nothing(model: StandIn, url: str):
+    async def talk() -> None:
+        model.reply, is_answered = LONG, answered(model)
+        async with client(url) as first:
+            await first.start()
+            await first.ask()
+            await first.until(DELTA)
+            await wait(model, is_answered)
+            first.cut_line()
+        async with client(url, resume=first.token, after=first.last_id) as second:
+            second.cut_line()
+        async with client(url, resume=second.token, after=first.last_id) as third:
+            await third.until(DELTA, 3)
+            third.cut_line()
+        async with client(url, resume=third.token, after=third.last_id) as fourth:
+            await fourth.until("response.done")
+        assert first.pcm + third.pcm + fourth.pcm == model.chats[-1].pcm
+        assert fourth.session_id == first.session_id
+
+    run(talk)
+
+
+def test_an_answer_that_was_made_meanwhile_is_delivered(model: StandIn, url: str):
+    async def talk() -> None:
+        model.reply, is_answered = SLOW, answered(model)
+        async with client(url) as first:
+            await first.start()
+            await first.ask()
+            await first.until("response.created")
+            first.cut_line()
+        await wait(model, is_answered)
+        async with client(url, resume=first.token, after=first.last_id) as second:
+            done = await second.until("response.done")
+        assert done["response"]["status"] == "completed"
+        assert second.pcm == model.chats[-1].pcm
+
+    run(talk)
+
+
+def test_an_utterance_goes_on_over_the_next_connection(model: StandIn, url: str):
+    pcm = read_wav((DATA / "weather_question.wav").read_bytes())
+    half = len(pcm) // 2 // SAMPLE_BYTES * SAMPLE_BYTES
+
+    async def talk() -> None:
+        async with client(url) as first:
+            await first.start({"type": "server_vad"})
+            await first.append(pcm[:half])
+            await first.until("input_audio_buffer.speech_started")
+            await first.synchronise()
+            first.cut_line()
+        async with client(url, resume=first.token, after=first.last_id) as second:
+            await second.append(pcm[half:] + bytes(2 * RATE * SAMPLE_BYTES))
+            await second.until("response.done")
+        assert second.kinds.count("input_audio_buffer.committed") == 1
+        assert "input_audio_buffer.speech_started" not in second.kinds
+        [said] = [
+            part["audio_url"]["url"]
+            for message in model.chats[-1].body["messages"]
+            if isinstance(message["content"], list)
+            for part in message["content"]
+            if part["type"] == "audio_url"
+        ]
+        heard = read_wav(base64.b64decode(said.partition(",")[2]))
+        assert pcm[half - RATE : half + RATE] in heard
+
+    run(talk)
+
+
+def test_a_connection_that_only_looks_open_is_replaced(model: StandIn, url: str):
+    async def talk() -> None:
+        async with client(url) as first:
+            await first.start()
+            async with client(url, resume=first.token, after=first.last_id) as second:
+                assert second.session_id == first.session_id
+                await first.wait_for_end()
+                await second.ask()
+                await second.until("response.done")
+        assert second.pcm == model.chats[-1].pcm
+
+    run(talk)
+
+
+def test_every_token_works_once_and_no_other_works(url: str):
+    async def talk() -> None:
+        async with client(url) as first:
+            await first.start()
+            first.cut_line()
+        async with client(url, resume=first.token) as second:
+            assert second.session_id == first.session_id
+            assert second.token != first.token
+            for token in (first.token, "resume_0", "%ff", ""):
+                async with client(url, resume=token) as stranger:
+                    assert stranger.session_id != first.session_id
+            await second.synchronise()
+
+    run(talk)
+
+
+@pytest.mark.parametrize(
+    "position",
+    [{"after": "event_"}, {"after": "-1", "received_samples": "x"}, {"item_id": "%00%ff"}],
+    ids=str,
+)
+def test_a_position_that_makes_no_sense_is_no_obstacle(url: str, position: Event):
+    async def talk() -> None:
+        async with client(url) as first:
+            await first.start()
+            first.cut_line()
+        async with client(url, resume=first.token, **position) as second:
+            assert second.session_id == first.session_id
+            await second.synchronise()
+            assert second.kinds == ["error"]
+
+    run(talk)
+
+
+def test_who_says_goodbye_or_never_asked_is_not_waited_for(url: str):
+    async def talk() -> None:
+        async with client(url) as polite:
+            await polite.start()
+            await polite.leave()
+        async with client(url, resume=polite.token) as other:
+            assert other.session_id != polite.session_id
+            await other.start()
+            token = other.token
+            await other.send("session.update", session={"type": "realtime", "x_mimo": {}})
+            updated = await other.until("session.updated")
+            assert "resume_token" not in updated["session"]["x_mimo"]
+            other.cut_line()
+        async with client(url, resume=token) as third:
+            assert third.session_id != other.session_id
+
+    run(talk)
+
+
+def test_a_token_is_given_and_never_taken(url: str):
+    async def talk() -> None:
+        async with client(url) as first:
+            wish = {"type": "realtime", "x_mimo": {"resume": True, "resume_token": "mine"}}
+            await first.send("session.update", session=wish)
+            error = await first.until("error")
+            assert error["error"]["param"] == "session.x_mimo.resume_token"
+
+    run(talk)
+
+
+def test_after_the_grace_time_the_session_is_gone(model: StandIn, tmp_path: Path):
+    async def talk(process: subprocess.Popen[str]) -> None:
+        url = address(process)
+        async with client(url) as first:
+            await first.start()
+            first.cut_line()
+        await asyncio.to_thread(line, process, f"{first.session_id} closed")
+        async with client(url, resume=first.token) as second:
+            assert second.session_id != first.session_id
+
+    with serve(tmp_path, model.url, 0.05) as process:
+        run(lambda: talk(process))
+
+
+def test_a_server_that_stops_does_not_wait_for_clients_that_are_away(
+    model: StandIn, tmp_path: Path
+):
+    async def talk(process: subprocess.Popen[str]) -> None:
+        url = address(process)
+        async with client(url) as first:
+            await first.start()
+            first.cut_line()
+        async with client(url) as second:
+            await second.start()
+            process.terminate()
+            await second.wait_for_end()
+
+    with serve(tmp_path, model.url, 60.0) as process:
+        run(lambda: talk(process))
+        assert process.wait(5) == 0
+
+
+class Line:
+    """A way to a server that can be cut, and stay cut for so many attempts."""
+
+    def __init__(self, url: str):
+        self._to = urlsplit(url)
+        self._writers: list[asyncio.StreamWriter] = []
+        self.refusals = 0
+
+    @asynccontextmanager
+    async def laid(self) -> AsyncGenerator[str]:
+        async with await asyncio.start_server(self._connected, "127.0.0.1", 0) as listening:
+            yield f"ws://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
+            self.cut()
+
+    def cut(self) -> None:
+        for writer in self._writers:
+            writer.transport.abort()
+        self._writers.clear()
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self.refusals:
+            self.refusals -= 1
+            writer.transport.abort()
+            return
+        there, back = await asyncio.open_connection(self._to.hostname, self._to.port)
+        self._writers += [writer, back]
+        with suppress(ConnectionError):
+            await asyncio.gather(_carry(reader, back), _carry(there, writer))
+
+
+async def _carry(source: asyncio.StreamReader, to: asyncio.StreamWriter) -> None:
+    while some := await source.read(65536):
+        to.write(some)
+        await to.drain()
+    to.transport.abort()
+
+
+def test_the_terminal_client_gets_every_event_once_though_the_line_is_cut(model: StandIn, url: str):
+    async def talk() -> None:
+        model.reply = SLOW
+        line, refused = Line(url), 3
+        events, sounds = list[object](), list[wire.AudioDelta]()
+        waits_s = lambda: repeat(0.0)  # noqa: E731
+        async with line.laid() as through, open_connection(through, waits_s) as connection:
+            await connection.start_session(None, ["resume"])
+            await connection.write("user", "Tell me more.")
+            await connection.send("response.create")
+            async for event in connection.events():
+                events.append(event)
+                sounds = [each for each in events if isinstance(each, wire.AudioDelta)]
+                is_sound = isinstance(event, wire.AudioDelta) and len(sounds) in (2, 5)
+                if is_sound or isinstance(event, wire.TranscriptDone):
+                    line.refusals, refused = refused, 0
+                    line.cut()
+                if isinstance(event, Regained) and sum(isinstance(e, Regained) for e in events) > 2:
+                    # Answered after all that was lost.
+                    await connection.send("conversation.item.delete", item_id="none")
+                if isinstance(event, wire.ErrorEvent):
+                    break
+        assert [each.resumed for each in events if isinstance(each, Regained)] == [True] * 3
+        assert b"".join(each.delta for each in sounds) == model.chats[-1].pcm
+        words = [each.delta for each in events if isinstance(each, wire.TranscriptDelta)]
+        whole = [each.transcript for each in events if isinstance(each, wire.TranscriptDone)]
+        assert ["".join(words)] == whole
+        assert sum(isinstance(each, wire.ResponseDone) for each in events) == 1
+
+    run(talk)

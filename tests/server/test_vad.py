@@ -1,0 +1,104 @@
+"""Voice activity detection on recordings: speech is found, silence is not, cuts don't matter."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from agent.audio import RATE, SAMPLE_BYTES, read_wav
+from agent.hearing.endpointing import FRAME_SAMPLES, EndOfTurn, Endpointer, Onset, limits
+from server.vad import detector
+from tests.drivers.processes import ROOT
+
+DATA = Path(__file__).parents[1] / "data"
+NOISES = {"car_horn", "dog_bark", "ringing_phone", "people_talking"}
+CLIPS = sorted(file.stem for file in DATA.glob("*.wav") if file.stem not in NOISES)
+KINDS = ["silero", "webrtc"]
+SECOND = bytes(RATE * SAMPLE_BYTES)
+LIMITS = limits(
+    threshold=0.5, prefix_padding_ms=300, pause_ms=500, silence_ms=500, longest_ms=60_000
+)
+
+
+def recording(name: str) -> bytes:
+    return read_wav((DATA / f"{name}.wav").read_bytes())
+
+
+def noise(amplitude: float) -> bytes:
+    return np.random.default_rng(1).normal(0, amplitude, 2 * RATE).astype("<i2").tobytes()
+
+
+def share_of_speech(kind: str, pcm: bytes) -> float:
+    probabilities = detector(kind).push(pcm)
+    return sum(p >= 0.5 for p in probabilities) / len(probabilities)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", CLIPS)
+def test_recorded_speech_is_one_or_more_whole_turns(kind: str, name: str):
+    endpointer = Endpointer()
+    judged = detector(kind).push(SECOND + recording(name) + SECOND)
+    boundaries = [endpointer.push(probability, LIMITS) for probability in judged]
+    kinds = [type(boundary) for boundary in boundaries if boundary is not None]
+    assert kinds == [Onset, EndOfTurn] * (len(kinds) // 2)
+    assert kinds
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_most_of_a_spoken_sentence_is_speech(kind: str):
+    assert share_of_speech(kind, recording("LJ001-0004")) > 0.9
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_silence_and_a_quiet_room_are_not_speech(kind: str):
+    assert share_of_speech(kind, 3 * SECOND) == 0
+    assert share_of_speech(kind, noise(200)) < 0.05
+
+
+def test_the_neural_detector_tells_noise_from_speech():
+    assert share_of_speech("silero", noise(3_000)) == 0
+    assert share_of_speech("silero", recording("car_horn")) == 0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_frame_of_the_endpointer_is_a_frame_of_the_detector(kind: str):
+    probabilities = detector(kind).push(bytes(100 * FRAME_SAMPLES * SAMPLE_BYTES))
+    assert 98 <= len(probabilities) <= 100
+    assert all(0 <= probability <= 1 for probability in probabilities)
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.sampled_from(KINDS), st.lists(st.integers(0, 5_000), max_size=12))
+def test_probabilities_do_not_depend_on_how_sound_arrives(kind: str, cuts: list[int]):
+    pcm = recording("hello_world")
+    expected = detector(kind).push(pcm)
+    each, rest, found = detector(kind), pcm, list[float]()
+    for samples in cuts:
+        found += each.push(rest[: samples * SAMPLE_BYTES])
+        rest = rest[samples * SAMPLE_BYTES :]
+    assert found + each.push(rest) == expected
+
+
+def test_microphones_do_not_disturb_each_other():
+    speech, silence = recording("hello"), bytes(len(recording("hello")))
+    expected = detector("silero").push(speech)
+    one, other = detector("silero"), detector("silero")
+    found: list[float] = []
+    for start in range(0, len(speech), 4_800):
+        found += one.push(speech[start : start + 4_800])
+        other.push(silence[start : start + 4_800])
+    assert found == expected
+
+
+def test_the_detectors_runtime_keeps_no_records_for_its_maker(tmp_path: Path):
+    use = "from server.vad import detector; detector('silero').push(bytes(9600))"
+    environment = os.environ | {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path)}
+    # This process has loaded the server: what that set must not be inherited.
+    environment.pop("ORT_DISABLE_TELEMETRY", None)
+    subprocess.run([sys.executable, "-c", use], env=environment, cwd=ROOT, check=True)
+    assert list(tmp_path.iterdir()) == []
