@@ -7,8 +7,14 @@ import numpy.typing as npt
 import pytest
 
 from agent.audio import RATE
-from agent.hearing.prosody import Ending, ending
-from agent.hearing.verdict import Eagerness, Pausing, longest_wait_ms, silence_wanted_ms
+from agent.hearing.end_of_turn import (
+    Eagerness,
+    Ending,
+    Pausing,
+    ending,
+    longest_wait_ms,
+    silence_wanted_ms,
+)
 from agent.realtime import server_events as events
 from agent.realtime.config import SemanticVad, ServerVad
 from tests.drivers.scene import Scene, clip, noisy, silence
