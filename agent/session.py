@@ -15,9 +15,10 @@ from agent.conversation.edits import aside, check_size, edit
 from agent.errors import ProtocolError
 from agent.floor import states as floor
 from agent.floor import step as turn
+from agent.hearing.buffer import DetectedFrame
 from agent.hearing.echo_guard import EchoGuard
 from agent.hearing.idle import Idle
-from agent.hearing.microphone import Heard, Microphone
+from agent.hearing.microphone import Heard, Microphone, Surroundings
 from agent.hearing.stop_words import halts
 from agent.metrics import Stopwatch
 from agent.model import tools
@@ -114,21 +115,24 @@ class Session:
     def hear(self, probability: float, now: float) -> list[Command]:
         """Take the probability of speech in the next frame of the microphone."""
         self._heard_at = now
-        if not self._timing.echo_guard:
-            return self._judge(probability, now)
-        others = self._guard.hear(self.microphone.upcoming(self._guard.put_off), now, probability)
-        return [command for each in others for command in self._judge(each, now)]
+        frame = self.microphone.next_frame(probability)
+        frames = self._guard.explain(frame, now) if self._timing.echo_guard else [frame]
+        return self._take_frames(frames, now)
 
-    def _judge(self, probability: float, now: float) -> list[Command]:
-        """The same, once it is known how much of the frame is the agent's own voice."""
-        audible = isinstance(self._floor, floor.AgentSpeaking | floor.Overlap)
-        return self._take(self.microphone.push(probability, audible, self._asked.duck), now)
+    def _take_frames(self, frames: Sequence[DetectedFrame], now: float) -> list[Command]:
+        """The same, once it is known how much of each is the agent's own voice."""
+        commands: list[Command] = []
+        for frame in frames:
+            agent_speaks = isinstance(self._floor, floor.AgentSpeaking | floor.Overlap)
+            around = Surroundings(agent_speaks, self._asked.duck)
+            commands += self._take(self.microphone.take_frame(frame, around), now)
+        return commands
 
     def _take(self, heard: Sequence[Heard], now: float) -> list[Command]:
         """Take what the microphone noticed, in order."""
         commands: list[Command] = []
-        for event, told in heard:
-            commands += [Send(told)] if told else []
+        for event, sent in heard:
+            commands += [Send(sent)] if sent else []
             commands += self._step(event, now)
         return commands
 
@@ -160,7 +164,7 @@ class Session:
 
     def _put_nothing_off(self, now: float) -> list[Command]:
         """Have every frame judged that has come so far; what is in doubt was the agent."""
-        return [each for doubtful in self._guard.let_go() for each in self._judge(doubtful, now)]
+        return self._take_frames(self._guard.let_go(), now)
 
     def _expire(self, now: float) -> list[Command]:
         self.is_over = True
@@ -261,7 +265,7 @@ class Session:
         self.tally.count(before, actions)
         for action in actions:
             if self._asked.duck or not isinstance(action, floor.Duck):
-                self._guard.follow(action, now)
+                self._guard.take_action(action, now)
         if self._idle.begins(before, self._floor, now):
             self.microphone.begin_silence()
         commands: list[Command] = []
@@ -293,7 +297,7 @@ class Session:
                 speaker.cut(heard_s)
                 return []
             case _:
-                return self.microphone.follow(action, self._asked.duck)
+                return self.microphone.take_outcome(action, self._asked.duck)
 
     def _add_utterance(self) -> list[Command]:
         """The user's turn becomes an item: it is told, and written down if that was asked for."""

@@ -14,7 +14,7 @@ MAY_IMPORT = {
     "client": {"agent", "client"},
 }
 NEVER_IN_AGENT = {"asyncio", "os", "pathlib", "random", "secrets", "socket", "threading", "time"}
-LONGEST = 300
+LONGEST = 310
 STATE_MACHINES = {"agent/floor/states.py", "agent/hearing/microphone.py", "agent/session.py"}
 """What would be harder to follow in pieces."""
 

@@ -8,12 +8,14 @@ somebody else.
 """
 
 from collections import deque
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
 from agent.audio import RATE, SAMPLE_BYTES, seconds
 from agent.floor import states as floor
+from agent.hearing.buffer import DetectedFrame
 from agent.model.mimo import Sound
 
 Bands = npt.NDArray[np.float32]
@@ -84,13 +86,13 @@ class EchoGuard:
         self._likeness = np.zeros(_DELAYS, np.float32)
         self._sounding = self._quiet = 0
         self._known = False
-        self._put_off: list[float] = []
+        self._put_off: list[DetectedFrame] = []
         self._gain = np.zeros(_BANDS, np.float32)
         self._ends_at = 0.0
         self._held_at: float | None = None
         self._ducked_at: float | None = None
 
-    def follow(self, action: floor.Action, now: float) -> None:
+    def take_action(self, action: floor.Action, now: float) -> None:
         """Take what is done about the agent's voice."""
         match action:
             case floor.Deliver(output=Sound(pcm)):
@@ -132,20 +134,15 @@ class EchoGuard:
         """Of what is heard now, beside what was heard before."""
         return _LEARNING if self._known else 1.0
 
-    @property
-    def put_off(self) -> int:
-        """Frames of the microphone that nothing can be told about yet."""
-        return len(self._put_off)
-
-    def hear(self, pcm: bytes, now: float, probability: float) -> list[float]:
-        """Take the next 32 ms of the microphone, and the probability that it is speech.
+    def explain(self, frame: DetectedFrame, now: float) -> list[DetectedFrame]:
+        """Take the next frame of the microphone.
 
         Returns:
-            The probability that somebody else speaks, for this frame and all that were put off;
-            nothing until the echo is known, 0.64 to 1.3 s after the agent's first sound.
+            This frame and all that were put off, each with the probability that somebody else
+            speaks; none until the echo is known, 0.64 to 1.3 s after the agent's first sound.
         """
-        self._put_off.append(probability)
-        self._received += len(pcm) // SAMPLE_BYTES
+        self._put_off.append(frame)
+        self._received += len(frame.pcm) // SAMPLE_BYTES
         sent_at = now - self._received / RATE
         if now - self._received_at > _OFF_S:
             self._anchor, self._heard = sent_at, self._heard[:0]
@@ -155,27 +152,32 @@ class EchoGuard:
         last = _hop(self._anchor + self._received / RATE)
         self._settle()
         if self._playing.is_over(last - _DELAYS - _WINDOW):
-            return [*self.let_go()[1:], probability]
-        sound = np.concatenate((self._tail, _samples(pcm)))
+            return self._trust_latest()
+        sound = np.concatenate((self._tail, _samples(frame.pcm)))
         if sound.size < _FFT:
-            return [*self.let_go()[1:], probability]
+            return self._trust_latest()
         self._tail = sound[-_HOP:]
         self._heard = np.concatenate((self._heard, _bands(sound)))[-_WINDOW:]
-        return self._compare(last, probability)
+        return self._compare(last, frame.probability)
 
-    def let_go(self) -> list[float]:
+    def let_go(self) -> list[DetectedFrame]:
         """Put nothing off any more: what was heard in doubt was the agent."""
         doubtful, self._put_off = self._put_off, []
-        return [0.0] * len(doubtful)
+        return [replace(frame, probability=0.0) for frame in doubtful]
 
-    def _compare(self, last: int, probability: float) -> list[float]:
+    def _trust_latest(self) -> list[DetectedFrame]:
+        """Nothing plays any more: the latest frame is somebody else, if it is speech."""
+        latest = self._put_off.pop()
+        return [*self.let_go(), latest]
+
+    def _compare(self, last: int, probability: float) -> list[DetectedFrame]:
         count = len(self._heard)
         begin = last - count - _DELAYS + 2
         played = self._playing.between(begin, last + 1)
         if self._held_at is not None:
             played[max(0, _hop(self._held_at) - begin) :] = _FLOOR
         if played.max() < _ACTIVE:
-            return [*self.let_go()[1:], probability]
+            return self._trust_latest()
         self._count(probability >= _SPEECH)
         if count < _FEWEST:
             return []
@@ -183,7 +185,7 @@ class EchoGuard:
         first = _DELAYS - 1 - delay
         echo = played[first : first + count]
         if self._ducked_at is None:
-            self._follow_gain(echo)
+            self._learn_gain(echo)
         # Until delay and level are known, no sound is told from the agent's own.
         if not self._known:
             return []
@@ -191,8 +193,12 @@ class EchoGuard:
         trust = (float(self._likeness[delay]) - _UNSURE) / (_SURE - _UNSURE)
         trust = min(1.0, max(0.0, trust))
         return [
-            each * (1 - trust * self._share(echo, last - delay + 1, back))
-            for back, each in zip(reversed(range(len(put_off))), put_off, strict=True)
+            replace(
+                each,
+                probability=each.probability
+                * (1 - trust * self._share(echo, last - delay + 1, len(put_off) - 1 - number)),
+            )
+            for number, each in enumerate(put_off)
         ]
 
     def _count(self, sounds: bool) -> None:
@@ -227,7 +233,7 @@ class EchoGuard:
         loud = heard > heard.max() - _LOUD
         return float((heard <= expected)[loud].mean())
 
-    def _follow_gain(self, echo: Bands) -> None:
+    def _learn_gain(self, echo: Bands) -> None:
         """How much weaker each band mostly arrives; somebody else is heard for a while only."""
         active = echo > _ACTIVE
         counts = active.sum(axis=0)

@@ -2,8 +2,8 @@
 
 Three parts, each read by the next: `ending` looks at the sound of the last words (does the voice
 die away, or is one sound being drawn out?), `silence_wanted_ms` says how much silence such an end
-takes from such a speaker, and `Waiting` keeps the limits that hold now. The figures are of recorded
-ends and pauses; docs/turn-taking.md has them, and what each costs.
+takes from such a speaker, and `EndOfTurnWait` keeps the limits that hold now. The figures come from
+recorded ends and pauses; docs/turn-taking.md has them, and what each costs.
 """
 
 from dataclasses import dataclass, replace
@@ -230,44 +230,40 @@ def _limits(detection: TurnDetection, early_start_ms: int, longest_ms: int) -> L
     return endpointing.limits(threshold, padding_ms, pause_ms, silence_ms, longest_ms)
 
 
-class Waiting:
+class EndOfTurnWait:
     """Waits for the ends of one speaker's turns."""
 
     def __init__(self, detection: TurnDetection, early_start_ms: int, longest_ms: int):
         self.detection = detection
         self._asked = _limits(detection, early_start_ms, longest_ms)
         self._pausing = Pausing()
-        self.early = early_start_ms > 0 and detection.create_response
+        self.prepares_reply = early_start_ms > 0 and detection.create_response
         """Whether a reply is prepared in a pause."""
         self.limits = self._asked
         self._silent_since: int | None = None
 
-    def reset(self) -> None:
-        """What was said counts no more."""
-        self.limits = self._asked
-
-    def start(self, at: int) -> None:
+    def turn_started(self, at: int) -> None:
         """A turn begins at a sample; one so soon after another shows that it was only a pause."""
         self._pausing = self._pausing.new_turn()
         if self._silent_since is not None:
             silence_ms = milliseconds(at - self._silent_since)
             if silence_ms < _SOON_MS:
-                self.go_on(silence_ms)
+                self.resumed(silence_ms)
         self._silent_since = None
 
-    def end(self, at: int) -> None:
-        """A turn is over, as was told at a sample."""
+    def turn_ended(self, at: int) -> None:
+        """A turn is over, which was decided at a sample."""
         self._silent_since = at - self.limits.silence
         self.limits = self._asked
 
-    def pause(self, pcm: bytes) -> None:
+    def paused(self, pcm: bytes) -> None:
         """The speaker has paused after saying this: mono PCM16 at 24 kHz, the pause included."""
         if isinstance(self.detection, SemanticVad):
             end = ending(pcm[-_LOOKED_AT_BYTES:])
             wanted_ms = silence_wanted_ms(end, self._pausing, self.detection.eagerness)
             self.limits = replace(self._asked, silence=samples_in(wanted_ms))
 
-    def go_on(self, silence_ms: int) -> None:
+    def resumed(self, silence_ms: int) -> None:
         """The speaker went on after all."""
         self._pausing = self._pausing.resumed(silence_ms)
         self.limits = self._asked

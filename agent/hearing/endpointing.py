@@ -8,9 +8,7 @@ from collections import deque
 from dataclasses import dataclass
 
 from agent.audio import samples_in
-
-FRAME_SAMPLES = 768
-"""One VAD frame: 32 ms at 24 kHz."""
+from agent.hearing.buffer import FRAME_SAMPLES
 
 _HYSTERESIS = 0.15
 _ONSET_WINDOW = 4
@@ -111,7 +109,7 @@ class Endpointer:
         self._onset = None
         self._paused = False
 
-    def push(self, probability: float, limits: Limits) -> Boundary | None:
+    def next_boundary(self, probability: float, limits: Limits) -> Boundary | None:
         """Take the next frame and return the boundary it crossed, if any.
 
         Args:
@@ -119,10 +117,10 @@ class Endpointer:
         """
         self._now += FRAME_SAMPLES
         if self._onset is None:
-            return self._listen(probability, limits)
-        return self._follow(probability, self._onset, limits)
+            return self._wait_for_onset(probability, limits)
+        return self._wait_for_end(probability, self._onset, limits)
 
-    def _listen(self, probability: float, limits: Limits) -> Onset | None:
+    def _wait_for_onset(self, probability: float, limits: Limits) -> Onset | None:
         self._recent.append(probability >= limits.threshold)
         if sum(self._recent) < _ONSET_FRAMES:
             return None
@@ -132,7 +130,7 @@ class Endpointer:
         self._recent.clear()
         return Onset(max(0, self._onset - limits.prefix_padding))
 
-    def _follow(self, probability: float, onset: int, limits: Limits) -> Boundary | None:
+    def _wait_for_end(self, probability: float, onset: int, limits: Limits) -> Boundary | None:
         threshold = limits.threshold if self._paused else limits.threshold - _HYSTERESIS
         if probability >= threshold:
             self._silent_since = self._now

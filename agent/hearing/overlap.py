@@ -1,16 +1,118 @@
-"""Sounds of the user's over the agent's voice, each followed until it is judged.
+"""A sound of the user's over the agent's voice: does it take the floor, or is it a mere "mm-hm"?
 
-One that was passed and goes on, as talk in the background does, is ignored until it is silent or
-comes near. One that follows soon after another is judged together with it: "no", and then what
-the user doesn't want.
+In the first quarter of a second nothing in the sound itself tells "yeah" from "yeah, but": that
+was measured (docs/turn-taking.md). What does tell is whether it goes on. So it is judged by how
+long it lasts, how loud it is beside the user's usual voice, and how it ends; and a sound that was
+passed counts again if another follows soon: "no", and then what the user doesn't want. One that
+was passed and goes on, as talk in the background does, is ignored until it is silent or comes near.
 """
 
 from collections import deque
+from collections.abc import Sequence
+from typing import Literal
 
-from agent.conversation.utterance import Utterance
 from agent.floor import states as floor
-from agent.hearing import interruption as overlap
-from agent.hearing.interruption import FRAME_MS, Frame
+from agent.hearing.buffer import FRAME_MS, SPEECH, Frame, Utterance, voice_level_db
+
+_SILENT = 0.35
+SILENT_FRAMES = 3
+HELD_SILENT_FRAMES = 8
+"""While the agent is held, so much silence ends a sound: after a word, more may come."""
+_FADED_DB = 12.0
+_GONE_DB = 25.0
+_EMPHATIC_DB = 9.0
+"""A calm word alone is up to 4 dB louder than a whole turn, and who says it varies by 3 dB."""
+_EMPHATIC_MS = 224
+_ASIDE_DB = -10.0
+_SUSTAINED_MS = 128
+_ENOUGH_MS = 608
+_LATEST_MS = 700
+_LATEST_HELD_MS = 1_056
+_SOME_SPEECH = 0.6
+_SURE_SPEECH = 0.75
+
+
+def loudness(frames: Sequence[Frame], usual_db: float | None) -> float:
+    """The level beside the user's usual one, in dB; 0 as long as that isn't known."""
+    return 0.0 if usual_db is None else voice_level_db(frames) - usual_db
+
+
+def spoken_ms(frames: Sequence[Frame]) -> int:
+    """How long somebody spoke in the frames, gaps not counted."""
+    audible = max(frame.level_db for frame in frames) - _GONE_DB
+    spoken = (f.probability >= SPEECH and f.level_db > audible for f in frames)
+    return sum(spoken) * FRAME_MS
+
+
+def has_ended(frames: Sequence[Frame], silent_frames: int = SILENT_FRAMES) -> bool:
+    """Whether the sound is over: about 100 ms without speech, or as long as is asked for."""
+    if len(frames) < silent_frames:
+        return False
+    audible = max(frame.level_db for frame in frames) - _GONE_DB
+    last = frames[-silent_frames:]
+    return all(frame.probability < _SILENT or frame.level_db < audible for frame in last)
+
+
+def is_sustained(frames: Sequence[Frame], usual_db: float | None) -> bool:
+    """Whether it has gone on for long enough, at a user's level, to stop and listen."""
+    return (
+        len(frames) * FRAME_MS >= _SUSTAINED_MS
+        and _certainty(frames) >= _SURE_SPEECH
+        and loudness(frames, usual_db) > _ASIDE_DB
+        and not has_ended(frames)
+        and not _fading(frames)
+    )
+
+
+def judge(
+    frames: Sequence[Frame], usual_db: float | None, so_far_ms: int, held: bool = False
+) -> bool | None:
+    """Judge the sound so far.
+
+    Args:
+        frames: From its beginning on, or from that of the sound shortly before it.
+        usual_db: The user's usual level, if it is known.
+        so_far_ms: How long this sound has lasted.
+        held: Whether the agent is silent meanwhile, so that there is time.
+
+    Returns:
+        Whether it takes the floor; `None` until that can be told, after 700 ms at the latest,
+        or 1056 ms while the agent is held.
+    """
+    if has_ended(frames, HELD_SILENT_FRAMES if held else SILENT_FRAMES):
+        return judge_ended(frames, usual_db)
+    latest_ms = _LATEST_HELD_MS if held else _LATEST_MS
+    loud = loudness(frames, usual_db)
+    if loud >= _EMPHATIC_DB and so_far_ms >= _EMPHATIC_MS and _certainty(frames) >= _SURE_SPEECH:
+        return True
+    if loud <= _ASIDE_DB:
+        return False if so_far_ms >= latest_ms else None
+    if spoken_ms(frames) >= _ENOUGH_MS and not _fading(frames):
+        return _certainty(frames) >= _SOME_SPEECH
+    return False if so_far_ms >= latest_ms else None
+
+
+def judge_ended(frames: Sequence[Frame], usual_db: float | None) -> bool:
+    """Judge a sound that is over."""
+    loud = loudness(frames, usual_db)
+    if loud <= _ASIDE_DB:
+        return False
+    emphatic = loud >= _EMPHATIC_DB and _certainty(frames) >= _SURE_SPEECH
+    return emphatic or spoken_ms(frames) >= _LATEST_MS
+
+
+def _certainty(frames: Sequence[Frame]) -> float:
+    """Mean probability of speech where the voice is loud."""
+    peak = max(frame.level_db for frame in frames)
+    sure = [frame.probability for frame in frames if frame.level_db > peak - _FADED_DB]
+    return sum(sure) / len(sure)
+
+
+def _fading(frames: Sequence[Frame]) -> bool:
+    """Whether the last 100 ms are far below the loudest."""
+    peak = max(frame.level_db for frame in frames)
+    return max(frame.level_db for frame in frames[-3:]) < peak - _FADED_DB
+
 
 _TOGETHER_MS = 800
 _READ_WITHIN_MS = 2_000
@@ -23,40 +125,45 @@ _LONGEST_FRAMES = 64
 Judged = floor.OverlapSustained | floor.OverlapInterrupts | floor.OverlapPassed
 
 
-class Interjection:
-    """The latest sound over the agent's voice."""
+class OverlapSound:
+    """The latest sound over the agent's voice: it is judged, then over, or ignored until it is."""
 
     def __init__(self) -> None:
+        self._phase: Literal["judged", "ignored", "over"] = "over"
         self._recent: deque[Frame] = deque(maxlen=NEAR_FRAMES)
         self._frames: deque[Frame] = deque(maxlen=_LONGEST_FRAMES)
         self._start = 0
         self._so_far_ms = 0
         self._passed_ms = _TOGETHER_MS
-        self._sustained = False
-        self.open = False
-        """Whether it is being judged."""
+        self._is_sustained = False
         self.passed: Utterance | None = None
         """What sounded just now, if it was short and is over."""
 
     @property
-    def remembered(self) -> bool:
-        """Whether what was passed may still turn out to be the beginning of a turn."""
-        return not self.open and self._passed_ms < _TOGETHER_MS
+    def is_judged(self) -> bool:
+        """Whether it may still turn out to be a turn."""
+        return self._phase == "judged"
 
-    def hear(self, frame: Frame) -> None:
+    @property
+    def is_ignored(self) -> bool:
+        """Whether it was passed and goes on."""
+        return self._phase == "ignored"
+
+    @property
+    def is_remembered(self) -> bool:
+        """Whether what was passed may still turn out to be the beginning of a turn."""
+        return not self.is_judged and self._passed_ms < _TOGETHER_MS
+
+    def add(self, frame: Frame) -> None:
         """Take every frame, whoever speaks."""
         self._recent.append(frame)
-        if self.open:
+        if self.is_judged:
             self._frames.append(frame)
             self._so_far_ms += FRAME_MS
         else:
             self._passed_ms += FRAME_MS
             if self._passed_ms > _READ_WITHIN_MS:
                 self.passed = None
-
-    @property
-    def over(self) -> bool:
-        return overlap.has_ended(list(self._frames))
 
     def begin(self, start: int) -> int:
         """A sound began at a sample of the microphone.
@@ -65,41 +172,46 @@ class Interjection:
             Where the utterance begins, should it be one: here, or with the sound just before.
         """
         self.passed = None
-        if not self.remembered:
+        if not self.is_remembered:
             self._start = start
             self._frames.clear()
         # What sounded between the two, an echo for example, says nothing about either.
         self._frames.extend(list(self._recent)[-_ONSET_FRAMES:])
         self._so_far_ms = _ONSET_FRAMES * FRAME_MS
-        self.open, self._sustained = True, False
+        self._phase, self._is_sustained = "judged", False
         return self._start
 
     def judge(self, usual_db: float | None) -> Judged | None:
         """Judge the sound up to the latest frame."""
         frames = list(self._frames)
-        match overlap.judge(frames, usual_db, self._so_far_ms, self._sustained):
+        match judge(frames, usual_db, self._so_far_ms, self._is_sustained):
             case True:
                 return floor.OverlapInterrupts()
             case False:
                 return floor.OverlapPassed()
-            case None if not self._sustained and overlap.is_sustained(frames, usual_db):
-                self._sustained = True
+            case None if not self._is_sustained and is_sustained(frames, usual_db):
+                self._is_sustained = True
                 return floor.OverlapSustained()
             case None:
                 return None
 
-    def took_floor(self, usual_db: float | None) -> bool:
+    def takes_floor(self, usual_db: float | None) -> bool:
         """Judge a sound that is over, whatever it still lacks."""
-        return overlap.judge_ended(list(self._frames), usual_db)
+        return judge_ended(list(self._frames), usual_db)
 
-    def close(self) -> None:
-        """It is judged, or of no interest any more."""
-        if self.open:
-            self.open, self._passed_ms = False, 0
+    def pass_over(self, is_open: bool) -> None:
+        """It is no turn; one that goes on, its utterance still open, is ignored."""
+        self._passed_ms = 0
+        self._phase = "ignored" if is_open and not has_ended(list(self._frames)) else "over"
+
+    def end(self) -> None:
+        """What was ignored is over."""
+        self._phase = "over"
 
     def forget(self) -> None:
-        self.open, self._passed_ms, self.passed = False, _TOGETHER_MS, None
+        """It became a turn, or nothing of it matters any more."""
+        self._phase, self._passed_ms, self.passed = "over", _TOGETHER_MS, None
 
     def comes_near(self, usual_db: float | None) -> bool:
         """Whether a sound that was passed for its distance is now at the user's level."""
-        return overlap.is_sustained(list(self._recent), usual_db)
+        return is_sustained(list(self._recent), usual_db)

@@ -201,6 +201,29 @@ class ArgumentsDone(CallEvent, frozen=True, tag="response.function_call_argument
     arguments: str
 
 
+# Our extension for clients that can lower their volume, hold what they play, and go on from there.
+# A client that asked for it hears of a sound over the agent's voice at once, before it is known to
+# be an interruption. One that is, is sent as in the protocol: `input_audio_buffer.speech_started`.
+
+
+class Ducked(ServerEvent, frozen=True, tag="x_mimo.duck"):
+    """Somebody makes a sound: lower the volume of this response."""
+
+    response_id: str
+
+
+class Held(ServerEvent, frozen=True, tag="x_mimo.hold"):
+    """The sound goes on: stop playing, and keep what is left."""
+
+    response_id: str
+
+
+class Restored(ServerEvent, frozen=True, tag="x_mimo.restore"):
+    """It was nothing: play on at full volume, from the sample where it stopped."""
+
+    response_id: str
+
+
 class _AudioHeader(PartEvent, frozen=True, tag="response.output_audio.delta"):
     """What precedes the sound in a binary frame."""
 

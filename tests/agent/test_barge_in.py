@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from agent.audio import RATE
-from agent.realtime import ducking
 from agent.realtime import server_events as events
 from agent.realtime.client_events import Playout
 from agent.realtime.config import ServerVad
@@ -26,7 +25,7 @@ NOISES = ["car_horn.wav", "dog_bark.wav", "ringing_phone.wav"]
 def test_a_real_interruption_takes_the_floor(name: str):
     scene = conversation(clip(name))
     assert scene.interrupted
-    [held, *_] = scene.times(ducking.Held)
+    [held, *_] = scene.times(events.Held)
     [_, announced, *_] = scene.times(events.SpeechStarted)
     assert held < announced
     assert not [at for at in scene.times(events.AudioDelta) if announced < at < announced + 0.5]
@@ -36,7 +35,7 @@ def test_a_real_interruption_takes_the_floor(name: str):
 def test_a_backchannel_is_talked_through(name: str):
     scene = conversation(clip(name))
     assert not scene.interrupted
-    assert len(scene.times(ducking.Ducked)) == len(scene.times(ducking.Restored)) >= 1
+    assert len(scene.times(events.Ducked)) == len(scene.times(events.Restored)) >= 1
 
 
 @pytest.mark.parametrize("ducks", [True, False])
@@ -105,8 +104,8 @@ def test_a_client_that_cannot_duck_is_told_of_interruptions_only():
     passed = conversation(clip("backchannel_synthetic_2.wav"), ducks=False)
     assert not passed.interrupted
     for scene in (yielded, passed):
-        assert not scene.times(ducking.Ducked) + scene.times(ducking.Held)
-        assert not scene.times(ducking.Restored)
+        assert not scene.times(events.Ducked) + scene.times(events.Held)
+        assert not scene.times(events.Restored)
 
 
 def test_no_before_what_is_not_wanted_interrupts_with_its_first_word():
@@ -119,7 +118,7 @@ def test_no_before_what_is_not_wanted_interrupts_with_its_first_word():
 
 def test_what_was_not_heard_is_not_in_the_next_prompt():
     scene = conversation(clip("weather_question.wav"))
-    [held, *_] = scene.times(ducking.Held)
+    [held, *_] = scene.times(events.Held)
     first_sound = scene.times(events.AudioDelta)[0]
     *_, answer, _ = scene.asked[-1].messages
     assert len(answer.pcm) / 2 / RATE == pytest.approx(held - first_sound, abs=0.002)
@@ -132,7 +131,7 @@ def test_what_the_client_reports_as_played_is_what_was_heard():
     scene.session.receive(Playout(item_id=item_id, audio_end_samples=RATE // 2), scene.now)
     reported_at = scene.now
     scene.play(noisy(np.concatenate((clip("weather_question.wav"), silence(1.5)))))
-    held = scene.times(ducking.Held)[0]
+    held = scene.times(events.Held)[0]
     *_, answer, _ = scene.asked[-1].messages
     assert len(answer.pcm) / 2 / RATE == pytest.approx(0.5 + held - reported_at, abs=0.002)
 
@@ -141,7 +140,7 @@ def test_a_client_may_forbid_interruptions():
     scene = Scene(ServerVad(interrupt_response=False))
     question = np.concatenate((silence(0.5), clip("weather_question.wav"), silence(2.5)))
     scene.play(question).play(clip("weather_question.wav")).play(silence(8.0))
-    assert not scene.times(ducking.Ducked)
+    assert not scene.times(events.Ducked)
     done = [e.response.status for _, e in scene.told if isinstance(e, events.ResponseDone)]
     assert done[0] == "completed"
     assert len(scene.asked) == 2

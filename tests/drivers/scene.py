@@ -15,10 +15,9 @@ import numpy.typing as npt
 from agent.audio import RATE, read_wav, samples_in
 from agent.commands import AbortModel, AskModel, Command, Overhear, Send
 from agent.floor.step import Patience
-from agent.hearing.endpointing import FRAME_SAMPLES
+from agent.hearing.buffer import FRAME_SAMPLES
 from agent.model.mimo import Ended, Output, Sound
 from agent.policy import Timing
-from agent.realtime import ducking
 from agent.realtime import server_events as events
 from agent.realtime.client_events import InputAudioAppend
 from agent.realtime.config import (
@@ -137,13 +136,13 @@ class Scene:
 
     def _audible_s(self, now: float) -> float:
         """The time less that for which the client held the agent's voice."""
-        holds = zip_longest(self.times(ducking.Held), self._released(), fillvalue=now)
+        holds = zip_longest(self.times(events.Held), self._released(), fillvalue=now)
         return now - sum(max(0.0, released - held) for held, released in holds)
 
     def _released(self) -> list[float]:
         """When each hold was over: at the first restoration or announcement after it."""
-        over = self.times(ducking.Restored) + self.times(events.SpeechStarted)
-        after = [[at for at in over if at >= held] for held in self.times(ducking.Held)]
+        over = self.times(events.Restored) + self.times(events.SpeechStarted)
+        after = [[at for at in over if at >= held] for held in self.times(events.Held)]
         return [min(each) for each in after if each]
 
     def _hear(self, pcm: bytes) -> None:

@@ -17,7 +17,7 @@ from agent.audio import RATE, SAMPLE_BYTES, seconds
 from agent.commands import AbortModel, AskModel, Close, Command, Overhear, Send, Transcribe, refuse
 from agent.errors import ModelError, ProtocolError
 from agent.floor.step import Patience
-from agent.hearing.endpointing import FRAME_SAMPLES
+from agent.hearing.buffer import FRAME_SAMPLES
 from agent.model.lenient_json import Usage
 from agent.model.mimo import Ended, Failed, Output, Sound, Text, TextEnded
 from agent.policy import Timing

@@ -5,7 +5,7 @@ from random import Random
 
 import numpy as np
 
-from agent.hearing.endpointing import FRAME_SAMPLES
+from agent.hearing.buffer import FRAME_SAMPLES
 
 
 @cache

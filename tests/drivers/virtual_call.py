@@ -14,7 +14,7 @@ from agent.errors import ModelError, ProtocolError
 from agent.floor import states as floor
 from agent.floor import step as turn
 from agent.floor.step import Patience
-from agent.hearing.endpointing import FRAME_SAMPLES
+from agent.hearing.buffer import FRAME_SAMPLES
 from agent.model.mimo import Ended, Failed, Output, Sound, Text
 from agent.policy import Timing
 from agent.realtime import client_events as protocol

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.audio import RATE, SAMPLE_BYTES, read_wav
-from agent.hearing.endpointing import FRAME_SAMPLES, EndOfTurn, Endpointer, Onset, limits
+from agent.hearing.buffer import FRAME_SAMPLES
+from agent.hearing.endpointing import EndOfTurn, Endpointer, Onset, limits
 from server.vad import detector
 from tests.drivers.processes import ROOT
 
@@ -43,7 +44,7 @@ def share_of_speech(kind: str, pcm: bytes) -> float:
 def test_recorded_speech_is_one_or_more_whole_turns(kind: str, name: str):
     endpointer = Endpointer()
     judged = detector(kind).push(SECOND + recording(name) + SECOND)
-    boundaries = [endpointer.push(probability, LIMITS) for probability in judged]
+    boundaries = [endpointer.next_boundary(probability, LIMITS) for probability in judged]
     kinds = [type(boundary) for boundary in boundaries if boundary is not None]
     assert kinds == [Onset, EndOfTurn] * (len(kinds) // 2)
     assert kinds

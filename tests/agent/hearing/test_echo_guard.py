@@ -1,15 +1,16 @@
 """The agent's own voice in the microphone: it never interrupts, and the user still does."""
 
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
 import pytest
 
 from agent.audio import RATE
 from agent.floor import states as floor
+from agent.hearing.buffer import FRAME_SAMPLES, DetectedFrame
 from agent.hearing.echo_guard import EchoGuard
-from agent.hearing.endpointing import FRAME_SAMPLES
 from agent.realtime import client_events as protocol
-from agent.realtime import ducking
 from agent.realtime import server_events as events
 from tests.drivers.scene import Scene, clip, noisy, pcm16, silence
 
@@ -31,6 +32,9 @@ def room(sound: npt.NDArray[np.float64], late_s: float = LATE_S) -> npt.NDArray[
     return np.concatenate((silence(late_s), np.tanh(blurred * louder * 3) / 3))
 
 
+SILENT_FRAME = DetectedFrame(bytes(2 * FRAME_SAMPLES), 0.9)
+
+
 def explained(heard: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """How much of each frame is explained by `VOICE`, sent twice as fast as it plays."""
     guard, voice, found = EchoGuard(), pcm16(VOICE), list[float]()
@@ -40,8 +44,8 @@ def explained(heard: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         sent = voice[start * 2 : start * 2 + 4 * FRAME_SAMPLES]
         if sent:
             guard.play(sent, now)
-        others = guard.hear(pcm[start : start + 2 * FRAME_SAMPLES], now + FRAME_S, 1.0)
-        found += [1.0 - each for each in others]
+        frame = DetectedFrame(pcm[start : start + 2 * FRAME_SAMPLES], 1.0)
+        found += [1.0 - each.probability for each in guard.explain(frame, now + FRAME_S)]
     return np.array(found)
 
 
@@ -59,22 +63,21 @@ def test_another_voice_is_not():
 def test_what_begins_with_the_agent_is_put_off_until_it_is_known_whose_it_is():
     guard, pcm, size = EchoGuard(), pcm16(noisy(clip("LJ001-0002.wav"))), 2 * FRAME_SAMPLES
     guard.play(pcm16(VOICE), 5.0)
-    told = [
-        guard.hear(pcm[index * size : (index + 1) * size], 5.0 + (index + 1) * FRAME_S, 0.9)
-        for index in range(21)
-    ]
-    assert [len(each) for each in told] == [*[0] * 19, 20, 1]
-    assert np.mean(told[19]) > 0.6
-    assert guard.put_off == 0
+    frames = [DetectedFrame(pcm[n * size : (n + 1) * size], 0.9) for n in range(21)]
+    found = [guard.explain(frame, 5.0 + (n + 1) * FRAME_S) for n, frame in enumerate(frames)]
+    assert [each.pcm for some in found for each in some] == [each.pcm for each in frames]
+    assert [len(each) for each in found] == [*[0] * 19, 20, 1]
+    assert np.mean([each.probability for each in found[19]]) > 0.6
+    assert guard.let_go() == []
 
 
 def test_what_was_put_off_counts_as_the_agents_if_it_is_given_up():
     guard = EchoGuard()
     guard.play(pcm16(VOICE), 5.0)
     for index in range(5):
-        guard.hear(bytes(2 * FRAME_SAMPLES), 5.0 + (index + 1) * FRAME_S, 0.9)
-    assert guard.let_go() == [0.0] * 5
-    assert guard.put_off == 0
+        guard.explain(SILENT_FRAME, 5.0 + (index + 1) * FRAME_S)
+    assert guard.let_go() == [replace(SILENT_FRAME, probability=0.0)] * 5
+    assert guard.let_go() == []
 
 
 @pytest.mark.parametrize("action", [floor.Duck("resp_1"), floor.Hold("resp_1")])
@@ -85,14 +88,16 @@ def test_while_a_client_is_quieter_less_is_explained(action: floor.Action):
     for index in range(150):
         now = 5.0 + (index + 1) * FRAME_S
         if index == 120:
-            guard.follow(action, now - 0.3)
-        found += [1 - each for each in guard.hear(pcm[index * size : (index + 1) * size], now, 1.0)]
+            guard.take_action(action, now - 0.3)
+        frame = DetectedFrame(pcm[index * size : (index + 1) * size], 1.0)
+        found += [1 - each.probability for each in guard.explain(frame, now)]
     assert np.mean(found[100:120]) > np.mean(found[125:150]) + 0.1
 
 
 def test_without_the_agents_voice_nothing_is_compared():
     guard = EchoGuard()
-    assert [guard.hear(bytes(1536), n * FRAME_S, 0.7) for n in range(10)] == [[0.7]] * 10
+    for n in range(10):
+        assert guard.explain(SILENT_FRAME, n * FRAME_S) == [SILENT_FRAME]
 
 
 def in_a_room(guard: bool, over_it: npt.NDArray[np.float64], late_s: float = LATE_S) -> Scene:
@@ -109,7 +114,7 @@ def test_without_the_guard_the_agent_interrupts_itself():
 def test_with_the_guard_it_does_not(late_s: float):
     scene = in_a_room(True, silence(1.0), late_s)
     assert not scene.interrupted
-    assert not scene.times(ducking.Ducked)
+    assert not scene.times(events.Ducked)
 
 
 def test_and_the_user_still_can():

@@ -24,7 +24,7 @@ SPEECH, SILENCE = 0.9, 0.1
 def boundaries(probabilities: list[float], limits: Limits = LIMITS) -> list[tuple[int, Boundary]]:
     """The boundaries found, each with the number of frames heard until then."""
     endpointer = Endpointer()
-    found = ((n, endpointer.push(p, limits)) for n, p in enumerate(probabilities, 1))
+    found = ((n, endpointer.next_boundary(p, limits)) for n, p in enumerate(probabilities, 1))
     return [(n, boundary) for n, boundary in found if boundary is not None]
 
 

@@ -3,8 +3,7 @@
 import pytest
 
 from agent.floor import states as floor
-from agent.hearing.interruption import Frame, is_sustained, judge, judge_ended
-from agent.hearing.overlap import Interjection
+from agent.hearing.overlap import Frame, OverlapSound, is_sustained, judge, judge_ended
 
 VOICE, GAP = Frame(0.95, -22.0), Frame(0.1, -60.0)
 FAR, LOUD, FADING = Frame(0.95, -36.0), Frame(0.95, -12.0), Frame(0.9, -38.0)
@@ -46,16 +45,16 @@ def test_while_the_agent_is_held_a_word_may_be_followed_by_another():
 
 
 def test_what_sounds_between_two_words_says_nothing_about_either():
-    echo, sound = Frame(0.0, VOICE.level_db + 6), Interjection()
+    echo, sound = Frame(0.0, VOICE.level_db + 6), OverlapSound()
     for between in ([], [echo] * 12):
         for frame in between + [VOICE] * 4:
-            sound.hear(frame)
+            sound.add(frame)
         sound.begin(0)
         for _ in range(6):
-            sound.hear(VOICE)
+            sound.add(VOICE)
         if not between:
             assert not isinstance(sound.judge(USUAL_DB), floor.OverlapInterrupts)
-            sound.close()
+            sound.pass_over(is_open=False)
     assert isinstance(sound.judge(USUAL_DB), floor.OverlapInterrupts)
 
 
