@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from agent.errors import ProtocolError
-from agent.model.mimo import ChatMessage
+from agent.errors import ModelError, ProtocolError
+from agent.model.mimo import ChatMessage, Failed
 from agent.realtime import server_events as events
 from agent.realtime.config import Json, Modality, Truncation
 from agent.realtime.server_events import ErrorDetail, ServerEvent
@@ -79,3 +79,15 @@ def refuse(error: ProtocolError, event_id: str | None = None) -> Send:
         event_id=error.event_id or event_id,
     )
     return Send(events.Error(error=detail))
+
+
+EXPIRED = "Your session hit the maximum duration of 60 minutes."
+CODE = "session_expired"
+
+CUT_OFF = Failed(ModelError(EXPIRED, code=CODE))
+"""What becomes of a response that is open then."""
+
+
+def goodbye() -> list[Command]:
+    """The last that a client hears."""
+    return [refuse(ProtocolError(EXPIRED, code=CODE)), Close(1001, EXPIRED)]

@@ -4,8 +4,10 @@ Only the server knows when the model was asked, often before the turn was over, 
 said something, which then waited unheard for the verdict.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from agent.floor import states as floor
 from agent.floor.states import (
     Action,
     CloseResponse,
@@ -109,3 +111,19 @@ class Stopwatch:
 
 def _ms(seconds: float) -> int:
     return round(1000 * seconds)
+
+
+@dataclass(slots=True)
+class Tally:
+    """Replies requested in a pause: those that were said, and those that were dropped unheard."""
+
+    used: int = 0
+    wasted: int = 0
+
+    def count(self, before: floor.State, actions: Sequence[floor.Action]) -> None:
+        match before:
+            case floor.Hesitating(response_id=str(response_id)):
+                self.used += floor.OpenResponse(response_id) in actions
+                self.wasted += floor.AbortReply(response_id) in actions
+            case _:
+                pass

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from agent.audio import RATE
-from agent.commands import AbortModel, Command, Send, Transcribe, refuse
+from agent.commands import CUT_OFF, AbortModel, Command, Send, Transcribe, goodbye, refuse
 from agent.conversation.conversation import Conversation
 from agent.conversation.edits import aside, check_size, edit
 from agent.errors import ProtocolError
@@ -20,19 +20,17 @@ from agent.hearing.echo_guard import EchoGuard
 from agent.hearing.idle import Idle
 from agent.hearing.microphone import Heard, Microphone, Surroundings
 from agent.hearing.stop_words import halts
-from agent.metrics import Stopwatch
+from agent.metrics import Stopwatch, Tally
 from agent.model import tools
 from agent.model.mimo import Ended, Failed, Output
 from agent.policy import Timing
 from agent.realtime import client_events as protocol
 from agent.realtime import server_events as events
 from agent.realtime.config import Extensions, SessionConfig
-from agent.realtime.expiry import CUT_OFF, goodbye
 from agent.realtime.items import ResponseOptions
 from agent.realtime.merge import check_voice, merged
 from agent.realtime.resumption import Resumption
 from agent.speaking.speaker import DEFAULT_VOICE, NO_VOICES, Speaker, Wish
-from agent.tally import Tally
 from agent.telling import tell_transcript, tell_turn
 
 

@@ -20,9 +20,8 @@ from websockets.typing import Subprotocol
 
 from agent.audio import SAMPLE_BYTES
 from agent.errors import SettingsError
-from agent.floor.step import Patience
 from agent.keys import SERVER
-from agent.policy import Timing
+from agent.policy import Patience, Timing
 from agent.realtime.config import Audio, AudioInput, SemanticVad, ServerVad, SessionConfig
 from agent.realtime.merge import merged
 from agent.trace.recorder import Recorder, Setup

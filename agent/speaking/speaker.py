@@ -4,7 +4,8 @@ The counterpart of `microphone`. At most one request runs and at most one respon
 the floor decides.
 """
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -16,14 +17,111 @@ from agent.errors import ModelError
 from agent.floor.states import Reason
 from agent.model import tools
 from agent.model.lenient_json import Usage
-from agent.model.mimo import Ended, Output, Sound, Text
-from agent.model.tools import Call
+from agent.model.mimo import ChatMessage, Ended, Failed, Output, Sound, Text, TextEnded
+from agent.model.tools import Call, CallReader
 from agent.realtime.config import SessionConfig
 from agent.realtime.items import ResponseOptions
+from agent.realtime.response_object import InputTokens, OutputTokens, ResponseUsage
 from agent.realtime.server_events import ServerEvent
-from agent.speaking.reply import Reading
 from agent.speaking.response import Response
-from agent.speaking.usage import Size, size_of, usage
+from agent.speaking.stretch import Stretcher
+
+_POSITIONS_A_SECOND = 6.25
+_CHARACTERS_A_TOKEN = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How much was read or said."""
+
+    characters: int = 0
+    sound_s: float = 0.0
+
+    def counted(self, total: int | None) -> tuple[int, int]:
+        """Tokens of text and of sound; `total` is the model server's own count, if known."""
+        sound = math.ceil(self.sound_s * _POSITIONS_A_SECOND)
+        if total is not None:
+            sound = min(sound, total)
+            return total - sound, sound
+        return math.ceil(self.characters / _CHARACTERS_A_TOKEN), sound
+
+
+def size_of(messages: Iterable[ChatMessage]) -> Size:
+    characters, sound_s = 0, 0.0
+    for message in messages:
+        characters += len(message.text)
+        sound_s += seconds(message.pcm)
+    return Size(characters, sound_s)
+
+
+def usage(read: Size, said: Size, counted: Usage | None) -> ResponseUsage:
+    text_in, sound_in = read.counted(counted.prompt_tokens if counted else None)
+    text_out, sound_out = said.counted(counted.completion_tokens if counted else None)
+    return ResponseUsage(
+        total_tokens=text_in + sound_in + text_out + sound_out,
+        input_tokens=text_in + sound_in,
+        output_tokens=text_out + sound_out,
+        input_token_details=InputTokens(text_in, sound_in),
+        output_token_details=OutputTokens(text_out, sound_out),
+    )
+
+
+class Reading:
+    """Follows one reply; one with a call in it ends with its text.
+
+    Args:
+        offered: Names of the functions that may be called; without any, text is only text.
+        speed: How much faster than the model the client wants to hear it.
+    """
+
+    def __init__(self, offered: frozenset[str], speed: float):
+        self._calls = CallReader(offered) if offered else None
+        self._stretcher = Stretcher(speed) if speed != 1.0 else None
+
+    def push(self, output: Output) -> Iterator[Output | Call]:
+        match output:
+            case Text(text) if self._calls is not None:
+                yield from self._read(self._calls.push(text))
+            case Sound(pcm):
+                yield from self._sound(pcm)
+            case TextEnded(cut_short):
+                # Sound is all that could still come, and that of a call is never said.
+                if self._calls is not None and self._calls.calling:
+                    yield from self._end(Ended(cut_short=cut_short))
+            case Ended():
+                yield from self._end(output)
+            case _:
+                yield output
+
+    def _read(self, parts: Iterator[str | Call]) -> Iterator[Output | Call]:
+        for part in parts:
+            if isinstance(part, Call):
+                yield from self._rest()
+                yield part
+            else:
+                yield Text(part)
+
+    def _sound(self, pcm: bytes) -> Iterator[Output]:
+        if self._calls is not None and self._calls.calling:
+            return
+        if self._stretcher is not None:
+            pcm = self._stretcher.push(pcm)
+        if pcm:
+            yield Sound(pcm)
+
+    def _rest(self) -> Iterator[Output]:
+        """What was held back of the sound, once."""
+        stretcher, self._stretcher = self._stretcher, None
+        if stretcher is not None and (pcm := stretcher.finish()):
+            yield Sound(pcm)
+
+    def _end(self, ended: Ended) -> Iterator[Output | Call]:
+        problem = None
+        if self._calls is not None:
+            yield from self._read(self._calls.finish())
+            problem = self._calls.problem
+        yield from self._rest()
+        yield Failed(problem) if problem else ended
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,10 +13,9 @@ from agent.commands import AbortModel, AskModel, Close, Command, Overhear, Send,
 from agent.errors import ModelError, ProtocolError
 from agent.floor import states as floor
 from agent.floor import step as turn
-from agent.floor.step import Patience
 from agent.hearing.buffer import FRAME_SAMPLES
 from agent.model.mimo import Ended, Failed, Output, Sound, Text
-from agent.policy import Timing
+from agent.policy import Patience, Timing
 from agent.realtime import client_events as protocol
 from agent.realtime import server_events as events
 from agent.realtime.config import (

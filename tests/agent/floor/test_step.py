@@ -46,8 +46,9 @@ from agent.floor.states import (
     TurnEnded,
     UserSpeaking,
 )
-from agent.floor.step import Patience, deadline, open_item, open_response, step
+from agent.floor.step import deadline, open_item, open_response, step
 from agent.model.mimo import Ended, Failed, Sound, Text
+from agent.policy import Patience
 
 PATIENCE = Patience(first=10.0, between=5.0)
 SECOND = Sound(bytes(RATE * SAMPLE_BYTES))

@@ -8,11 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.errors import ModelError
-from agent.floor.step import Patience
 from agent.model import tools
 from agent.model.mimo import ChatMessage, Ended, Failed, Output, Text, TextEnded, chat_request
 from agent.model.tools import Call, CallReader
-from agent.policy import Timing
+from agent.policy import Patience, Timing
 from agent.realtime.config import Json
 from tests.drivers.scripted import Scripted, sound
 
