@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from agent.errors import ModelError, ProtocolError
-from agent.model.mimo import ChatMessage, Failed
+from agent.model.output import ChatMessage, Failed
 from agent.realtime import server_events as events
 from agent.realtime.config import Json, Modality, Truncation
 from agent.realtime.server_events import ErrorDetail, ServerEvent

@@ -22,8 +22,7 @@ from agent.floor.states import (
     SpeechPaused,
     TurnEnded,
 )
-from agent.model.mimo import Sound, Text
-from agent.model.tools import Call
+from agent.model.output import Call, Sound, Text
 from agent.realtime.server_events import ServerEvent
 
 

@@ -22,7 +22,7 @@ from agent.hearing.microphone import Heard, Microphone, Surroundings
 from agent.hearing.stop_words import halts
 from agent.metrics import Stopwatch, Tally
 from agent.model import tools
-from agent.model.mimo import Ended, Failed, Output
+from agent.model.output import Ended, Failed, Output
 from agent.policy import Timing
 from agent.realtime import client_events as protocol
 from agent.realtime import server_events as events

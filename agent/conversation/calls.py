@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from agent.model.tools import Call
+from agent.model.output import Call
 from agent.realtime.items import FunctionCallItem, FunctionCallOutputItem, Status
 
 

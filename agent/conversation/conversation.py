@@ -12,7 +12,8 @@ from agent.audio import RATE, SAMPLE_BYTES, samples_in
 from agent.conversation.calls import FunctionCall, FunctionResult
 from agent.conversation.words import Mark, heard_text
 from agent.errors import ProtocolError
-from agent.model.mimo import ChatMessage
+from agent.model.output import ChatMessage
+from agent.model.tools import call_text
 from agent.realtime.items import (
     Content,
     InputAudio,
@@ -243,7 +244,7 @@ def rendered(items: Iterable[Entry], secret: str = "") -> Iterator[ChatMessage]:
     calls: list[str] = []
     for item in items:
         if isinstance(item, FunctionCall):
-            calls.append(item.call.text())
+            calls.append(call_text(item.call))
             continue
         if calls:
             yield ChatMessage("assistant", "\n".join(calls))

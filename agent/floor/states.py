@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from agent.errors import ModelError
-from agent.model.mimo import Output, Sound, Text
-from agent.model.tools import Call
+from agent.model.output import Call, Output, Sound, Text
 
 # --- states ---------------------------------------------------------------------------------
 

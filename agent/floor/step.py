@@ -60,8 +60,7 @@ from agent.floor.states import (
     TurnEnded,
     UserSpeaking,
 )
-from agent.model.mimo import Ended, Failed, Output, Sound, Text
-from agent.model.tools import Call
+from agent.model.output import Call, Ended, Failed, Output, Sound, Text
 from agent.policy import Patience
 
 Step = tuple[State, list[Action]]

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from agent.audio import RATE, SAMPLE_BYTES, seconds
 from agent.floor import states as floor
 from agent.hearing.buffer import DetectedFrame
-from agent.model.mimo import Sound
+from agent.model.output import Sound
 
 Bands = npt.NDArray[np.float32]
 

@@ -1,7 +1,6 @@
-"""The budget: what of a conversation fits into the model's context, and how long a reply may be.
+"""The model's context: what of a conversation fits into it, and how long a reply may be.
 
-Counted in positions of the model. Text is counted generously, because no tokenizer is at hand:
-one position for three bytes of UTF-8, which is above what English takes and what Chinese takes.
+Counted in positions of the model; what takes how many, its profile says.
 """
 
 import math
@@ -12,22 +11,14 @@ from dataclasses import replace
 from agent.audio import seconds
 from agent.conversation.words import last_word_end
 from agent.errors import ModelError
-from agent.model.mimo import ChatMessage
+from agent.model.mimo import MIMO
+from agent.model.output import ChatMessage
 from agent.realtime.config import RetentionRatio, TokenLimits, Truncation
-
-GROUPS_A_SECOND = 6.25
-"""Steps of sound a second; each is one position."""
 
 REPLY_RESERVE = 1_024
 """Positions kept free for a reply: about 90 s of speech with its text."""
 
 SHORTEST_REPLY = 16
-
-_BYTES_A_TOKEN = 3
-_AROUND_A_MESSAGE = 8
-_AROUND_A_CLIP = 2
-_TOKENS_A_SLICE = 5
-"""Text goes into the history in slices of five tokens, each followed by five groups of sound."""
 
 
 def fit(
@@ -126,12 +117,12 @@ def _size(messages: Iterable[ChatMessage]) -> int:
 
 def positions(message: ChatMessage) -> int:
     """What a message takes of the context, at most."""
-    groups = math.ceil(GROUPS_A_SECOND * seconds(message.pcm)) + _AROUND_A_CLIP
-    return _tokens(message.text) + _AROUND_A_MESSAGE + (groups if message.pcm else 0)
+    groups = math.ceil(MIMO.groups_a_second * seconds(message.pcm)) + MIMO.around_clip
+    return _tokens(message.text) + MIMO.around_message + (groups if message.pcm else 0)
 
 
 def _tokens(text: str) -> int:
-    return math.ceil(len(text.encode()) / _BYTES_A_TOKEN)
+    return math.ceil(len(text.encode()) / MIMO.bytes_a_token)
 
 
 def _current_turn(messages: Sequence[ChatMessage]) -> int:
@@ -154,10 +145,10 @@ def _consistent(message: ChatMessage) -> ChatMessage:
     """
     if message.role != "assistant" or not message.pcm:
         return message
-    groups = math.floor(GROUPS_A_SECOND * seconds(message.pcm))
-    most = _TOKENS_A_SLICE * (groups // _TOKENS_A_SLICE + 1)
+    groups = math.floor(MIMO.groups_a_second * seconds(message.pcm))
+    most = MIMO.tokens_a_slice * (groups // MIMO.tokens_a_slice + 1)
     if _tokens(message.text) <= most:
         return message
-    kept = message.text.encode()[: most * _BYTES_A_TOKEN].decode(errors="ignore")
+    kept = message.text.encode()[: most * MIMO.bytes_a_token].decode(errors="ignore")
     whole_words = kept[: last_word_end(message.text, len(kept))].rstrip()
     return replace(message, text=whole_words or kept)

@@ -9,9 +9,8 @@ import math
 from collections.abc import Iterator
 from typing import cast
 
-import msgspec
-
 from agent.errors import ModelError
+from agent.model.output import Usage
 from agent.realtime.config import Json
 
 EVENT_STREAM = "text/event-stream"
@@ -73,14 +72,6 @@ def content_of(parent: Json, name: str = "content") -> str:
         raise ValueError(f"expected {name} to be a string, found {type(value).__name__}")
     # Half of a pair of surrogates is no character, and can't be sent on.
     return value if value.isascii() else value.encode(errors="replace").decode()
-
-
-class Usage(msgspec.Struct, frozen=True):
-    """What a reply cost, in the model server's own count, as far as it says."""
-
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    """Every step of sound counts, too."""
 
 
 def usage_of(reply: Json) -> Usage | None:

@@ -6,11 +6,11 @@ none, may send the very last chunk twice, and leave special tokens and filler do
 
 import base64
 import binascii
-import re
 
 from agent import riff
 from agent.audio import RATE, SAMPLE_BYTES, Resampler
 from agent.errors import AudioError, ModelError
+from agent.model.mimo import MIMO, Profile
 
 
 class TextFilter:
@@ -19,21 +19,19 @@ class TextFilter:
     Only what may yet turn out to be noise waits for the next chunk.
     """
 
-    _NOISE = re.compile(r"<\|[^|<]{0,60}\|>|\.{5,}")
-    _UNDECIDED = re.compile(r"(<(\|[^|<]{0,60}\|?)?|\.+)$")
-
-    def __init__(self) -> None:
+    def __init__(self, profile: Profile = MIMO) -> None:
+        self._noise, self._undecided = profile.noise, profile.undecided
         self._held = ""
 
     def push(self, text: str) -> str:
         raw = self._held + text
-        undecided = self._UNDECIDED.search(raw)
+        undecided = self._undecided.search(raw)
         cut = undecided.start() if undecided else len(raw)
         self._held = raw[cut:]
-        return self._NOISE.sub("", raw[:cut])
+        return self._noise.sub("", raw[:cut])
 
     def finish(self) -> str:
-        rest, self._held = self._NOISE.sub("", self._held), ""
+        rest, self._held = self._noise.sub("", self._held), ""
         return rest
 
 

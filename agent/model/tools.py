@@ -6,15 +6,15 @@ that would be the call read aloud.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 import msgspec
 
 from agent.errors import ModelError, ProtocolError
+from agent.model.mimo import MIMO, Profile
+from agent.model.output import Call
 from agent.realtime.config import Json, ToolChoice
 
-OPENING, CLOSING = "<tool_call>", "</tool_call>"
 LONGEST_CALL = 65_536
 """Characters; a call that goes on longer is broken off."""
 
@@ -22,17 +22,11 @@ Style = Literal["request", "prompt"]
 """Who tells the model of the functions: its chat template, or our own words in the instructions."""
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
-    """The model wants a function called; `arguments` is a JSON object as text."""
-
-    name: str
-    arguments: str
-
-    def text(self) -> str:
-        """The call as the model writes and reads it."""
-        name = msgspec.json.encode(self.name).decode()
-        return f'{OPENING}\n{{"name": {name}, "arguments": {self.arguments}}}\n{CLOSING}'
+def call_text(call: Call, profile: Profile = MIMO) -> str:
+    """A call as the model writes and reads it."""
+    name = msgspec.json.encode(call.name).decode()
+    body = f'{{"name": {name}, "arguments": {call.arguments}}}'
+    return f"{profile.call_opening}\n{body}\n{profile.call_closing}"
 
 
 class _Call(msgspec.Struct):
@@ -43,7 +37,8 @@ class _Call(msgspec.Struct):
 class CallReader:
     """Takes the calls out of one reply's text, wherever its chunks are cut."""
 
-    def __init__(self, offered: frozenset[str]):
+    def __init__(self, offered: frozenset[str], profile: Profile = MIMO):
+        self._opening, self._closing = profile.call_opening, profile.call_closing
         self._offered = offered
         self._held = ""
         self._inside = False
@@ -57,7 +52,7 @@ class CallReader:
         """Take text; return what of it is said, and the calls that are complete."""
         self._held += text
         while True:
-            mark = CLOSING if self._inside else OPENING
+            mark = self._closing if self._inside else self._opening
             before, found, rest = self._held.partition(mark)
             if not found:
                 break
@@ -65,7 +60,7 @@ class CallReader:
             self._held = rest
             self._inside, self.calling = not self._inside, True
         if not self._inside:
-            cut = len(self._held) - _beginning_of(OPENING, self._held)
+            cut = len(self._held) - _beginning_of(self._opening, self._held)
             said, self._held = self._held[:cut], self._held[cut:]
             yield from self._say(said)
         elif len(self._held) > LONGEST_CALL:
@@ -157,9 +152,10 @@ def instructed(instructions: str, tools: Sequence[Json], choice: ToolChoice, sty
     parts = [instructions]
     if style == "prompt":
         listed = "\n".join(msgspec.json.encode(tool).decode() for tool in for_chat(tools))
+        example = f'{MIMO.call_opening}{{"name": NAME, "arguments": OBJECT}}{MIMO.call_closing}'
         parts.append(
-            f"You can call these functions:\n<tools>\n{listed}\n</tools>\nTo call one, answer with "
-            f'nothing but {OPENING}{{"name": NAME, "arguments": OBJECT}}{CLOSING}.'
+            f"You can call these functions:\n<tools>\n{listed}\n</tools>\n"
+            f"To call one, answer with nothing but {example}."
         )
     match choice:
         case "required":

@@ -2,7 +2,7 @@
 
 from agent.errors import ModelError
 from agent.model.lenient_json import content_of, part, parts, read_object, refusal, usage_of
-from agent.model.mimo import Ended, Output, Sound, Text
+from agent.model.output import Ended, Output, Sound, Text
 from agent.model.reply_content import SoundReader, TextFilter
 
 

@@ -12,8 +12,7 @@ from agent.conversation.calls import FunctionCall
 from agent.conversation.conversation import Conversation, Entry, Item, Spoken, Written
 from agent.errors import ModelError
 from agent.floor.states import Reason
-from agent.model.mimo import Sound, Text
-from agent.model.tools import Call
+from agent.model.output import Call, Sound, Text
 from agent.realtime import server_events as events
 from agent.realtime.codec import Encoder
 from agent.realtime.config import AudioFormat, CustomVoice, Modality, SessionConfig

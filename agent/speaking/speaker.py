@@ -16,9 +16,19 @@ from agent.conversation.conversation import Conversation, Item, Spoken, Written
 from agent.errors import ModelError
 from agent.floor.states import Reason
 from agent.model import tools
-from agent.model.lenient_json import Usage
-from agent.model.mimo import ChatMessage, Ended, Failed, Output, Sound, Text, TextEnded
-from agent.model.tools import Call, CallReader
+from agent.model.mimo import MIMO
+from agent.model.output import (
+    Call,
+    ChatMessage,
+    Ended,
+    Failed,
+    Output,
+    Sound,
+    Text,
+    TextEnded,
+    Usage,
+)
+from agent.model.tools import CallReader
 from agent.realtime.config import SessionConfig
 from agent.realtime.items import ResponseOptions
 from agent.realtime.response_object import InputTokens, OutputTokens, ResponseUsage
@@ -26,7 +36,6 @@ from agent.realtime.server_events import ServerEvent
 from agent.speaking.response import Response
 from agent.speaking.stretch import Stretcher
 
-_POSITIONS_A_SECOND = 6.25
 _CHARACTERS_A_TOKEN = 4
 
 
@@ -39,7 +48,7 @@ class Size:
 
     def counted(self, total: int | None) -> tuple[int, int]:
         """Tokens of text and of sound; `total` is the model server's own count, if known."""
-        sound = math.ceil(self.sound_s * _POSITIONS_A_SECOND)
+        sound = math.ceil(self.sound_s * MIMO.groups_a_second)
         if total is not None:
             sound = min(sound, total)
             return total - sound, sound
@@ -281,7 +290,7 @@ def _size_said(response: Response) -> Size:
     for entry in response.made:
         match entry:
             case FunctionCall(call=call):
-                characters += len(call.text())
+                characters += len(tools.call_text(call))
             case Item(parts=[Spoken(pcm=pcm, transcript=words)]):
                 characters += len(words or "")
                 sound_s += seconds(pcm)

@@ -6,7 +6,7 @@ from msgspec import Struct
 
 from agent.commands import Close, Command, Send, refuse
 from agent.errors import ProtocolError
-from agent.model.mimo import Output
+from agent.model.output import Output
 from agent.realtime import beta
 from agent.realtime import client_events as protocol
 from agent.realtime import server_events as events

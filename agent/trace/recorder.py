@@ -21,8 +21,7 @@ from agent.commands import (
     Transcribe,
 )
 from agent.errors import ProtocolError
-from agent.model import lenient_json as model_json
-from agent.model import mimo
+from agent.model import output as model
 from agent.policy import Timing
 from agent.realtime import client_events as protocol
 from agent.realtime import server_events as events
@@ -155,7 +154,7 @@ class ModelLine(Struct, omit_defaults=True):
     failed: tuple[str, str] | None = None
     text_cut: bool | None = None
     """Whether the text, which is over, was cut short."""
-    usage: model_json.Usage | None = None
+    usage: model.Usage | None = None
     cut_short: bool = False
 
 
@@ -195,15 +194,15 @@ def _written(taken: Input) -> tuple[Source, object]:
             return "client", event
 
 
-def _model_line(response_id: str, output: mimo.Output) -> ModelLine:
+def _model_line(response_id: str, output: model.Output) -> ModelLine:
     match output:
-        case mimo.Text(text):
+        case model.Text(text):
             return ModelLine(response_id, text=text)
-        case mimo.Sound(pcm):
+        case model.Sound(pcm):
             return ModelLine(response_id, sound=pcm)
-        case mimo.TextEnded(cut_short):
+        case model.TextEnded(cut_short):
             return ModelLine(response_id, text_cut=cut_short)
-        case mimo.Failed(error):
+        case model.Failed(error):
             return ModelLine(response_id, failed=(str(error), error.code))
-        case mimo.Ended(usage, cut_short):
+        case model.Ended(usage, cut_short):
             return ModelLine(response_id, usage=usage, cut_short=cut_short)

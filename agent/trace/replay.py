@@ -10,7 +10,7 @@ import msgspec
 
 from agent.commands import Command
 from agent.errors import ModelError, ProtocolError
-from agent.model.mimo import Ended, Failed, Output, Sound, Text, TextEnded
+from agent.model.output import Ended, Failed, Output, Sound, Text, TextEnded
 from agent.realtime import client_events as protocol
 from agent.realtime.resumption import Position
 from agent.trace.inputs import (

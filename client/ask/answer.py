@@ -15,7 +15,8 @@ from agent.audio import seconds
 from agent.errors import ModelError
 from agent.keys import MODEL, redacted
 from agent.model.lenient_json import is_stream, unexpected
-from agent.model.mimo import Ended, Failed, Output, ReplyReader, Sound, Text, TextEnded
+from agent.model.output import Ended, Failed, Output, Sound, Text, TextEnded
+from agent.model.reply_reader import ReplyReader
 from agent.model.whole_reply import read_refusal, read_whole
 from agent.realtime.config import Json
 

@@ -18,7 +18,8 @@ import httpx2
 from agent.audio import wav
 from agent.errors import AgentError
 from agent.keys import MODEL as MODEL_KEY
-from agent.model.mimo import Output, Sound, Text, chat_request
+from agent.model.output import Output, Sound, Text
+from agent.model.request import chat_request
 from agent.realtime.config import Json
 from client.ask.answer import Answer, ask
 from client.ask.messages import InputError, message_file, spoken, system, written

@@ -16,7 +16,9 @@ from agent.errors import ModelError
 from agent.keys import redacted
 from agent.model.admission import Admission, Ticket
 from agent.model.lenient_json import is_stream, unexpected
-from agent.model.mimo import ChatMessage, Ended, Failed, Output, ReplyReader, chat_request
+from agent.model.output import ChatMessage, Ended, Failed, Output
+from agent.model.reply_reader import ReplyReader
+from agent.model.request import chat_request
 from agent.model.whole_reply import read_refusal
 from agent.realtime.config import Json
 from server.model.http_client import api_client

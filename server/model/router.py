@@ -9,7 +9,8 @@ from agent.commands import AskModel
 from agent.errors import ModelError
 from agent.keys import MODEL
 from agent.model.context import fit
-from agent.model.mimo import ChatMessage, Failed, Output, chat_request
+from agent.model.output import ChatMessage, Failed, Output
+from agent.model.request import chat_request
 from server.keys import find_key
 from server.model.replica import Condition, Replica
 from server.settings import Model, Settings

@@ -19,7 +19,7 @@ from agent.commands import AskModel
 from agent.errors import ModelError
 from agent.keys import TRANSCRIPTION, redacted
 from agent.model.lenient_json import content_of, read_object
-from agent.model.mimo import ChatMessage, Failed, Text
+from agent.model.output import ChatMessage, Failed, Text
 from server.keys import find_key
 from server.model.http_client import api_client
 from server.model.router import ModelServer

@@ -7,7 +7,7 @@ from agent import limits
 from agent.audio import seconds
 from agent.errors import ModelError
 from agent.model.context import fit
-from agent.model.mimo import ChatMessage
+from agent.model.output import ChatMessage
 from agent.realtime.config import SemanticVad, ServerVad, TurnDetection
 from server.settings import Turn
 from tests.drivers.sounds import frame

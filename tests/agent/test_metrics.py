@@ -9,7 +9,7 @@ import pytest
 from agent.audio import RATE, milliseconds
 from agent.floor import states as floor
 from agent.metrics import Marks, Stopwatch
-from agent.model.mimo import Ended, Text
+from agent.model.output import Ended, Text
 from agent.realtime.config import SemanticVad, ServerVad, TurnDetection
 from client.evaluation.figures import answer, latency
 from client.evaluation.recordings import SHIPPED, Library

@@ -6,7 +6,7 @@ import pytest
 from msgspec import to_builtins
 
 from agent.audio import RATE, SAMPLE_BYTES
-from agent.model.mimo import Ended, Sound, Text
+from agent.model.output import Ended, Sound, Text
 from agent.realtime import server_events as events
 from agent.realtime.client_events import InputAudioAppend
 from agent.realtime.config import SemanticVad, ServerVad, TurnDetection

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.audio import RATE
-from agent.model.mimo import Ended, Output, Sound, Text
+from agent.model.output import Ended, Output, Sound, Text
 from agent.realtime.config import Json, ServerVad
 from tests.drivers.sounds import frame, probabilities
 from tests.drivers.virtual_call import (

@@ -7,7 +7,7 @@ import pytest
 from agent.audio import RATE, seconds
 from agent.floor import states as floor
 from agent.hearing.end_of_turn import Eagerness
-from agent.model.mimo import Ended, Sound
+from agent.model.output import Ended, Sound
 from agent.realtime.config import SemanticVad, ServerVad, TurnDetection
 from tests.drivers.sounds import frame, probabilities
 from tests.drivers.virtual_call import ANSWER, BROKEN, FRAME_S, IS_SILENT, SPEAKS, Call, config

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-from agent.model.mimo import Text
+from agent.model.output import Text
 from agent.realtime.config import SemanticVad
 from tests.drivers.virtual_call import IS_SILENT, SECOND, SPEAKS, Call, config
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from agent.audio import RATE, read_wav, samples_in
 from agent.commands import AbortModel, AskModel, Command, Overhear, Send
 from agent.hearing.buffer import FRAME_SAMPLES
-from agent.model.mimo import Ended, Output, Sound
+from agent.model.output import Ended, Output, Sound
 from agent.policy import Patience, Timing
 from agent.realtime import server_events as events
 from agent.realtime.client_events import InputAudioAppend

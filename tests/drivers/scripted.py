@@ -17,8 +17,7 @@ from agent.audio import RATE, SAMPLE_BYTES, seconds
 from agent.commands import AbortModel, AskModel, Close, Command, Overhear, Send, Transcribe, refuse
 from agent.errors import ModelError, ProtocolError
 from agent.hearing.buffer import FRAME_SAMPLES
-from agent.model.lenient_json import Usage
-from agent.model.mimo import Ended, Failed, Output, Sound, Text, TextEnded
+from agent.model.output import Ended, Failed, Output, Sound, Text, TextEnded, Usage
 from agent.policy import Patience, Timing
 from agent.realtime import client_events as protocol
 from agent.realtime import server_events as events

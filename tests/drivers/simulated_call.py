@@ -12,7 +12,7 @@ import numpy as np
 
 from agent.audio import RATE, Samples
 from agent.commands import AbortModel, AskModel, Command, Send
-from agent.model.mimo import Ended, Output, Sound, Text
+from agent.model.output import Ended, Output, Sound, Text
 from agent.policy import Patience, Timing
 from agent.realtime import client_events as protocol
 from agent.realtime.config import (

@@ -14,7 +14,7 @@ from agent.errors import ModelError, ProtocolError
 from agent.floor import states as floor
 from agent.floor import step as turn
 from agent.hearing.buffer import FRAME_SAMPLES
-from agent.model.mimo import Ended, Failed, Output, Sound, Text
+from agent.model.output import Ended, Failed, Output, Sound, Text
 from agent.policy import Patience, Timing
 from agent.realtime import client_events as protocol
 from agent.realtime import server_events as events

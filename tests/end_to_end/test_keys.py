@@ -12,7 +12,7 @@ from agent.audio import RATE
 from agent.commands import AskModel
 from agent.errors import ModelError, SettingsError
 from agent.keys import MODEL, SERVER, TRANSCRIPTION, read_key, redacted
-from agent.model.mimo import ChatMessage, Ended, Failed, Output
+from agent.model.output import ChatMessage, Ended, Failed, Output
 from client import keys, thin
 from client.ask import ask
 from client.dialogue.socket import greeted, open_socket

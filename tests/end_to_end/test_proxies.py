@@ -12,7 +12,7 @@ import pytest
 
 from agent.audio import RATE, wav
 from agent.commands import AskModel
-from agent.model.mimo import ChatMessage, Ended, Failed, Output
+from agent.model.output import ChatMessage, Ended, Failed, Output
 from agent.proxies import ProxyError, proxy_for
 from client.ask import ask
 from client.dialogue.socket import UnreachableError, greeted, open_socket

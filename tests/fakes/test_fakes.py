@@ -12,7 +12,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from agent.model.mimo import Ended, Failed, Output, ReplyReader, Sound, Text
+from agent.model.output import Ended, Failed, Output, Sound, Text
+from agent.model.reply_reader import ReplyReader
 from tests.drivers.model_client import Client, Json, audio_part, silence, user
 from tests.drivers.processes import ROOT
 from tests.fakes import Fault, StandIn, sound, stand_in

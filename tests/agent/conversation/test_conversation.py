@@ -11,7 +11,7 @@ from agent.conversation.conversation import Conversation, Item, Spoken, Written
 from agent.conversation.edits import entry_from
 from agent.errors import ProtocolError
 from agent.limits import REMEMBERED_S
-from agent.model.mimo import ChatMessage
+from agent.model.output import ChatMessage
 from agent.realtime.config import Audio
 from agent.realtime.items import (
     Content,

@@ -47,7 +47,7 @@ from agent.floor.states import (
     UserSpeaking,
 )
 from agent.floor.step import deadline, open_item, open_response, step
-from agent.model.mimo import Ended, Failed, Sound, Text
+from agent.model.output import Ended, Failed, Sound, Text
 from agent.policy import Patience
 
 PATIENCE = Patience(first=10.0, between=5.0)

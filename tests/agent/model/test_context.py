@@ -8,7 +8,7 @@ from agent.audio import RATE
 from agent.conversation.conversation import Conversation, Item, Spoken, Written
 from agent.errors import ModelError
 from agent.model.context import SHORTEST_REPLY, fit, positions
-from agent.model.mimo import ChatMessage
+from agent.model.output import ChatMessage
 from agent.realtime.config import RetentionRatio, TokenLimits
 
 SECRET = "secret_1"

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from agent.audio import wav
 from agent.errors import ModelError
-from agent.model.lenient_json import Usage, refusal
-from agent.model.mimo import Ended, Failed, Output, ReplyReader, Sound, Text, TextEnded
+from agent.model.lenient_json import refusal
+from agent.model.output import Ended, Failed, Output, Sound, Text, TextEnded, Usage
+from agent.model.reply_reader import ReplyReader
 from agent.model.whole_reply import read_refusal, read_whole
 from tests.drivers.scripted import Scripted
 

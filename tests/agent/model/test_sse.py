@@ -5,7 +5,8 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.model.mimo import Ended, Failed, Output, ReplyReader, Text
+from agent.model.output import Ended, Failed, Output, Text
+from agent.model.reply_reader import ReplyReader
 from agent.model.sse import EventReader, ServerEvent
 
 STREAM = (

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from agent.errors import ModelError
 from agent.model import tools
-from agent.model.mimo import ChatMessage, Ended, Failed, Output, Text, TextEnded, chat_request
-from agent.model.tools import Call, CallReader
+from agent.model.output import Call, ChatMessage, Ended, Failed, Output, Text, TextEnded
+from agent.model.request import chat_request
+from agent.model.tools import CallReader
 from agent.policy import Patience, Timing
 from agent.realtime.config import Json
 from tests.drivers.scripted import Scripted, sound

@@ -7,8 +7,7 @@ import pytest
 from agent.audio import seconds
 from agent.commands import Send
 from agent.errors import ProtocolError
-from agent.model.lenient_json import Usage
-from agent.model.mimo import Ended
+from agent.model.output import Ended, Usage
 from agent.realtime import client_events as protocol
 from agent.realtime import server_events as events
 from tests.drivers.scripted import Json, Scripted, decoded, sound

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.errors import ModelError
-from agent.model.mimo import Ended, Failed, Text, TextEnded
+from agent.model.output import Ended, Failed, Text, TextEnded
 from tests.drivers.protocol_order import assert_in_order
 from tests.drivers.scripted import Json, Scripted, sound
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from agent.audio import RATE
-from agent.model.mimo import Ended, Sound, Text
+from agent.model.output import Ended, Sound, Text
 from agent.speaking.stretch import Stretcher
 from tests.drivers.scripted import Json, Scripted, sound
 

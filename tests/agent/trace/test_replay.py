@@ -7,8 +7,7 @@ import pytest
 from msgspec import Raw, structs
 
 from agent.errors import ModelError, ProtocolError
-from agent.model.lenient_json import Usage
-from agent.model.mimo import Ended, Failed, Sound, Text, TextEnded
+from agent.model.output import Ended, Failed, Sound, Text, TextEnded, Usage
 from agent.realtime.client_events import BinaryAppend
 from agent.realtime.resumption import Position
 from agent.trace import lines as trace

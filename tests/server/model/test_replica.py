@@ -11,7 +11,7 @@ import pytest
 from websockets.sync.client import connect
 
 from agent.commands import AskModel
-from agent.model.mimo import ChatMessage, Ended, Failed, Output
+from agent.model.output import ChatMessage, Ended, Failed, Output
 from server.model.replica import Condition
 from server.model.router import ModelServer
 from server.settings import checked

@@ -13,7 +13,7 @@ from agent.audio import RATE
 from agent.commands import AskModel
 from agent.conversation.conversation import Conversation, Item, Spoken
 from agent.errors import ModelError
-from agent.model.mimo import ChatMessage, Ended, Failed, Output, Sound, Text
+from agent.model.output import ChatMessage, Ended, Failed, Output, Sound, Text
 from server.model.router import ModelServer, Seat
 from server.settings import Settings, checked
 from tests.drivers.website import website

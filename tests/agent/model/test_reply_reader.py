@@ -13,20 +13,11 @@ from hypothesis import strategies as st
 
 from agent.audio import RATE, wav
 from agent.errors import ModelError
-from agent.model.lenient_json import Usage
-from agent.model.mimo import (
-    ChatMessage,
-    Ended,
-    Failed,
-    Output,
-    ReplyReader,
-    Sound,
-    Text,
-    TextEnded,
-    chat_request,
-    plain,
-)
+from agent.model.mimo import plain
+from agent.model.output import ChatMessage, Ended, Failed, Output, Sound, Text, TextEnded, Usage
 from agent.model.reply_content import TextFilter
+from agent.model.reply_reader import ReplyReader
+from agent.model.request import chat_request
 from agent.model.whole_reply import read_refusal, read_whole
 
 WIRE = Path(__file__).parents[2] / "golden" / "wire"
