@@ -6,15 +6,23 @@ draws no chance: both come in as arguments, so a recorded session replays to the
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 
 from agent.audio import RATE
-from agent.commands import CUT_OFF, AbortModel, Command, Send, Transcribe, goodbye, refuse
+from agent.commands import (
+    CUT_OFF,
+    AbortModel,
+    Command,
+    Send,
+    Transcribe,
+    announce_transcript,
+    announce_turn,
+    goodbye,
+    refuse,
+)
 from agent.conversation.conversation import Conversation
 from agent.conversation.edits import aside, check_size, edit
 from agent.errors import ProtocolError
-from agent.floor import states as floor
-from agent.floor import step as turn
+from agent.floor import states as floor, step as turn
 from agent.hearing.buffer import DetectedFrame
 from agent.hearing.echo_guard import EchoGuard
 from agent.hearing.idle import Idle
@@ -24,14 +32,12 @@ from agent.metrics import Stopwatch, Tally
 from agent.model import tools
 from agent.model.output import Ended, Failed, Output
 from agent.policy import Timing
-from agent.realtime import client_events as protocol
-from agent.realtime import server_events as events
+from agent.realtime import client_events as protocol, server_events as events
 from agent.realtime.config import Extensions, SessionConfig
 from agent.realtime.items import ResponseOptions
 from agent.realtime.merge import check_voice, merged
 from agent.realtime.resumption import Resumption
 from agent.speaking.speaker import DEFAULT_VOICE, NO_VOICES, Speaker, Wish
-from agent.telling import tell_transcript, tell_turn
 
 
 class Session:
@@ -58,7 +64,8 @@ class Session:
         self.is_over = False
         """Whether it has expired and said so: nothing that comes now matters."""
         self.resumption = Resumption(new_id, timing.answered_by, sorted({DEFAULT_VOICE, *voices}))
-        self._floor: floor.State = floor.Listening()
+        self.state: floor.State = floor.Listening()
+        """Who has the floor."""
         self.microphone = Microphone(config.audio.input, timing, new_id)
         self._conversation = Conversation(new_id("secret"))
         self._speaker = Speaker(self._conversation, timing.tool_style, voices, new_id)
@@ -72,18 +79,13 @@ class Session:
         self._idle = Idle(config)
 
     def __str__(self) -> str:
-        return f"{self._config.id} in {type(self._floor).__name__}"
-
-    @property
-    def state(self) -> floor.State:
-        """Who has the floor."""
-        return self._floor
+        return f"{self._config.id} in {type(self.state).__name__}"
 
     @property
     def deadline(self) -> float | None:
         """When `pass_deadline` must be called; a session that is over has no deadline."""
         frames_due = self._heard_at + self._timing.patience.verdict
-        floor_due = turn.deadline(self._floor, frames_due) or math.inf
+        floor_due = turn.deadline(self.state, frames_due) or math.inf
         due = math.inf if self.is_over else min(floor_due, self._idle.at, self._expires_at)
         return due if due < math.inf else None
 
@@ -121,7 +123,7 @@ class Session:
         """The same, once it is known how much of each is the agent's own voice."""
         commands: list[Command] = []
         for frame in frames:
-            agent_speaks = isinstance(self._floor, floor.AgentSpeaking | floor.Overlap)
+            agent_speaks = isinstance(self.state, floor.AgentSpeaking | floor.Overlap)
             around = Surroundings(agent_speaks, self._asked.duck)
             commands += self._take(self.microphone.take_frame(frame, around), now)
         return commands
@@ -140,10 +142,10 @@ class Session:
 
     def from_model(self, response_id: str, output: Output, now: float) -> list[Command]:
         read = self._speaker.read(response_id, output)
-        over = any(isinstance(each, Ended | Failed) for each in read)
+        is_over = any(isinstance(each, Ended | Failed) for each in read)
         # A reply that is over before the model is: what it still makes is for nobody.
-        early = over and not isinstance(output, Ended | Failed)
-        commands: list[Command] = [AbortModel(response_id)] if early else []
+        is_early = is_over and not isinstance(output, Ended | Failed)
+        commands: list[Command] = [AbortModel(response_id)] if is_early else []
         for each in read:
             commands += self._step(floor.FromModel(response_id, each), now)
         return commands
@@ -156,7 +158,7 @@ class Session:
             # Nobody has said anything for long: the silence is a turn, and is answered.
             self._idle.end()
             return self._take(self.microphone.take_silence(), now)
-        if isinstance(self._floor, floor.UserSpeaking | floor.Hesitating):
+        if isinstance(self.state, floor.UserSpeaking | floor.Hesitating):
             return self._take(self.microphone.give_up(now - self._heard_at), now)
         return self._step(floor.DeadlinePassed(), now)
 
@@ -167,9 +169,9 @@ class Session:
     def _expire(self, now: float) -> list[Command]:
         self.is_over = True
         commands: list[Command] = []
-        if isinstance(state := self._floor, floor.Hesitating) and state.response_id:
+        if isinstance(state := self.state, floor.Hesitating) and state.response_id:
             commands.append(AbortModel(state.response_id))
-        while (running := turn.open_response(self._floor)) is not None:
+        while (running := turn.open_response(self.state)) is not None:
             commands.append(AbortModel(running))
             commands += self._step(floor.FromModel(running, CUT_OFF), now)
         return [*commands, *goodbye()]
@@ -177,12 +179,12 @@ class Session:
     def transcribed(self, item_id: str, transcript: str, duration_s: float) -> list[Command]:
         """The user's words are known; the item may be gone by now."""
         self._conversation.set_transcript(item_id, transcript)
-        return tell_transcript(item_id, transcript, duration_s)
+        return announce_transcript(item_id, transcript, duration_s)
 
     def overheard(self, item_id: str, words: str, now: float) -> list[Command]:
         """A sound that was passed over is read: a word that stops the agent is a turn after all."""
         passed = self.microphone.passed
-        matters = isinstance(self._floor, floor.AgentSpeaking) and halts(words)
+        matters = isinstance(self.state, floor.AgentSpeaking) and halts(words)
         if passed is None or passed.item_id != item_id or not matters:
             return []
         return self._take(self.microphone.bring_back(passed), now)
@@ -235,7 +237,7 @@ class Session:
         return [*commands, Send(events.SessionUpdated(session=self.resumption.shown(config)))]
 
     def _create_response(self, options: ResponseOptions, now: float) -> list[Command]:
-        if running := turn.open_response(self._floor):
+        if running := turn.open_response(self.state):
             message = f"Conversation already has an active response in progress: {running}. "
             message += "Wait until the response is finished before creating a new one."
             raise ProtocolError(message, code="conversation_already_has_active_response")
@@ -248,23 +250,23 @@ class Session:
         return self._step(floor.ReplyWanted(response_id), now)
 
     def _cancel(self, response_id: str | None, now: float) -> list[Command]:
-        running = turn.open_response(self._floor)
+        running = turn.open_response(self.state)
         if running is None or response_id not in (None, running):
             message = "Cancellation failed: no active response found"
             raise ProtocolError(message, code="response_cancel_not_active")
         return self._step(floor.CancelWanted(), now)
 
     def _step(self, event: floor.Event, now: float) -> list[Command]:
-        before = self._floor
+        before = self.state
         if isinstance(event, floor.SpeechPaused) and self.model_busy:
-            event = replace(event, response_id=None)
+            event = floor.SpeechPaused(None, event.silence)
         self._stopwatch.note(event, now)
-        self._floor, actions = turn.step(before, event, now, self._timing.patience)
+        self.state, actions = turn.step(before, event, now, self._timing.patience)
         self.tally.count(before, actions)
         for action in actions:
             if self._asked.duck or not isinstance(action, floor.Duck):
-                self._guard.take_action(action, now)
-        if self._idle.begins(before, self._floor, now):
+                self._guard.loudspeaker.take_action(action, now)
+        if self._idle.timeout_s is not None and self._idle.begins(before, self.state, now):
             self.microphone.begin_silence()
         commands: list[Command] = []
         for action in actions:
@@ -279,7 +281,7 @@ class Session:
             case floor.RequestReply(response_id, item_id):
                 # Speech that is to be answered though it is no item yet.
                 pending = self.microphone.utterance.pcm if item_id else b""
-                until = turn.playing_until(self._floor)
+                until = turn.playing_until(self.state)
                 return [speaker.ask(response_id, self._config, pending, until)]
             case floor.AbortReply(response_id):
                 return [AbortModel(response_id)]
@@ -298,9 +300,9 @@ class Session:
                 return self.microphone.take_outcome(action, self._asked.duck)
 
     def _add_utterance(self) -> list[Command]:
-        """The user's turn becomes an item: it is told, and written down if that was asked for."""
+        """The user's turn becomes an item, and is transcribed if that was asked for."""
         said = self.microphone.utterance
         item = said.item()
-        told = tell_turn(item, self._conversation.add(item))
-        written = self._config.audio.input.transcription is not None
-        return [*told, *([Transcribe(item.id, said.pcm)] if written else [])]
+        announced = announce_turn(item, self._conversation.add(item))
+        is_transcribed = self._config.audio.input.transcription is not None
+        return [*announced, *([Transcribe(item.id, said.pcm)] if is_transcribed else [])]

@@ -14,9 +14,14 @@ MAY_IMPORT = {
     "client": {"agent", "client"},
 }
 NEVER_IN_AGENT = {"asyncio", "os", "pathlib", "random", "secrets", "socket", "threading", "time"}
-LONGEST = 310
-STATE_MACHINES = {"agent/floor/states.py", "agent/hearing/microphone.py", "agent/session.py"}
-"""What would be harder to follow in pieces."""
+LONGEST = 300
+LONGER = {
+    "agent/floor/states.py": "every state, event and action of the floor, one line of theory each",
+    "agent/floor/step.py": "the whole transition function: a part of it can't be judged alone",
+    "agent/hearing/microphone.py": "one state machine, from a frame to what it means",
+    "agent/session.py": "joins the rooms, and is the only file that knows all of them",
+}
+"""What would be harder to follow in pieces, and why."""
 
 
 def sources(folder: str) -> list[Path]:
@@ -56,4 +61,4 @@ def test_no_file_is_longer_than_a_reader_can_hold():
         for source in sources(folder):
             name = source.relative_to(ROOT).as_posix()
             lines = len(source.read_text().splitlines())
-            assert lines <= LONGEST or name in STATE_MACHINES, f"{name}: {lines} lines"
+            assert lines <= LONGEST or name in LONGER, f"{name}: {lines} lines"

@@ -10,8 +10,7 @@ from agent.conversation.calls import FunctionCall, FunctionResult
 from agent.conversation.conversation import Conversation, Entry, Item, Part, Spoken, Written
 from agent.errors import ProtocolError
 from agent.model.output import Call
-from agent.realtime import client_events as protocol
-from agent.realtime import server_events as events
+from agent.realtime import client_events as protocol, server_events as events
 from agent.realtime.codec import decoded
 from agent.realtime.config import Audio, AudioFormat
 from agent.realtime.items import (

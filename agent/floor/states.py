@@ -60,12 +60,6 @@ class AgentSpeaking:
     queued: str | None = None
     open_item: str | None = None
 
-    def heard_s(self, now: float) -> float:
-        """How much of the response the user has heard: by the client's last report, if there was
-        one, and else as if playout began when it was sent.
-        """
-        return max(0.0, self.sent_s - max(0.0, self.playout_ends_at - now))
-
 
 @dataclass(frozen=True, slots=True)
 class Overlap:

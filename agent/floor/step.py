@@ -370,6 +370,12 @@ def _yield_floor(state: Thinking | AgentSpeaking) -> Listening | UserSpeaking:
     return UserSpeaking(state.open_item) if state.open_item else Listening()
 
 
+def heard_s(state: AgentSpeaking, now: float) -> float:
+    """How much of the response the user has heard: by the client's last report, if there was one,
+    and else as if playout began when it was sent."""
+    return max(0.0, state.sent_s - max(0.0, state.playout_ends_at - now))
+
+
 def _interrupt(state: Thinking | AgentSpeaking, now: float) -> list[Action]:
     actions: list[Action] = []
     if open_response(state):
@@ -378,7 +384,7 @@ def _interrupt(state: Thinking | AgentSpeaking, now: float) -> list[Action]:
             CloseResponse(state.response_id, "turn_detected"),
         ]
     if isinstance(state, AgentSpeaking):
-        actions.append(CutItem(state.response_id, state.heard_s(now)))
+        actions.append(CutItem(state.response_id, heard_s(state, now)))
     return actions
 
 

@@ -203,14 +203,16 @@ class Speaker:
             instructions, pending, self._voice(config, options)
         )
         most = options.max_output_tokens or config.max_output_tokens
-        reading = Reading(tools.names(offered), config.audio.output.speed)
+        reading = Reading(
+            tools.names(offered) if offered else frozenset(), config.audio.output.speed
+        )
         self._request = _Request(response_id, size_of(messages), reading)
         return AskModel(
             response_id,
             messages,
             (options.output_modalities or config.output_modalities)[0],
             None if most == "inf" else most,
-            tuple(tools.for_chat(offered)) if self._style == "request" else (),
+            tuple(tools.for_chat(offered)) if offered and self._style == "request" else (),
             playing_until,
             config.truncation,
         )

@@ -7,9 +7,7 @@ from msgspec import Struct
 from agent.commands import Close, Command, Send, refuse
 from agent.errors import ProtocolError
 from agent.model.output import Output
-from agent.realtime import beta
-from agent.realtime import client_events as protocol
-from agent.realtime import server_events as events
+from agent.realtime import beta, client_events as protocol, server_events as events
 from agent.realtime.resumption import Position
 from agent.session import Session
 

@@ -23,8 +23,7 @@ from agent.commands import (
 from agent.errors import ProtocolError
 from agent.model import output as model
 from agent.policy import Timing
-from agent.realtime import client_events as protocol
-from agent.realtime import server_events as events
+from agent.realtime import client_events as protocol, server_events as events
 from agent.realtime.codec import samples_of
 from agent.realtime.config import AudioFormat, PcmFormat, SessionConfig
 from agent.session import Session

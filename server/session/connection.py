@@ -17,8 +17,7 @@ from websockets.protocol import State
 from agent.audio import RATE, SAMPLE_BYTES, seconds
 from agent.commands import AbortModel, AskModel, Close, Command, Overhear, Send, Transcribe, refuse
 from agent.errors import ModelError, ProtocolError
-from agent.realtime import client_events as protocol
-from agent.realtime import server_events as events
+from agent.realtime import client_events as protocol, server_events as events
 from agent.realtime.resumption import Position
 from agent.session import Session
 from agent.speaking.resend_buffer import Frame

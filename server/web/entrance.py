@@ -5,8 +5,7 @@ from http import HTTPStatus
 from websockets.asyncio.server import ServerConnection
 from websockets.http11 import Request, Response
 
-from agent.realtime import beta
-from agent.realtime import server_events as events
+from agent.realtime import beta, server_events as events
 from agent.realtime.server_events import ErrorDetail
 from server.auth import Doorkeeper, Objection
 from server.web.door import client

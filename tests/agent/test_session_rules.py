@@ -7,8 +7,7 @@ time, one end for each response and nothing of it afterwards, always a deadline 
 import os
 from dataclasses import dataclass
 
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from agent.audio import RATE
 from agent.model.output import Ended, Output, Sound, Text

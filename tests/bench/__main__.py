@@ -27,9 +27,9 @@ from tests.drivers.model_client import (
     recording,
     sounds_of,
     user,
+    words as words_of,
     wrong_words,
 )
-from tests.drivers.model_client import words as words_of
 from tests.drivers.processes import ROOT, child, command, memory_mb, start_model, start_server
 
 QUESTIONS = ["weather_question.wav", "hi_how_are_you.wav", "help_me.wav"]

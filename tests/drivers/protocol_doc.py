@@ -10,8 +10,7 @@ from typing import Any, get_args
 import msgspec
 from msgspec import Struct, structs
 
-from agent.realtime import client_events as protocol
-from agent.realtime import server_events as events
+from agent.realtime import client_events as protocol, server_events as events
 from agent.realtime.config import SessionPatch
 from agent.realtime.items import ConversationItem, ResponseOptions
 from tests.drivers.scripted import config

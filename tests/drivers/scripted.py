@@ -19,8 +19,7 @@ from agent.errors import ModelError, ProtocolError
 from agent.hearing.buffer import FRAME_SAMPLES
 from agent.model.output import Ended, Failed, Output, Sound, Text, TextEnded, Usage
 from agent.policy import Patience, Timing
-from agent.realtime import client_events as protocol
-from agent.realtime import server_events as events
+from agent.realtime import client_events as protocol, server_events as events
 from agent.realtime.config import Audio, SessionConfig
 from agent.session import Session
 

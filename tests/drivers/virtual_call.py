@@ -11,13 +11,11 @@ import msgspec
 from agent.audio import RATE, SAMPLE_BYTES, seconds
 from agent.commands import AbortModel, AskModel, Close, Command, Overhear, Send, Transcribe, refuse
 from agent.errors import ModelError, ProtocolError
-from agent.floor import states as floor
-from agent.floor import step as turn
+from agent.floor import states as floor, step as turn
 from agent.hearing.buffer import FRAME_SAMPLES
 from agent.model.output import Ended, Failed, Output, Sound, Text
 from agent.policy import Patience, Timing
-from agent.realtime import client_events as protocol
-from agent.realtime import server_events as events
+from agent.realtime import client_events as protocol, server_events as events
 from agent.realtime.config import (
     Audio,
     AudioInput,

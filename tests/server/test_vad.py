@@ -7,8 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from agent.audio import RATE, SAMPLE_BYTES, read_wav
 from agent.hearing.buffer import FRAME_SAMPLES

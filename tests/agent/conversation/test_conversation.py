@@ -1,8 +1,7 @@
 """The conversation: text and sound cut together, rendered in order, within its budget."""
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from msgspec import to_builtins
 
 from agent.audio import RATE, SAMPLE_BYTES, samples_in

@@ -5,8 +5,7 @@ from dataclasses import dataclass, field, replace
 from random import Random
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from agent.audio import RATE, SAMPLE_BYTES
 from agent.errors import InvalidTransitionError, ModelError
@@ -46,7 +45,7 @@ from agent.floor.states import (
     TurnEnded,
     UserSpeaking,
 )
-from agent.floor.step import deadline, open_item, open_response, step
+from agent.floor.step import deadline, heard_s, open_item, open_response, step
 from agent.model.output import Ended, Failed, Sound, Text
 from agent.policy import Patience
 
@@ -310,7 +309,7 @@ class Conversation:
         assert isinstance(self.state, Listening) or deadline(self.state, math.inf) is not None
         agent = self.state.agent if isinstance(self.state, Overlap) else self.state
         if isinstance(agent, AgentSpeaking):
-            assert 0 <= agent.heard_s(self.now) <= agent.sent_s
+            assert 0 <= heard_s(agent, self.now) <= agent.sent_s
 
     def check(self, action: Action) -> None:
         match action:

@@ -10,8 +10,7 @@ from agent.audio import RATE
 from agent.floor import states as floor
 from agent.hearing.buffer import FRAME_SAMPLES, DetectedFrame
 from agent.hearing.echo_guard import EchoGuard
-from agent.realtime import client_events as protocol
-from agent.realtime import server_events as events
+from agent.realtime import client_events as protocol, server_events as events
 from tests.drivers.scene import Scene, clip, noisy, pcm16, silence
 
 VOICE = np.concatenate([clip(f"LJ001-000{n}.wav") for n in (4, 6)])
@@ -43,7 +42,7 @@ def explained(heard: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         now = 5.0 + index * FRAME_S
         sent = voice[start * 2 : start * 2 + 4 * FRAME_SAMPLES]
         if sent:
-            guard.play(sent, now)
+            guard.loudspeaker.play(sent, now)
         frame = DetectedFrame(pcm[start : start + 2 * FRAME_SAMPLES], 1.0)
         found += [1.0 - each.probability for each in guard.explain(frame, now + FRAME_S)]
     return np.array(found)
@@ -62,7 +61,7 @@ def test_another_voice_is_not():
 
 def test_what_begins_with_the_agent_is_put_off_until_it_is_known_whose_it_is():
     guard, pcm, size = EchoGuard(), pcm16(noisy(clip("LJ001-0002.wav"))), 2 * FRAME_SAMPLES
-    guard.play(pcm16(VOICE), 5.0)
+    guard.loudspeaker.play(pcm16(VOICE), 5.0)
     frames = [DetectedFrame(pcm[n * size : (n + 1) * size], 0.9) for n in range(21)]
     found = [guard.explain(frame, 5.0 + (n + 1) * FRAME_S) for n, frame in enumerate(frames)]
     assert [each.pcm for some in found for each in some] == [each.pcm for each in frames]
@@ -73,7 +72,7 @@ def test_what_begins_with_the_agent_is_put_off_until_it_is_known_whose_it_is():
 
 def test_what_was_put_off_counts_as_the_agents_if_it_is_given_up():
     guard = EchoGuard()
-    guard.play(pcm16(VOICE), 5.0)
+    guard.loudspeaker.play(pcm16(VOICE), 5.0)
     for index in range(5):
         guard.explain(SILENT_FRAME, 5.0 + (index + 1) * FRAME_S)
     assert guard.let_go() == [replace(SILENT_FRAME, probability=0.0)] * 5
@@ -84,11 +83,11 @@ def test_what_was_put_off_counts_as_the_agents_if_it_is_given_up():
 def test_while_a_client_is_quieter_less_is_explained(action: floor.Action):
     pcm, found = pcm16(noisy(room(VOICE), -60.0)), list[float]()
     guard, size = EchoGuard(), 2 * FRAME_SAMPLES
-    guard.play(pcm16(VOICE), 5.0)
+    guard.loudspeaker.play(pcm16(VOICE), 5.0)
     for index in range(150):
         now = 5.0 + (index + 1) * FRAME_S
         if index == 120:
-            guard.take_action(action, now - 0.3)
+            guard.loudspeaker.take_action(action, now - 0.3)
         frame = DetectedFrame(pcm[index * size : (index + 1) * size], 1.0)
         found += [1 - each.probability for each in guard.explain(frame, now)]
     assert np.mean(found[100:120]) > np.mean(found[125:150]) + 0.1

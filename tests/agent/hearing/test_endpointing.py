@@ -1,7 +1,6 @@
 """Endpointing: the boundaries that given speech probabilities have."""
 
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from agent.hearing.endpointing import (
     FRAME_SAMPLES,

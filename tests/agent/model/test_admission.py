@@ -1,7 +1,6 @@
 """Who goes next at a replica, and how long the others wait."""
 
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from agent.model.admission import TYPICAL_S, Admission, Ticket
 

@@ -1,8 +1,7 @@
 """What the model gets to read: keys that name clips, and a prompt that fits."""
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from agent.audio import RATE
 from agent.conversation.conversation import Conversation, Item, Spoken, Written

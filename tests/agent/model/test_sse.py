@@ -2,8 +2,7 @@
 
 from itertools import pairwise
 
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from agent.model.output import Ended, Failed, Output, Text
 from agent.model.reply_reader import ReplyReader

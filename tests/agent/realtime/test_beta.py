@@ -6,8 +6,7 @@ import pytest
 
 from agent.commands import Close, Send
 from agent.errors import ProtocolError
-from agent.realtime import beta
-from agent.realtime import client_events as protocol
+from agent.realtime import beta, client_events as protocol
 from agent.realtime.config import PcmaFormat, PcmFormat, PcmuFormat, SessionPatch
 from agent.realtime.server_events import Error
 from agent.session import Session

@@ -8,8 +8,7 @@ from agent.audio import seconds
 from agent.commands import Send
 from agent.errors import ProtocolError
 from agent.model.output import Ended, Usage
-from agent.realtime import client_events as protocol
-from agent.realtime import server_events as events
+from agent.realtime import client_events as protocol, server_events as events
 from tests.drivers.scripted import Json, Scripted, decoded, sound
 
 MEBIBYTE = 2**20

@@ -3,8 +3,7 @@
 from dataclasses import dataclass, field
 
 import numpy as np
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from agent.audio import Samples, samples_in
 from client.dialogue.jitter import FADE_SAMPLES, LEAST_WAIT_SAMPLES, Heard, JitterBuffer

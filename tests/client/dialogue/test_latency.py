@@ -6,8 +6,7 @@ from typing import Any, cast
 
 import msgspec
 import numpy as np
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from agent.audio import samples_in
 from client.dialogue import events as wire

@@ -2,8 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from agent.audio import RATE, Samples, samples_in
 from client.sound.device_sound import AHEAD_SAMPLES, Edges, Form, FromDevice, ToDevice

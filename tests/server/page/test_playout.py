@@ -7,8 +7,7 @@ from typing import NamedTuple, cast
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from playwright.sync_api import sync_playwright
 
 from agent.audio import RATE, Samples, samples_in
