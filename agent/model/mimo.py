@@ -35,6 +35,8 @@ class Profile:
     """Steps of sound; each is one position of the context."""
     bytes_a_token: int
     """Of UTF-8: no tokenizer is at hand, so text is counted generously."""
+    characters_a_token: int
+    """Of text, about: for what a response cost, where the server does not count."""
     around_message: int
     around_clip: int
     """Positions of the template around a message, and around its sound."""
@@ -71,6 +73,7 @@ MIMO = Profile(
     groups_a_second=6.25,
     # Above what English takes and what Chinese takes.
     bytes_a_token=3,
+    characters_a_token=4,
     around_message=8,
     around_clip=2,
     tokens_a_slice=5,

@@ -1,4 +1,4 @@
-"""The agent's side: what the model is asked, and what the client is told of its replies.
+"""The agent's side: what the model is asked, and what the client is sent of its replies.
 
 The counterpart of `microphone`. At most one request runs and at most one response is open; which,
 the floor decides.
@@ -28,15 +28,12 @@ from agent.model.output import (
     TextEnded,
     Usage,
 )
-from agent.model.tools import CallReader
 from agent.realtime.config import SessionConfig
 from agent.realtime.items import ResponseOptions
 from agent.realtime.response_object import InputTokens, OutputTokens, ResponseUsage
 from agent.realtime.server_events import ServerEvent
 from agent.speaking.response import Response
 from agent.speaking.stretch import Stretcher
-
-_CHARACTERS_A_TOKEN = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +49,7 @@ class Size:
         if total is not None:
             sound = min(sound, total)
             return total - sound, sound
-        return math.ceil(self.characters / _CHARACTERS_A_TOKEN), sound
+        return math.ceil(self.characters / MIMO.characters_a_token), sound
 
 
 def size_of(messages: Iterable[ChatMessage]) -> Size:
@@ -84,7 +81,7 @@ class Reading:
     """
 
     def __init__(self, offered: frozenset[str], speed: float):
-        self._calls = CallReader(offered) if offered else None
+        self._calls = tools.CallReader(offered) if offered else None
         self._stretcher = Stretcher(speed) if speed != 1.0 else None
 
     def push(self, output: Output) -> Iterator[Output | Call]:

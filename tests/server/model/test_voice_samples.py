@@ -11,8 +11,7 @@ from agent.audio import RATE, wav
 from agent.commands import AskModel, Send
 from agent.errors import SettingsError
 from agent.policy import Timing
-from agent.realtime import client_events as protocol
-from agent.realtime import server_events as events
+from agent.realtime import client_events as protocol, server_events as events
 from agent.session import Session
 from server.model.voice_samples import load_voices
 from server.settings import Persona
