@@ -87,7 +87,7 @@ class Resampler:
         """How much is held back now, in samples of the rate it changes to."""
         return max(0, self._taken * self._to_rate // self._from_rate - self._given)
 
-    def push(self, pcm: bytes) -> bytes:
+    def resample(self, pcm: bytes) -> bytes:
         """Take whole samples, return those that are ready (possibly none)."""
         if self._same:
             return pcm
@@ -113,7 +113,7 @@ class Framer:
         self._frame_bytes = frame_bytes
         self._rest = bytearray()
 
-    def push(self, chunk: bytes) -> Iterator[bytes]:
+    def frames(self, chunk: bytes) -> Iterator[bytes]:
         self._rest += chunk
         whole = len(self._rest) // self._frame_bytes * self._frame_bytes
         ready = bytes(self._rest[:whole])

@@ -63,7 +63,7 @@ class Stopwatch:
         self._speech_end_ms: int | None = None
         self._lap = _Lap("", 0.0, None, 0.0, told=True)
 
-    def note(self, event: Event, now: float) -> None:
+    def note_event(self, event: Event, now: float) -> None:
         """Take what happens, before the floor does."""
         lap = self._lap
         match event:
@@ -71,7 +71,7 @@ class Stopwatch:
                 self._stopped_at = now - silence.lasted_s
                 self._speech_end_ms = silence.since_ms
             case OverlapInterrupts(TurnEnded() as ended) | OverlapPassed(TurnEnded() as ended):
-                self.note(ended, now)
+                self.note_event(ended, now)
             case TurnEnded() | ReplyWanted():
                 self._stopped_at, self._speech_end_ms = now, None
             case FromModel(lap.response_id, Text() | Sound() | Call()) if lap.output_at is None:
@@ -79,7 +79,7 @@ class Stopwatch:
             case _:
                 pass
 
-    def follow(self, action: Action, now: float) -> Marks | None:
+    def note_action(self, action: Action, now: float) -> Marks | None:
         """Take what is done about it; return the marks with a response's first sound, or at its
         end if there was none."""
         match action:
@@ -113,7 +113,7 @@ def _ms(seconds: float) -> int:
 
 
 @dataclass(slots=True)
-class Tally:
+class EarlyStarts:
     """Replies requested in a pause: those that were said, and those that were dropped unheard."""
 
     used: int = 0

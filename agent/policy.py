@@ -21,7 +21,7 @@ class Patience:
 
 
 @dataclass(frozen=True, slots=True)
-class Timing:
+class Policy:
     """Set once, for all sessions."""
 
     patience: Patience

@@ -28,16 +28,16 @@ from agent.hearing.echo_guard import EchoGuard
 from agent.hearing.idle import Idle
 from agent.hearing.microphone import Heard, Microphone, Surroundings
 from agent.hearing.stop_words import halts
-from agent.metrics import Stopwatch, Tally
+from agent.metrics import EarlyStarts, Stopwatch
 from agent.model import tools
 from agent.model.output import Ended, Failed, Output
-from agent.policy import Timing
+from agent.policy import Policy
 from agent.realtime import client_events as protocol, server_events as events
 from agent.realtime.config import Extensions, SessionConfig
 from agent.realtime.items import ResponseOptions
 from agent.realtime.merge import check_voice, merged
 from agent.realtime.resumption import Resumption
-from agent.speaking.speaker import DEFAULT_VOICE, NO_VOICES, Speaker, Wish
+from agent.speaking.speaker import DEFAULT_VOICE, NO_VOICES, ResponseRequest, Speaker
 
 
 class Session:
@@ -52,13 +52,13 @@ class Session:
     def __init__(
         self,
         config: SessionConfig,
-        timing: Timing,
+        timing: Policy,
         new_id: Callable[[str], str],
         expires_at: float = math.inf,
         voices: Mapping[str, bytes] = NO_VOICES,
     ):
         self._config = config
-        self._timing = timing
+        self._policy = timing
         self._new_id = new_id
         self._expires_at = expires_at
         self.is_over = False
@@ -73,7 +73,7 @@ class Session:
         """When the microphone last sent a frame."""
         self._guard = EchoGuard()
         self._stopwatch = Stopwatch()
-        self.tally = Tally()
+        self.early_starts = EarlyStarts()
         self.model_busy = False
         """Whether others wait for the model server: no reply is prepared in a pause then."""
         self._idle = Idle(config)
@@ -84,7 +84,7 @@ class Session:
     @property
     def deadline(self) -> float | None:
         """When `pass_deadline` must be called; a session that is over has no deadline."""
-        frames_due = self._heard_at + self._timing.patience.verdict
+        frames_due = self._heard_at + self._policy.patience.verdict
         floor_due = turn.deadline(self.state, frames_due) or math.inf
         due = math.inf if self.is_over else min(floor_due, self._idle.at, self._expires_at)
         return due if due < math.inf else None
@@ -112,11 +112,11 @@ class Session:
             raise ProtocolError(message, code="invalid_event")
         return self.microphone.append(event.audio)
 
-    def hear(self, probability: float, now: float) -> list[Command]:
+    def judge_next_frame(self, probability: float, now: float) -> list[Command]:
         """Take the probability of speech in the next frame of the microphone."""
         self._heard_at = now
         frame = self.microphone.next_frame(probability)
-        frames = self._guard.explain(frame, now) if self._timing.echo_guard else [frame]
+        frames = self._guard.explain(frame, now) if self._policy.echo_guard else [frame]
         return self._take_frames(frames, now)
 
     def _take_frames(self, frames: Sequence[DetectedFrame], now: float) -> list[Command]:
@@ -125,10 +125,10 @@ class Session:
         for frame in frames:
             agent_speaks = isinstance(self.state, floor.AgentSpeaking | floor.Overlap)
             around = Surroundings(agent_speaks, self._asked.duck)
-            commands += self._take(self.microphone.take_frame(frame, around), now)
+            commands += self._apply_heard(self.microphone.take_frame(frame, around), now)
         return commands
 
-    def _take(self, heard: Sequence[Heard], now: float) -> list[Command]:
+    def _apply_heard(self, heard: Sequence[Heard], now: float) -> list[Command]:
         """Take what the microphone noticed, in order."""
         commands: list[Command] = []
         for event, sent in heard:
@@ -141,7 +141,7 @@ class Session:
         return self._config.x_mimo or Extensions()
 
     def from_model(self, response_id: str, output: Output, now: float) -> list[Command]:
-        read = self._speaker.read(response_id, output)
+        read = self._speaker.read_output(response_id, output)
         is_over = any(isinstance(each, Ended | Failed) for each in read)
         # A reply that is over before the model is: what it still makes is for nobody.
         is_early = is_over and not isinstance(output, Ended | Failed)
@@ -156,10 +156,10 @@ class Session:
             return self._expire(now)
         if due == self._idle.at:
             # Nobody has said anything for long: the silence is a turn, and is answered.
-            self._idle.end()
-            return self._take(self.microphone.take_silence(), now)
+            self._idle.end_silence()
+            return self._apply_heard(self.microphone.take_silence(), now)
         if isinstance(self.state, floor.UserSpeaking | floor.Hesitating):
-            return self._take(self.microphone.give_up(now - self._heard_at), now)
+            return self._apply_heard(self.microphone.give_up(now - self._heard_at), now)
         return self._step(floor.DeadlinePassed(), now)
 
     def _put_nothing_off(self, now: float) -> list[Command]:
@@ -187,7 +187,7 @@ class Session:
         matters = isinstance(self.state, floor.AgentSpeaking) and halts(words)
         if passed is None or passed.item_id != item_id or not matters:
             return []
-        return self._take(self.microphone.bring_back(passed), now)
+        return self._apply_heard(self.microphone.bring_back(passed), now)
 
     def receive(self, event: protocol.AnyClientEvent, now: float) -> list[Command]:
         """Take any event of the client but sound; what is wrong with it is answered."""
@@ -204,7 +204,7 @@ class Session:
                 self.append(event)
                 return []
             case protocol.InputAudioCommit():
-                committed = self._take(self.microphone.commit(), now)
+                committed = self._apply_heard(self.microphone.commit(), now)
                 return [*committed, *self._put_nothing_off(now)]
             case protocol.InputAudioClear():
                 self.microphone.clear()
@@ -246,7 +246,7 @@ class Session:
         if options.input is not None:
             read = aside(options.input, self._conversation, self._config.audio, self._new_id)
         response_id = self._new_id("resp")
-        self._speaker.want(response_id, Wish(options, read))
+        self._speaker.expect(response_id, ResponseRequest(options, read))
         return self._step(floor.ReplyWanted(response_id), now)
 
     def _cancel(self, response_id: str | None, now: float) -> list[Command]:
@@ -260,9 +260,9 @@ class Session:
         before = self.state
         if isinstance(event, floor.SpeechPaused) and self.model_busy:
             event = floor.SpeechPaused(None, event.silence)
-        self._stopwatch.note(event, now)
-        self.state, actions = turn.step(before, event, now, self._timing.patience)
-        self.tally.count(before, actions)
+        self._stopwatch.note_event(event, now)
+        self.state, actions = turn.step(before, event, now, self._policy.patience)
+        self.early_starts.count(before, actions)
         for action in actions:
             if self._asked.duck or not isinstance(action, floor.Duck):
                 self._guard.loudspeaker.take_action(action, now)
@@ -270,7 +270,7 @@ class Session:
             self.microphone.begin_silence()
         commands: list[Command] = []
         for action in actions:
-            marks = self._stopwatch.follow(action, now)
+            marks = self._stopwatch.note_action(action, now)
             commands += [Send(marks)] if marks and self._asked.marks else []
             commands += self._perform(action)
         return commands
@@ -282,17 +282,17 @@ class Session:
                 # Speech that is to be answered though it is no item yet.
                 pending = self.microphone.utterance.pcm if item_id else b""
                 until = turn.playing_until(self.state)
-                return [speaker.ask(response_id, self._config, pending, until)]
+                return [speaker.request_reply(response_id, self._config, pending, until)]
             case floor.AbortReply(response_id):
                 return [AbortModel(response_id)]
             case floor.CommitItem():
                 return self._add_utterance()
             case floor.OpenResponse(response_id):
-                return [*map(Send, speaker.open(response_id, self._config))]
+                return [*map(Send, speaker.open_response(response_id, self._config))]
             case floor.Deliver(output=output):
                 return [*map(Send, speaker.deliver(output))]
             case floor.CloseResponse(cause=cause):
-                return [*map(Send, speaker.close(cause))]
+                return [*map(Send, speaker.close_response(cause))]
             case floor.CutItem(heard_s=heard_s):
                 speaker.cut(heard_s)
                 return []

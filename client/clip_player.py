@@ -18,7 +18,7 @@ async def ticks(began: float, period_s: float = FRAME_S) -> AsyncIterator[int]:
         yield tick
 
 
-class Voice:
+class ClipPlayer:
     """Takes the microphone's place: speaks recordings in real time, and silence otherwise."""
 
     def __init__(self, append: Callable[[bytes], Awaitable[None]], began: float):

@@ -16,7 +16,7 @@ from client.dialogue.connection import KEPT_BYTES, Connection, open_connection
 from client.dialogue.latency import LiveSpeech, SentSound, Turn
 from client.recording import Recording
 from client.script import only_foreseen
-from client.sound.duplex import Ends
+from client.sound.duplex import Duplex
 from client.terminal.push_to_talk import PushToTalk
 from client.terminal.view import SHOWN_EVERY_S, State, Status, View
 
@@ -40,7 +40,7 @@ class Live:
 
     def __init__(
         self,
-        ends: Ends,
+        ends: Duplex,
         options: LiveOptions,
         view: View,
         recording: Recording | None = None,
@@ -95,7 +95,7 @@ class Live:
             self._invite()
             try:
                 async with asyncio.TaskGroup() as tasks:
-                    tasks.create_task(self._call.follow())
+                    tasks.create_task(self._call.receive())
                     tasks.create_task(self._show(self._call))
             except ExceptionGroup as failures:
                 raise only_foreseen(failures) from None

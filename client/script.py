@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from agent.errors import AgentError
-from client.clip_player import Voice, ticks
+from client.clip_player import ClipPlayer, ticks
 from client.dialogue.call import Call
 from client.dialogue.connection import open_connection
 from client.dialogue.latency import FRAME_SAMPLES, Clip, stereo
@@ -48,14 +48,14 @@ class Script:
             options = self._options
             await connection.start_session(options.instructions, wanted, options.voice)
             clock = asyncio.get_running_loop().time
-            voice = Voice(connection.append, clock())
+            voice = ClipPlayer(connection.append, clock())
             ended_at, duck_db = lambda: voice.speech_ended_at, self._options.duck_db
             call = Call(connection, self._terminal, clock, ended_at, int, duck_db=duck_db)
             heard = bytearray()
             try:
                 async with asyncio.TaskGroup() as tasks:
                     others = [
-                        tasks.create_task(call.follow()),
+                        tasks.create_task(call.receive()),
                         tasks.create_task(voice.speak()),
                         tasks.create_task(_listen(call, heard, voice.began)),
                     ]
@@ -68,7 +68,7 @@ class Script:
                 self._options.save.write_bytes(stereo(voice.said, heard))
             return status
 
-    async def _turns(self, call: Call, voice: Voice) -> int:
+    async def _turns(self, call: Call, voice: ClipPlayer) -> int:
         await asyncio.sleep(LEAD_S)
         for clip in self._clips:
             self._turn += 1
@@ -83,7 +83,7 @@ class Script:
             self._terminal.turn(self._turn, clip.name, latency)
         return ANSWERED
 
-    async def _answered(self, call: Call, voice: Voice) -> str | None:
+    async def _answered(self, call: Call, voice: ClipPlayer) -> str | None:
         """Wait until the next file may be spoken; return why not, if the answer fails to come."""
         floor, clock = call.floor, asyncio.get_running_loop().time
         barge_in_s = self._options.barge_in_s if self._turn < len(self._clips) else None

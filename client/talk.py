@@ -27,12 +27,12 @@ from client.recording import Recording
 from client.saving import check_writable
 from client.script import Script, ScriptOptions
 from client.sound.device_choice import list_devices, select
-from client.sound.duplex import Ends
+from client.sound.duplex import Duplex
 from client.sound.native import unheard_libraries
 from client.sound.portaudio import DeviceError, Names, find_portaudio
 from client.terminal.background import Background
 from client.terminal.lines import Terminal
-from client.terminal.screen_state import Board
+from client.terminal.screen_state import ScreenState
 from client.terminal.view import View
 
 COULD_NOT_RUN = 1
@@ -182,7 +182,7 @@ def _live(options: Options, terminal: Terminal) -> int:
     wishes = LiveOptions(options.instructions, options.duck_db, options.voice)
 
     def talk(view: View, recording: Recording | None = None) -> Live:
-        ends = Ends(portaudio, names, options.headphones, view)
+        ends = Duplex(portaudio, names, options.headphones, view)
         return Live(ends, wishes, view, recording)
 
     wants_screen = not options.kiosk and not options.plain
@@ -198,7 +198,7 @@ def _live(options: Options, terminal: Terminal) -> int:
             terminal.problem(complaint)
         if options.kiosk:
             kiosk_view = KioskView(terminal, words=terminal.is_live or options.json)
-            ends = Ends(portaudio, names, options.headphones, kiosk_view)
+            ends = Duplex(portaudio, names, options.headphones, kiosk_view)
             return _in_lines(Kiosk(ends, options.duck_db, kiosk_view).run(url), terminal)
         return _in_lines(talk(terminal).run(url), terminal)
 
@@ -208,10 +208,10 @@ def _has_screen() -> bool:
 
 
 def _on_screen(url: str, talk: Callable[[View, Recording], Live], complaints: list[str]) -> int:
-    board, recording = Board(), Recording(time.monotonic())
+    screen_state, recording = ScreenState(), Recording(time.monotonic())
     for complaint in complaints:
-        board.problem(complaint)
-    background = Background(talk(board, recording), url)
+        screen_state.problem(complaint)
+    background = Background(talk(screen_state, recording), url)
 
     def end(_number: int, _frame: object) -> None:
         background.end()
@@ -225,7 +225,7 @@ def _on_screen(url: str, talk: Callable[[View, Recording], Live], complaints: li
 
         try:
             if background.alive:
-                LiveScreen(background, board, recording).run()
+                LiveScreen(background, screen_state, recording).run()
         finally:
             background.end()
             background.join()

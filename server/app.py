@@ -21,18 +21,18 @@ from websockets.typing import Subprotocol
 from agent.audio import SAMPLE_BYTES
 from agent.errors import SettingsError
 from agent.keys import SERVER
-from agent.policy import Patience, Timing
+from agent.policy import Patience, Policy
 from agent.realtime.config import Audio, AudioInput, SemanticVad, ServerVad, SessionConfig
 from agent.realtime.merge import merged
 from agent.trace.recorder import Recorder, Setup
 from server import settings as configuration
-from server.auth import Doorkeeper, Secret, check_exposure
+from server.auth import Authenticator, Secret, check_exposure
 from server.keys import find_key
-from server.model.router import ModelServer
+from server.model.router import ModelRouter
 from server.model.transcription import Transcriber
 from server.model.voice_samples import load_voices
 from server.session.connection import Connection, new_id
-from server.session.registry import Lobby, asked
+from server.session.registry import SessionRegistry, asked
 from server.settings import Settings
 from server.tls import certificate
 from server.tracing import Traces
@@ -62,16 +62,16 @@ class App:
         key = find_key(os.environ, SERVER, listen.api_key_file, "listen.api_key_file")
         check_exposure(listen.host, key)
         self._tls = certificate(listen)
-        self._doorkeeper = Doorkeeper(key, listen.allowed_origins)
-        self._model = ModelServer(settings)
+        self._authenticator = Authenticator(key, listen.allowed_origins)
+        self._model = ModelRouter(settings)
         self._voices = load_voices(settings.persona)
         self._transcriber = Transcriber(settings, self._model)
-        self._lobby = Lobby()
+        self._registry = SessionRegistry()
         self._traces = Traces(settings.trace)
         refusals = Refusals()
-        self._entrance = Entrance(self._doorkeeper, refusals)
+        self._entrance = Entrance(self._authenticator, refusals)
         secrets = ClientSecrets(
-            self._doorkeeper, lambda secret: self._config(new_id("sess"), "", secret)
+            self._authenticator, lambda secret: self._config(new_id("sess"), "", secret)
         )
         site = Site(Pages(settings.kiosk), secrets, self._health)
         self._doorway = Doorway(site, refusals)
@@ -99,18 +99,18 @@ class App:
             print(f"the page is at http{secure}://{_address(server)}/", flush=True)
             async with asyncio.TaskGroup() as tasks:
                 model = tasks.create_task(self._model.watch(), name="watch the model")
-                stuck = tasks.create_task(self._lobby.watch(), name="watch for stuck sessions")
+                stuck = tasks.create_task(self._registry.watch(), name="watch for stuck sessions")
                 await stop.wait()
                 model.cancel()
                 stuck.cancel()
-            self._lobby.close()
+            self._registry.close()
             self._doorway.close()
         await self._model.close()
         await self._transcriber.close()
         self._traces.close()
 
     def _health(self) -> Health:
-        return health(self._lobby.sessions, self._lobby.stuck, self._model.conditions)
+        return health(self._registry.sessions, self._registry.stuck, self._model.conditions)
 
     async def _serve(self, socket: ServerConnection) -> None:
         request = socket.request
@@ -119,12 +119,12 @@ class App:
             if not await self._entrance.admits(socket, request):
                 return
             token, position = asked(request.path)
-            if connection := self._lobby.find(token):
+            if connection := self._registry.find(token):
                 await connection.resume(socket, position)
                 return
         except ConnectionClosed:
             return
-        secret = self._doorkeeper.secret(request.headers)
+        secret = self._authenticator.secret(request.headers)
         await self._converse(self._config(new_id("sess"), request.path, secret), socket)
 
     async def _converse(self, config: SessionConfig, socket: ServerConnection) -> None:
@@ -146,16 +146,16 @@ class App:
             connection = Connection(
                 socket,
                 session,
-                self._model.seat(),
+                self._model.client(),
                 self._transcriber,
                 detector(self._settings.turn.vad),
                 recorder=recorder,
                 grace_s=self._settings.listen.resume_grace_s,
             )
-            with self._lobby.running(connection):
+            with self._registry.running(connection):
                 await connection.run()
             recorder.ended(clock())
-        early = session.tally
+        early = session.early_starts
         log.info("%s: %d early starts used, %d wasted", config.id, early.used, early.wasted)
 
     def _setup(self, config: SessionConfig, expires_at: float) -> Setup:
@@ -164,7 +164,7 @@ class App:
         patience = Patience(
             model.first_output_timeout_ms / 1000, model.between_outputs_timeout_ms / 1000
         )
-        timing = Timing(
+        timing = Policy(
             patience,
             turn.early_start_ms,
             turn.longest_turn_ms,

@@ -50,7 +50,7 @@ class Objection:
     message: str
 
 
-class Doorkeeper:
+class Authenticator:
     """Knows the key, the secrets that are valid now, and the pages that may come.
 
     Without a key everybody on this machine may come in, but no page of a foreign origin: a

@@ -19,7 +19,7 @@ _CONTEXT = 64
 class VoiceActivityDetector(Protocol):
     """Follows one microphone."""
 
-    def push(self, pcm: bytes) -> list[float]:
+    def probabilities(self, pcm: bytes) -> list[float]:
         """Take mono PCM16 at 24 kHz of any length; return the probabilities that are ready."""
         ...
 
@@ -48,8 +48,8 @@ class Silero:
         self._context = np.zeros(_CONTEXT, np.float32)
         self._state = np.zeros((2, 1, 128), np.float32)
 
-    def push(self, pcm: bytes) -> list[float]:
-        return [self._judge(frame) for frame in self._framer.push(self._resampler.push(pcm))]
+    def probabilities(self, pcm: bytes) -> list[float]:
+        return [self._judge(frame) for frame in self._framer.frames(self._resampler.resample(pcm))]
 
     def _judge(self, frame: bytes) -> float:
         sound = np.frombuffer(frame, "<i2").astype(np.float32) / 2**15
@@ -85,8 +85,8 @@ class WebRtc:
         self._framer = Framer(_FRAME * 2)
         self._vad = webrtcvad.Vad(2)
 
-    def push(self, pcm: bytes) -> list[float]:
-        return [self._judge(frame) for frame in self._framer.push(self._resampler.push(pcm))]
+    def probabilities(self, pcm: bytes) -> list[float]:
+        return [self._judge(frame) for frame in self._framer.frames(self._resampler.resample(pcm))]
 
     def _judge(self, frame: bytes) -> float:
         parts = [frame[i : i + self._PART] for i in range(0, 3 * self._PART, self._PART)]

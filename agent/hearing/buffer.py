@@ -92,7 +92,7 @@ class InputAudio:
         Raises:
             ProtocolError: If the buffer would hold more than that; nothing is added then.
         """
-        samples = self._decoder.push(data)
+        samples = self._decoder.decode(data)
         if len(self._pcm) + len(samples) > longest_s * RATE * SAMPLE_BYTES:
             message = f"The input audio buffer is full ({longest_s} s). Commit or clear it."
             raise ProtocolError(message, code="input_audio_buffer_full", param="audio")

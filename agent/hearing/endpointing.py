@@ -99,7 +99,7 @@ class Endpointer:
         return self._silent_since
 
     @property
-    def speaking(self) -> bool:
+    def is_speaking(self) -> bool:
         """Whether an utterance is open, pauses included."""
         return self._onset is not None
 

@@ -37,6 +37,6 @@ class Idle:
         self.at = now + self.timeout_s
         return True
 
-    def end(self) -> None:
+    def end_silence(self) -> None:
         """The silence has been broken."""
         self.at, self._spent = math.inf, True

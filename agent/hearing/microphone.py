@@ -25,7 +25,7 @@ from agent.hearing.buffer import (
 from agent.hearing.end_of_turn import EndOfTurnWait
 from agent.hearing.endpointing import Boundary, EndOfTurn, Endpointer, Onset, Pause, Resumption
 from agent.hearing.overlap import NEAR_FRAMES, OverlapSound
-from agent.policy import Timing
+from agent.policy import Policy
 from agent.realtime import server_events as events
 from agent.realtime.config import AudioInput, ServerVad, TurnDetection
 from agent.realtime.server_events import ServerEvent
@@ -63,7 +63,7 @@ class _Sound:
     paused_at: int | None = None
 
 
-def _wait(detection: TurnDetection | None, timing: Timing) -> EndOfTurnWait | None:
+def _wait(detection: TurnDetection | None, timing: Policy) -> EndOfTurnWait | None:
     if detection is None:
         return None
     return EndOfTurnWait(detection, timing.early_start_ms, timing.longest_turn_ms)
@@ -72,8 +72,8 @@ def _wait(detection: TurnDetection | None, timing: Timing) -> EndOfTurnWait | No
 class Microphone:
     """One microphone; its time is the count of samples received."""
 
-    def __init__(self, config: AudioInput, timing: Timing, new_id: Callable[[str], str]):
-        self._timing = timing
+    def __init__(self, config: AudioInput, timing: Policy, new_id: Callable[[str], str]):
+        self._policy = timing
         self._new_id = new_id
         self._buffer = InputAudio(config.format)
         self._endpointer = Endpointer()
@@ -89,9 +89,9 @@ class Microphone:
     def configure(self, config: AudioInput) -> bool:
         """Change turn detection and format; return whether an open utterance was dropped."""
         self._buffer.change(config.format)
-        wait = _wait(config.turn_detection, self._timing)
+        wait = _wait(config.turn_detection, self._policy)
         switched = (wait is None) != (self._wait is None)
-        dropped = switched and self._endpointer.speaking
+        dropped = switched and self._endpointer.is_speaking
         if switched:
             self._endpointer = Endpointer(self._buffer.received)
             self._buffer.skip_unjudged()
@@ -121,7 +121,7 @@ class Microphone:
         """Return what the next 32 ms mean."""
         if (wait := self._wait) is None:
             return []
-        frame = self._level.measure(detected, self._endpointer.speaking)
+        frame = self._level.measure(detected, self._endpointer.is_speaking)
         self._overlap.add(frame)
         boundary = self._endpointer.next_boundary(frame.probability, wait.limits)
         if self._overlap.is_judged:
@@ -135,12 +135,12 @@ class Microphone:
         else:
             heard = self._follow_turn(boundary, wait)
         sound = self._overlap
-        if not (self._endpointer.speaking or sound.is_judged or sound.is_remembered):
+        if not (self._endpointer.is_speaking or sound.is_judged or sound.is_remembered):
             self._keep_padding(wait.limits.prefix_padding)
         return heard
 
     @property
-    def judging(self) -> bool:
+    def is_judging(self) -> bool:
         """Whether a sound over the agent's voice may still turn out to be a turn."""
         return self._overlap.is_judged
 
@@ -148,7 +148,7 @@ class Microphone:
     def open_item(self) -> str | None:
         """The utterance that goes on, pauses included; none that is being judged, or was passed."""
         beside = self._overlap.is_judged or self._overlap.is_ignored
-        return self._sound.item_id if self._endpointer.speaking and not beside else None
+        return self._sound.item_id if self._endpointer.is_speaking and not beside else None
 
     def _begin(self, start: int, wait: EndOfTurnWait, around: Surroundings) -> list[Heard]:
         """Somebody begins to speak, or goes on after all; over the agent's voice it is judged."""
@@ -290,7 +290,7 @@ class Microphone:
         sound = self._overlap
         if not sound.is_judged:
             return None
-        sound.pass_over(self._endpointer.speaking)
+        sound.pass_over(self._endpointer.is_speaking)
         if not sound.is_ignored:
             passed = self._cut(self._endpointer.now)
             sound.passed = passed if seconds(passed.pcm) <= stop_words.LONGEST_S else None

@@ -23,7 +23,7 @@ class TextFilter:
         self._noise, self._undecided = profile.noise, profile.undecided
         self._held = ""
 
-    def push(self, text: str) -> str:
+    def filter(self, text: str) -> str:
         raw = self._held + text
         undecided = self._undecided.search(raw)
         cut = undecided.start() if undecided else len(raw)
@@ -45,7 +45,7 @@ class SoundReader:
         self._last = ""
         self._repeated = b""
 
-    def push(self, content: str) -> bytes:
+    def decode(self, content: str) -> bytes:
         """Return the sound that is certain by now.
 
         A chunk that equals the one before it waits: if none follows, it was the last one sent
@@ -80,7 +80,7 @@ class SoundReader:
         sound = self._odd + sound
         whole = len(sound) // 2 * 2
         self._odd = sound[whole:]
-        return tail + self._resampler.push(sound[:whole])
+        return tail + self._resampler.resample(sound[:whole])
 
 
 def _strip_header(file: bytes) -> tuple[int, bytes]:

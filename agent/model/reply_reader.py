@@ -41,8 +41,8 @@ class ReplyReader:
         self._looks_complete = False
         self._over = False
 
-    def push(self, data: bytes) -> list[Output]:
-        return [output for event in self._events.push(data) for output in self._read(event)]
+    def outputs_in(self, data: bytes) -> list[Output]:
+        return [output for event in self._events.events_in(data) for output in self._read(event)]
 
     def finish(self, error: ModelError | None = None) -> list[Output]:
         """Say how a reply ended that sends nothing more: nothing new if it ended properly.
@@ -89,13 +89,13 @@ class ReplyReader:
         content = content_of(part(choice, "delta"))
         self._looks_complete = isinstance(choice.get("finish_reason"), str)
         if _is_sound(chunk, choice, content):
-            if pcm := self._sound.push(content):
+            if pcm := self._sound.decode(content):
                 yield Sound(pcm)
             return
         self._empty_steps = 0 if content else self._empty_steps + 1
         stopped = "stop_reason" in choice and (self._looks_complete or not content)
         ends = self._empty_steps == self._lull or (stopped and self._empty_steps < self._lull)
-        if text := self._text.push(content) + (self._text.finish() if ends else ""):
+        if text := self._text.filter(content) + (self._text.finish() if ends else ""):
             yield Text(text)
         if stopped or content:
             # It names the token that ended the text, or none; text after it shows it was no end.

@@ -31,7 +31,7 @@ class EventReader:
         self._kind = ""
         self._data: list[bytes] = []
 
-    def push(self, data: bytes) -> list[ServerEvent]:
+    def events_in(self, data: bytes) -> list[ServerEvent]:
         if self._ends_in_cr and data.startswith(b"\n"):
             # The second half of an end of line, whose first was taken for a whole one.
             data = data[1:]

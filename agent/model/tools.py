@@ -48,7 +48,7 @@ class CallReader:
         self.problem: ModelError | None = None
         """Set once a call could not be read; it is dropped."""
 
-    def push(self, text: str) -> Iterator[str | Call]:
+    def read_text(self, text: str) -> Iterator[str | Call]:
         """Take text; return what of it is said, and the calls that are complete."""
         self._held += text
         while True:

@@ -21,8 +21,8 @@ def read_whole(body: bytes) -> list[Output]:
         choices = list(parts(reply, "choices"))
         messages = [part(choice, "message") for choice in choices]
         words, sounds = TextFilter(), SoundReader()
-        said = "".join(words.push(content_of(each)) for each in messages) + words.finish()
-        pcm = b"".join(sounds.push(content_of(part(each, "audio"), "data")) for each in messages)
+        said = "".join(words.filter(content_of(each)) for each in messages) + words.finish()
+        pcm = b"".join(sounds.decode(content_of(part(each, "audio"), "data")) for each in messages)
     except ValueError as error:
         raise ModelError(f"not a reply: {error}", code="model_bad_reply") from error
     if not choices:

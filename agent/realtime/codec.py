@@ -29,10 +29,10 @@ class Decoder:
         self._rest = b""
         self._resampler = Resampler(g711.RATE, RATE)
 
-    def push(self, data: bytes) -> bytes:
+    def decode(self, data: bytes) -> bytes:
         """Take bytes, return the whole samples that are ready."""
         if self._law is not None:
-            return self._resampler.push(self._law.decode(data))
+            return self._resampler.resample(self._law.decode(data))
         if not self._rest and len(data) % SAMPLE_BYTES == 0:
             return data
         data = self._rest + data
@@ -59,8 +59,8 @@ class Encoder:
         self._law = _law(format)
         self._resampler = Resampler(RATE, g711.RATE)
 
-    def push(self, pcm: bytes) -> bytes:
-        return self._law.encode(self._resampler.push(pcm)) if self._law else pcm
+    def encode(self, pcm: bytes) -> bytes:
+        return self._law.encode(self._resampler.resample(pcm)) if self._law else pcm
 
     def finish(self) -> bytes:
         """Return what was held back: with it, the bytes last exactly as long as the samples."""
@@ -70,4 +70,4 @@ class Encoder:
 def decoded(data: bytes, format: AudioFormat) -> bytes:
     """Read a whole clip."""
     decoder = Decoder(format)
-    return decoder.push(data) + decoder.finish()
+    return decoder.decode(data) + decoder.finish()

@@ -46,7 +46,7 @@ class _Sent:
     end_samples: int
 
 
-class Outgoing:
+class ResendBuffer:
     """The way of one session's events to its client, over any number of connections."""
 
     def __init__(self) -> None:

@@ -73,7 +73,7 @@ class Message:
         match self._part, output:
             case Spoken() as spoken, Sound(pcm):
                 spoken.pcm += pcm
-                return self._sound(self._encoder.push(pcm))
+                return self._sound(self._encoder.encode(pcm))
             case Spoken() as spoken, Text(text):
                 spoken.add_text(text)
                 return [events.TranscriptDelta(**self._place, delta=text)]

@@ -72,7 +72,7 @@ def usage(read: Size, said: Size, counted: Usage | None) -> ResponseUsage:
     )
 
 
-class Reading:
+class ReplyStream:
     """Follows one reply; one with a call in it ends with its text.
 
     Args:
@@ -84,10 +84,10 @@ class Reading:
         self._calls = tools.CallReader(offered) if offered else None
         self._stretcher = Stretcher(speed) if speed != 1.0 else None
 
-    def push(self, output: Output) -> Iterator[Output | Call]:
+    def outputs_of(self, output: Output) -> Iterator[Output | Call]:
         match output:
             case Text(text) if self._calls is not None:
-                yield from self._read(self._calls.push(text))
+                yield from self._read(self._calls.read_text(text))
             case Sound(pcm):
                 yield from self._sound(pcm)
             case TextEnded(cut_short):
@@ -111,7 +111,7 @@ class Reading:
         if self._calls is not None and self._calls.calling:
             return
         if self._stretcher is not None:
-            pcm = self._stretcher.push(pcm)
+            pcm = self._stretcher.stretch(pcm)
         if pcm:
             yield Sound(pcm)
 
@@ -131,7 +131,7 @@ class Reading:
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class ResponseRequest:
     """A response that the client asked for."""
 
     options: ResponseOptions
@@ -139,7 +139,7 @@ class Wish:
     """What the model reads instead of the conversation."""
 
 
-AS_CONFIGURED = Wish(ResponseOptions())
+AS_CONFIGURED = ResponseRequest(ResponseOptions())
 
 DEFAULT_VOICE = "default"
 NO_VOICES: Mapping[str, bytes] = MappingProxyType({})
@@ -151,7 +151,7 @@ class _Request:
 
     response_id: str
     read: Size
-    reading: Reading
+    reading: ReplyStream
     counted: Usage | None = None
 
 
@@ -169,20 +169,20 @@ class Speaker:
         self._style: tools.Style = style
         self._voices = voices
         self._new_id = new_id
-        self._wish: tuple[str, Wish] = ("", AS_CONFIGURED)
-        self._request = _Request("", Size(), Reading(frozenset(), 1.0))
+        self._expected: tuple[str, ResponseRequest] = ("", AS_CONFIGURED)
+        self._request = _Request("", Size(), ReplyStream(frozenset(), 1.0))
         self._response: Response | None = None
         self.has_spoken = False
         """Whether the client has had sound: the voice is settled then."""
 
-    def want(self, response_id: str, wish: Wish) -> None:
+    def expect(self, response_id: str, request: ResponseRequest) -> None:
         """Remember what the client asked for, until that response is requested and opened."""
-        self._wish = response_id, wish
+        self._expected = response_id, request
 
-    def _wished(self, response_id: str) -> Wish:
-        return self._wish[1] if self._wish[0] == response_id else AS_CONFIGURED
+    def _request_of(self, response_id: str) -> ResponseRequest:
+        return self._expected[1] if self._expected[0] == response_id else AS_CONFIGURED
 
-    def ask(
+    def request_reply(
         self, response_id: str, config: SessionConfig, pending: bytes, playing_until: float
     ) -> AskModel:
         """Make the request for a response.
@@ -191,16 +191,16 @@ class Speaker:
             pending: Speech that is no item yet.
             playing_until: Until then the listener still has something to hear.
         """
-        wish = self._wished(response_id)
-        options = wish.options
+        request = self._request_of(response_id)
+        options = request.options
         offered, choice = _offered(config, options)
         given = config.instructions if options.instructions is None else options.instructions
         instructions = tools.instructed(given, offered, choice, self._style) if offered else given
-        messages = (wish.read or self._conversation).render(
+        messages = (request.read or self._conversation).render(
             instructions, pending, self._voice(config, options)
         )
         most = options.max_output_tokens or config.max_output_tokens
-        reading = Reading(
+        reading = ReplyStream(
             tools.names(offered) if offered else frozenset(), config.audio.output.speed
         )
         self._request = _Request(response_id, size_of(messages), reading)
@@ -220,27 +220,27 @@ class Speaker:
         name = wanted if isinstance(wanted, str) else DEFAULT_VOICE
         return self._voices.get(name, self._voices.get(DEFAULT_VOICE, b""))
 
-    def read(self, response_id: str, output: Output) -> list[Output | Call]:
+    def read_output(self, response_id: str, output: Output) -> list[Output | Call]:
         """Make of what the model said what the floor is to know of it; late words are nothing."""
         request = self._request
         if request.response_id != response_id:
             return []
         if isinstance(output, Ended):
             request.counted = output.usage
-        return [*request.reading.push(output)]
+        return [*request.reading.outputs_of(output)]
 
-    def open(self, response_id: str, config: SessionConfig) -> list[ServerEvent]:
-        wish = self._wished(response_id)
-        aside = wish.options.conversation == "none"
+    def open_response(self, response_id: str, config: SessionConfig) -> list[ServerEvent]:
+        request = self._request_of(response_id)
+        aside = request.options.conversation == "none"
         conversation = Conversation(self._conversation.secret) if aside else self._conversation
-        self._response = Response(response_id, config, wish.options, conversation, self._new_id)
+        self._response = Response(response_id, config, request.options, conversation, self._new_id)
         return self._response.created()
 
     def deliver(self, output: Text | Sound | Call) -> list[ServerEvent]:
         self.has_spoken = self.has_spoken or isinstance(output, Sound)
         return self._open_response.deliver(output)
 
-    def close(self, cause: Reason | ModelError | None) -> list[ServerEvent]:
+    def close_response(self, cause: Reason | ModelError | None) -> list[ServerEvent]:
         response = self._open_response
         cost = usage(self._request.read, _size_said(response), self._request.counted)
         told = response.close(cause, cost)

@@ -30,7 +30,7 @@ class Stretcher:
         self._follows = 0
         self._falling: Floats | None = None
 
-    def push(self, pcm: bytes) -> bytes:
+    def stretch(self, pcm: bytes) -> bytes:
         """Take whole samples, return those that are ready (possibly none)."""
         self._received += len(pcm) // 2
         self._heard = np.concatenate((self._heard, np.frombuffer(pcm, "<i2").astype(np.float64)))
@@ -44,7 +44,7 @@ class Stretcher:
         missing = round(self._received / self._speed) - self._frames * HOP
         received, rest = self._received, b""
         while len(rest) < missing * 2:
-            rest += self.push(bytes(4 * HOP))
+            rest += self.stretch(bytes(4 * HOP))
         self._received = received
         return rest[: missing * 2]
 

@@ -78,7 +78,7 @@ def feed(session: Session, taken: Input, now: float) -> list[Command]:
     """
     match taken:
         case Judged(probability):
-            return session.hear(probability, now)
+            return session.judge_next_frame(probability, now)
         case FromModel(response_id, output):
             return session.from_model(response_id, output, now)
         case Transcribed():

@@ -22,7 +22,7 @@ from agent.commands import (
 )
 from agent.errors import ProtocolError
 from agent.model import output as model
-from agent.policy import Timing
+from agent.policy import Policy
 from agent.realtime import client_events as protocol, server_events as events
 from agent.realtime.codec import samples_of
 from agent.realtime.config import AudioFormat, PcmFormat, SessionConfig
@@ -45,7 +45,7 @@ class Setup(Struct, frozen=True):
     """What a session is made with."""
 
     config: SessionConfig
-    timing: Timing
+    timing: Policy
     expires_at: float | None = None
     """On the clock of the trace."""
     voices: dict[str, int] = {}

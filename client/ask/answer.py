@@ -117,7 +117,7 @@ async def _outputs(
                 yield Failed(unexpected(kind, await response.aread(), "a stream of events"))
                 return
             async for data in response.aiter_bytes():
-                for output in reader.push(data):
+                for output in reader.outputs_in(data):
                     yield output
     except ModelError as error:
         yield Failed(error)

@@ -27,7 +27,7 @@ from client.cli import MODEL_URL
 from client.http import Routed
 from client.keys import authorization, key_of_environment, key_of_file
 from client.sound.native import unheard_libraries
-from client.sound.play_reply import Playing
+from client.sound.play_reply import ReplyPlayer
 
 FAILED = 1
 MODEL = "MiMo-Audio-7B-Instruct"
@@ -119,7 +119,7 @@ def _key(options: Options) -> str | None:
 async def _ask_all(options: Options, key: str | None, body: Json) -> list[Answer]:
     url = options.url + "/chat/completions"
     timeout = httpx2.Timeout(None, connect=CONNECT_TIMEOUT_S)
-    sound = Playing() if options.play else None
+    sound = ReplyPlayer() if options.play else None
 
     async def one(number: int) -> Answer:
         show = _Show(options, sound)
@@ -145,7 +145,7 @@ async def _ask_all(options: Options, key: str | None, body: Json) -> list[Answer
 class _Show:
     """Shows one answer: text and sound as they come, then its measures."""
 
-    def __init__(self, options: Options, sound: Playing | None):
+    def __init__(self, options: Options, sound: ReplyPlayer | None):
         self._options = options
         self._sound = sound
         # Answers that come at the same time would mix: theirs are shown when they are whole.

@@ -9,7 +9,7 @@ from agent.audio import RATE, Samples, samples_in
 from agent.errors import ProtocolError
 from client.dialogue import events as wire
 from client.dialogue.connection import Connection, Lost, Regained
-from client.dialogue.ducking import Loudness
+from client.dialogue.ducking import DuckingGain
 from client.dialogue.events import ServerEvent
 from client.dialogue.heard import Answer
 from client.dialogue.jitter import Heard, JitterBuffer
@@ -56,7 +56,7 @@ class Call:
         self._speech_ended_at = speech_ended_at
         self._delay_samples = delay_samples
         self._said_at = said_at
-        self._loudness = Loudness(duck_db)
+        self._loudness = DuckingGain(duck_db)
         self._reported = Heard("", 0)
         self._answered_by = ""
         self._captions: deque[tuple[Speaker, str]] = deque(maxlen=REMEMBERED)
@@ -75,7 +75,7 @@ class Call:
         """What was heard so far of what the agent says."""
         return " ".join(map(self._words, self._answers))
 
-    async def follow(self) -> None:
+    async def receive(self) -> None:
         """Follow the events until the connection ends, which raises `UnreachableError`."""
         try:
             async for event in self._connection.events():
@@ -85,11 +85,11 @@ class Call:
                     case Regained(resumed):
                         await self._regain(resumed)
                     case _:
-                        await self.take(event)
+                        await self.apply(event)
         finally:
             self._cut()
 
-    async def take(self, event: ServerEvent) -> None:
+    async def apply(self, event: ServerEvent) -> None:
         floor = self.floor
         floor.changed_at = self._clock()
         match event:
@@ -243,11 +243,11 @@ class Call:
         count = len(delta) // 2
         self._connection.received = (item_id, count + (before if item_id == before_id else 0))
         self._answer(item_id).received += count
-        self.jitter.push(item_id, np.frombuffer(delta, "<i2"))
+        self.jitter.add(item_id, np.frombuffer(delta, "<i2"))
 
     def _restore(self) -> None:
         self._loudness.restore()
-        self.jitter.go_on()
+        self.jitter.resume()
 
     async def _regain(self, resumed: bool) -> None:
         self._restore()

@@ -8,7 +8,7 @@ RAMP_SAMPLES = samples_in(40)
 """From full to ducked or back: fast for an ear, far too slow to click."""
 
 
-class Loudness:
+class DuckingGain:
     """Scales sound in place; never delays it, so nothing is skipped or repeated.
 
     Args:

@@ -80,7 +80,7 @@ class JitterBuffer:
         """All was played, to the silence after it, and no item is expected to go on."""
         return self._buffered == 0 and self._open_item is None and not self._playing
 
-    def push(self, item_id: str, sound: Samples) -> None:
+    def add(self, item_id: str, sound: Samples) -> None:
         """Append sound of an item, which stays open until `complete`."""
         if item_id == self._open_item and self._starved:
             self.underruns += 1
@@ -106,7 +106,7 @@ class JitterBuffer:
         """Glide to silence and wait for `go_on`, which continues with the very next sample."""
         self.held = True
 
-    def go_on(self) -> None:
+    def resume(self) -> None:
         self.held = False
 
     def pull(self, out: Samples) -> int:

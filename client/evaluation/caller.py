@@ -14,7 +14,7 @@ from client.clip_player import ticks
 from client.dialogue.latency import FRAME_SAMPLES
 from client.dialogue.socket import UnreachableError, open_socket
 from client.evaluation.scenarios import Scenario
-from client.evaluation.simulated_phone import Event, Phone, Take, without_sound
+from client.evaluation.simulated_phone import Event, SimulatedPhone, Take, without_sound
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ class _Caller:
 
     def __init__(self, socket: ClientConnection, scenario: Scenario, manner: Manner, note: Note):
         self.take = Take(scenario)
-        self._phone = Phone(self.take, reports=manner.duck)
+        self._phone = SimulatedPhone(self.take, reports=manner.duck)
         self._manner = manner
         self._socket = socket
         self._note = note

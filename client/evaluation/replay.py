@@ -15,8 +15,8 @@ from agent.errors import AgentError
 from agent.trace.lines import Line, TraceError, decode
 from agent.trace.replay import Difference, Step, replay
 from client.evaluation import plot
-from client.evaluation.replay_audio import Microphone, Tape, rows
-from client.evaluation.replay_turns import Turns
+from client.evaluation.replay_audio import Microphone, ReplayAudio, rows
+from client.evaluation.replay_turns import ReplayTurns
 
 SAME, COULD_NOT_RUN, DIFFERENT = 0, 1, 3
 GZIP = b"\x1f\x8b"
@@ -64,7 +64,7 @@ def _parse(argv: list[str]) -> Options:
 
 
 def _replay(options: Options) -> int:
-    microphone, turns, tape = Microphone(), Turns(), Tape()
+    microphone, turns, tape = Microphone(), ReplayTurns(), ReplayAudio()
     found = _Found()
     for step in replay(decode(texts(options.file))):
         pcm = microphone.hear(step)

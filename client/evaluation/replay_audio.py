@@ -18,7 +18,7 @@ from agent.realtime.config import AudioFormat, PcmFormat
 from agent.trace.replay import Step
 from client.dialogue.latency import FRAME_SAMPLES
 from client.evaluation.scenarios import Scenario
-from client.evaluation.simulated_phone import Event, Happened, Phone, Take
+from client.evaluation.simulated_phone import Event, Happened, SimulatedPhone, Take
 
 GAP = samples_in(200)
 """Sound that comes later than this was not spoken without a gap: the client had been away."""
@@ -41,7 +41,7 @@ class Microphone:
                 if told != self._format:
                     self._format, self._decoder = told, Decoder(told)
         if isinstance(step.taken, InputAudioAppend):
-            return self._decoder.push(step.taken.audio)
+            return self._decoder.decode(step.taken.audio)
         return b""
 
 
@@ -64,7 +64,7 @@ class _Told(msgspec.Struct):
 
 
 @dataclass(slots=True)
-class Tape:
+class ReplayAudio:
     """Puts both sides of one session on one axis of samples; `take` plays it."""
 
     _said: bytearray = field(default_factory=bytearray)
@@ -87,7 +87,7 @@ class Tape:
             case events.ResponseCreated(response=response):
                 self._decoder = Decoder(response.audio.output.format)
             case events.AudioDelta(delta=delta):
-                return {**told, "delta": self._decoder.push(delta)}
+                return {**told, "delta": self._decoder.decode(delta)}
             case _:
                 pass
         return told
@@ -96,7 +96,7 @@ class Tape:
         """Play the session from its beginning to the last sound."""
         said = np.frombuffer(self._said, np.int16)
         take = Take(Scenario(name, "turn", said, len(said)))
-        phone, waiting, now = Phone(take), self._events[::-1], 0
+        phone, waiting, now = SimulatedPhone(take), self._events[::-1], 0
         while now < len(said) or waiting or (take.runs and take.runs[-1].end == now):
             while waiting and waiting[-1][0] <= now:
                 phone.receive(waiting.pop()[1], now)

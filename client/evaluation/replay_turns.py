@@ -37,7 +37,7 @@ class _CameBack:
 
 
 @dataclass(slots=True)
-class Turns:
+class ReplayTurns:
     """Collects the turns of one session."""
 
     _rows: list[_Answered | _CameBack] = field(default_factory=list[_Answered | _CameBack])

@@ -76,7 +76,7 @@ class Take:
     problem: str | None = None
 
 
-class Phone:
+class SimulatedPhone:
     """One call while it lasts; `take` fills up."""
 
     def __init__(self, take: Take, reports: bool = False):
@@ -123,7 +123,7 @@ class Phone:
     def _hear(self, item_id: str, pcm: bytes) -> None:
         if item_id not in self.take.cut:
             self._items[item_id] = None
-            self._jitter.push(item_id, np.frombuffer(pcm, "<i2"))
+            self._jitter.add(item_id, np.frombuffer(pcm, "<i2"))
 
     def _fall_silent(self, now: int) -> list[Event]:
         """Play no more of what the agent says, and tell how much of it was heard."""

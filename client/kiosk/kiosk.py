@@ -21,7 +21,7 @@ from client.kiosk.self_test import SelfTest
 from client.kiosk.view import KioskView
 from client.live import Live, LiveOptions
 from client.script import only_foreseen
-from client.sound.duplex import Ends
+from client.sound.duplex import Duplex
 
 TICK_S = 0.1
 RETRY_S = 15.0
@@ -91,7 +91,7 @@ def _asked(url: str, path: str, kind: type[_Found]) -> _Found:
 class Kiosk:
     """Talks with whoever comes, until sound is dead."""
 
-    def __init__(self, ends: Ends, duck_db: float, view: KioskView):
+    def __init__(self, ends: Duplex, duck_db: float, view: KioskView):
         self._ends = ends
         self._options = LiveOptions(None, duck_db, None)
         self._view = view

@@ -22,7 +22,7 @@ class Device(msgspec.Struct):
         return (self.max_input_channels if kind == "input" else self.max_output_channels) > 0
 
 
-class Selection(NamedTuple):
+class DeviceChoice(NamedTuple):
     names: Names
     complaints: list[str]
     """What was remembered and isn't there; one sentence each."""
@@ -42,7 +42,7 @@ def list_devices(portaudio: PortAudio) -> str:
     return "\n".join(lines) or "no sound devices"
 
 
-def select(portaudio: PortAudio, wished: Names) -> Selection:
+def select(portaudio: PortAudio, wished: Names) -> DeviceChoice:
     """Choose devices: those wished for, else those remembered, else the system's.
 
     What was wished for is remembered.
@@ -66,7 +66,7 @@ def select(portaudio: PortAudio, wished: Names) -> Selection:
             complaints.append(f"The {title} {name!r} isn't there; using the default.")
         else:
             found = found._replace(**{kind: name})
-    return Selection(found, complaints)
+    return DeviceChoice(found, complaints)
 
 
 def remembered_file() -> Path:

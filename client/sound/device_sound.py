@@ -80,7 +80,7 @@ class FromDevice:
     def read(self) -> bytes:
         """Everything since the last call: the average of all channels, at 24 kHz."""
         samples = self._chunk[: self._ring.read_into(self._chunk)]
-        return self._resampler.push(mixed(samples, self._channels).tobytes())
+        return self._resampler.resample(mixed(samples, self._channels).tobytes())
 
 
 class ToDevice:
@@ -117,7 +117,7 @@ class ToDevice:
 
     def write(self, sound: Samples) -> None:
         """Play next; the caller keeps to `room`."""
-        self._ring.write(np.frombuffer(self._resampler.push(sound.tobytes()), np.int16))
+        self._ring.write(np.frombuffer(self._resampler.resample(sound.tobytes()), np.int16))
 
     def finish(self) -> None:
         """Have the last samples played, too; nothing can be written afterwards."""
@@ -126,7 +126,7 @@ class ToDevice:
     def played(self) -> Samples:
         """What was handed over since the last call, silence included: the echo's source."""
         count = self._played.read_into(self._chunk)
-        return np.frombuffer(self._back.push(self._chunk[:count].tobytes()), np.int16)
+        return np.frombuffer(self._back.resample(self._chunk[:count].tobytes()), np.int16)
 
     def fill(self, out: Samples) -> bool:
         """Fill interleaved frames, the same in each channel; return whether there were enough."""

@@ -14,7 +14,7 @@ from client.sound.devices import Loudspeaker, Microphone, open_devices
 from client.sound.echo_canceller import EchoCanceller, find_processor
 from client.sound.microphone_check import MicrophoneCheck
 from client.sound.portaudio import DeviceError, Names, PortAudio, look_again
-from client.sound.pulse import Pulse
+from client.sound.pulse import CallbackWatch
 from client.terminal.view import View
 
 BLOCK_S = 0.019
@@ -50,7 +50,7 @@ class Listener(Protocol):
         ...
 
 
-class Ends:
+class Duplex:
     """Microphone and loudspeaker; all of it on one event loop."""
 
     def __init__(self, portaudio: PortAudio, names: Names, headphones: bool, view: View):
@@ -116,7 +116,7 @@ class Ends:
         if self.listener is not None:
             self.listener.ready(echo is not None or self._headphones)
         clock = asyncio.get_running_loop().time
-        hearing, playing = Pulse(clock()), Pulse(clock())
+        hearing, playing = CallbackWatch(clock()), CallbackWatch(clock())
         # One loop for both: what wakes a processor costs more than what it then does.
         while True:
             found = await self._hear(microphone, loudspeaker, echo)

@@ -13,7 +13,7 @@ TAIL_S = 0.1
 """Sound systems hold a little more than they say; it is heard before the loudspeaker is let go."""
 
 
-class Playing:
+class ReplyPlayer:
     """The loudspeaker, and what waits for it.
 
     Raises:

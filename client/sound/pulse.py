@@ -11,7 +11,7 @@ STALL_S = 0.5
 """A pause of this program that says nothing about devices."""
 
 
-class Pulse:
+class CallbackWatch:
     """Of one device; times are those of any clock, in seconds."""
 
     def __init__(self, began: float):

@@ -1,7 +1,7 @@
 """The live screen: captions as they are spoken, levels, latencies, and keys for everything.
 
 The conversation runs on a thread of its own, because sound can't wait for a screen. It leaves
-word on a board; seven times a second the screen draws what has changed.
+word on a screen_state; seven times a second the screen draws what has changed.
 """
 
 from collections.abc import Callable
@@ -28,7 +28,7 @@ from client.terminal.panel import (
     state_line,
     words_line,
 )
-from client.terminal.screen_state import Board, Line
+from client.terminal.screen_state import Line, ScreenState
 from client.terminal.view import SHOWN_EVERY_S
 
 LOW_ROWS = 22
@@ -62,7 +62,7 @@ class LiveScreen(App[None]):
 
     Args:
         background: Runs it already: a screen takes longer to load than a microphone.
-        board: What it shows.
+        screen_state: What it shows.
         recording: What can be saved of its sound.
     """
 
@@ -83,11 +83,11 @@ class LiveScreen(App[None]):
     AUTO_FOCUS = ""
     BINDINGS: ClassVar[list[BindingType]] = [*KEYS]
 
-    def __init__(self, background: Background, board: Board, recording: Recording):
+    def __init__(self, background: Background, screen_state: ScreenState, recording: Recording):
         super().__init__()
         self._background = background
         self._talk = background.conversation
-        self._board = board
+        self._screen_state = screen_state
         self._recording = recording
         self._drawn: dict[str, object] = {}
         self._asked = "say"
@@ -170,12 +170,12 @@ class LiveScreen(App[None]):
         try:
             saved = new_conversation(datetime.now())
             text, sound = saved.with_suffix(".txt"), saved.with_suffix(".wav")
-            text.write_text(self._board.transcript(), encoding="utf-8")
+            text.write_text(self._screen_state.transcript(), encoding="utf-8")
             self._recording.save(sound)
         except OSError as error:
-            self._board.problem(f"can't save the conversation: {error}")
+            self._screen_state.problem(f"can't save the conversation: {error}")
         else:
-            self._board.note(f"saved to {text} and {sound.name}")
+            self._screen_state.note(f"saved to {text} and {sound.name}")
 
     def action_leave(self) -> None:
         self._background.end()
@@ -186,7 +186,7 @@ class LiveScreen(App[None]):
         if not self._background.alive:
             self.exit()
             return
-        news = self._board.take()
+        news = self._screen_state.take()
         self.query_one(Captions).add(news.lines)
         now = [Line("user", news.user)] if news.user else []
         now += [Line("agent", news.agent)] if news.agent else []

@@ -40,7 +40,7 @@ def quiet_status() -> Status:
 
 
 @dataclass
-class Board:
+class ScreenState:
     """A `View` that may be read from another thread."""
 
     _lock: threading.Lock = field(default_factory=threading.Lock)

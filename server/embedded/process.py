@@ -176,6 +176,6 @@ def _own_synthesiser(file: Path, threads: int) -> Synthesiser:
 def _first_pass(listening: Recogniser, language: LanguageModel, voice: Synthesiser) -> None:
     """Hear, read and say something once, so that the first reply is as quick as later ones."""
     resampler = Resampler(voice.rate, recogniser.RATE)
-    pcm = resampler.push(voice.say("Hello there.")) + resampler.finish()
+    pcm = resampler.resample(voice.say("Hello there.")) + resampler.finish()
     heard = listening.transcribe(pcm, lambda: False)
     language.generate(render("", [Turn("user", heard)]), 4, lambda _: False)

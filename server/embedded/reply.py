@@ -144,7 +144,7 @@ class _Sound:
         self._bytes = 0
 
     async def push(self, pcm: bytes) -> None:
-        await self._send(self._resampler.push(pcm), is_last=False)
+        await self._send(self._resampler.resample(pcm), is_last=False)
 
     async def finish(self) -> int:
         """Send the end of the stream; return how many steps of 160 ms it took in all."""

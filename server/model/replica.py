@@ -151,7 +151,7 @@ class Replica:
                     return
                 chunks = response.aiter_bytes()
                 async for data in chunks:
-                    outputs = reader.push(data)
+                    outputs = reader.outputs_in(data)
                     if outputs and isinstance(outputs[-1], Ended):
                         await _exhaust(chunks)
                     for output in outputs:

@@ -21,7 +21,7 @@ ASKED_AGAIN = {"model_unreachable", "model_failed", "model_cut_off"}
 SUSPICIOUS = ASKED_AGAIN | {"model_bad_chunk", "model_bad_audio", "model_bad_reply"}
 
 
-class ModelServer:
+class ModelRouter:
     """All replicas of the model server, for all sessions of the process."""
 
     def __init__(self, settings: Settings):
@@ -41,9 +41,9 @@ class ModelServer:
         serving = [each for each in self.conditions if each.state == "healthy"]
         return ", ".join(dict.fromkeys(each.model for each in serving if each.model))
 
-    def seat(self) -> "Seat":
+    def client(self) -> "ModelClient":
         """Return what one session talks to the model with."""
-        return Seat(self, self._settings)
+        return ModelClient(self, self._settings)
 
     def choose(self, dry_at: float, current: Replica | None) -> Replica:
         """Return the replica for a reply: the current one as long as that can be expected to
@@ -67,10 +67,10 @@ class ModelServer:
             await replica.close()
 
 
-class Seat:
+class ModelClient:
     """One session's place: its replica, and the clips that this one has had from it."""
 
-    def __init__(self, server: ModelServer, settings: Model):
+    def __init__(self, server: ModelRouter, settings: Model):
         self._server = server
         self._settings = settings
         self._replica: Replica | None = None

@@ -22,7 +22,7 @@ from agent.model.lenient_json import content_of, read_object
 from agent.model.output import ChatMessage, Failed, Text
 from server.keys import find_key
 from server.model.http_client import api_client
-from server.model.router import ModelServer
+from server.model.router import ModelRouter
 from server.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ MOST_WAITING = 64
 class Transcriber:
     """Writes down speech, for all sessions of the process."""
 
-    def __init__(self, settings: Settings, model: ModelServer):
+    def __init__(self, settings: Settings, model: ModelRouter):
         self._settings = settings.transcription
         self._model = model
         file = self._settings.api_key_file
@@ -81,7 +81,7 @@ class Transcriber:
         prompt = [ChatMessage("user", PROMPT, pcm)]
         ask = AskModel("transcript", prompt, "text", MOST_TOKENS, playing_until=last)
         words: list[str] = []
-        async with aclosing(self._model.seat().reply(ask)) as outputs:
+        async with aclosing(self._model.client().reply(ask)) as outputs:
             async for output in outputs:
                 match output:
                     case Text(text):

@@ -33,10 +33,10 @@ from agent.trace.inputs import (
     feed,
 )
 from agent.trace.recorder import Recorder
-from server.model.router import Seat
+from server.model.router import ModelClient
 from server.model.transcription import Transcriber
 from server.session.outbox import Outbox
-from server.session.reconnect import Absence, GoneError
+from server.session.reconnect import ClientGoneError, ReconnectWindow
 from server.vad import VoiceActivityDetector
 
 log = logging.getLogger(__name__)
@@ -67,7 +67,7 @@ class Connection:
         self,
         socket: ServerConnection,
         session: Session,
-        model: Seat,
+        model: ModelClient,
         transcriber: Transcriber,
         vad: VoiceActivityDetector,
         *,
@@ -80,7 +80,7 @@ class Connection:
         self._model = model
         self._transcriber = transcriber
         self._vad = vad
-        self._return = Absence(grace_s)
+        self._return = ReconnectWindow(grace_s)
         self._inbox: asyncio.Queue[Input] = asyncio.Queue(INBOX_EVENTS)
         self._outbox = Outbox()
         self._replies: dict[str, asyncio.Task[None]] = {}
@@ -121,7 +121,7 @@ class Connection:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._drive(tasks), name="drive")
                 await self._link()
-        except* GoneError:
+        except* ClientGoneError:
             pass
         finally:
             # Only a failure leaves it open.
@@ -221,7 +221,7 @@ class Connection:
         if (is_busy := self._model.is_busy()) != self._session.model_busy:
             self._decide(Busy(is_busy))
         for start in range(0, len(pcm), JUDGED_AT_ONCE):
-            for probability in self._vad.push(pcm[start : start + JUDGED_AT_ONCE]):
+            for probability in self._vad.probabilities(pcm[start : start + JUDGED_AT_ONCE]):
                 await self._perform(self._decide(Judged(probability)), tasks)
             if len(pcm) > JUDGED_AT_ONCE:
                 # A client may send minutes at once: that must not hold up the others.

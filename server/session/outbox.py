@@ -5,7 +5,7 @@ import asyncio
 from agent.commands import Close
 from agent.realtime.resumption import Position
 from agent.realtime.server_events import ResponseDone, ServerEvent, SessionCreated
-from agent.speaking.resend_buffer import Frame, Outgoing
+from agent.speaking.resend_buffer import Frame, ResendBuffer
 
 OUTBOX_EVENTS = 256
 
@@ -14,7 +14,7 @@ class Outbox:
     """See `Outgoing`, which decides what is sent; this waits."""
 
     def __init__(self, most: int = OUTBOX_EVENTS):
-        self._outgoing = Outgoing()
+        self._outgoing = ResendBuffer()
         self._most = most
         self._changed = asyncio.Condition()
 

@@ -7,11 +7,11 @@ from agent.realtime import server_events as events
 from agent.realtime.resumption import Position
 
 
-class GoneError(Exception):
+class ClientGoneError(Exception):
     """The client is gone for good."""
 
 
-class Absence:
+class ReconnectWindow:
     """The wait for a client that was lost."""
 
     def __init__(self, grace_s: float):
@@ -41,7 +41,7 @@ class Absence:
         come, self._come = self._come, None
         if come is None:
             self.is_over = True
-            raise GoneError
+            raise ClientGoneError
         if not self.is_over:
             self._stirred.clear()
         return come

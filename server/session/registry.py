@@ -18,7 +18,7 @@ STUCK_S = 60.0
 """Past its deadline; a client that stopped reading is given up sooner, for it answers no ping."""
 
 
-class Lobby:
+class SessionRegistry:
     """Knows every connection while it runs."""
 
     def __init__(self, most_away: int = MOST_AWAY, stuck_s: float = STUCK_S):

@@ -11,7 +11,7 @@ from agent.errors import ProtocolError
 from agent.model import tools
 from agent.realtime import client_events as protocol
 from agent.realtime.config import SessionConfig, SessionPatch
-from server.auth import FOREIGN, Doorkeeper, Secret
+from server.auth import FOREIGN, Authenticator, Secret
 from server.web.http import JSON, Answer, Request, Taker, refusal, wrong_method
 
 SECONDS_BY_DEFAULT = 600
@@ -40,15 +40,15 @@ class ClientSecrets:
         configured: Gives the whole configuration of a session that begins with a secret.
     """
 
-    def __init__(self, doorkeeper: Doorkeeper, configured: Callable[[Secret], SessionConfig]):
-        self._doorkeeper = doorkeeper
+    def __init__(self, authenticator: Authenticator, configured: Callable[[Secret], SessionConfig]):
+        self._authenticator = authenticator
         self._configured = configured
 
     def begin(self, request: Request) -> Answer | Taker:
         """Refuse a request by its head, before a stranger's body is read, or take its body."""
         if refused := wrong_method(request, "POST"):
             return refused
-        if objection := self._doorkeeper.objection(request.headers, takes_secrets=False):
+        if objection := self._authenticator.objection(request.headers, takes_secrets=False):
             message, code = objection.message, objection.code
             if code == FOREIGN:
                 return refusal(HTTPStatus.FORBIDDEN, message, code)
@@ -72,7 +72,7 @@ class ClientSecrets:
             return refusal(HTTPStatus.BAD_REQUEST, message, "invalid_value")
         except ProtocolError as error:
             return refusal(HTTPStatus.BAD_REQUEST, str(error), error.code, param=error.param)
-        secret = self._doorkeeper.issue(wish.expires_after.seconds, patch)
+        secret = self._authenticator.issue(wish.expires_after.seconds, patch)
         issued = _Issued(secret.value, secret.expires_at, self._configured(secret))
         headers = (("Cache-Control", "no-store"),)
         return Answer(HTTPStatus.OK, msgspec.json.encode(issued), headers=headers)

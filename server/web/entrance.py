@@ -7,7 +7,7 @@ from websockets.http11 import Request, Response
 
 from agent.realtime import beta, server_events as events
 from agent.realtime.server_events import ErrorDetail
-from server.auth import Doorkeeper, Objection
+from server.auth import Authenticator, Objection
 from server.web.door import client
 from server.web.http import listed
 from server.web.refusals import Refusals
@@ -22,8 +22,8 @@ MOST_GOODBYES = 100
 class Entrance:
     """Stands between the handshake and the session."""
 
-    def __init__(self, doorkeeper: Doorkeeper, refusals: Refusals):
-        self._doorkeeper = doorkeeper
+    def __init__(self, authenticator: Authenticator, refusals: Refusals):
+        self._authenticator = authenticator
         self._refusals = refusals
         self._goodbyes = 0
 
@@ -33,7 +33,7 @@ class Entrance:
         Raises:
             ConnectionClosed: If it is gone already.
         """
-        if objection := self._doorkeeper.objection(request.headers):
+        if objection := self._authenticator.objection(request.headers):
             close = UNAUTHORIZED
         elif objection := _beta(request):
             close = beta.CLOSE

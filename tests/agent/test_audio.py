@@ -58,25 +58,25 @@ def test_every_rate_becomes_the_protocols_and_keeps_its_pitch(rate: int):
 def test_a_stream_is_resampled_alike_however_it_is_cut(rates: tuple[int, int], cuts: list[int]):
     pcm = tone(rates[0], duration_s=0.2).tobytes()
     whole, pieces = Resampler(*rates), Resampler(*rates)
-    expected = whole.push(pcm) + whole.finish()
+    expected = whole.resample(pcm) + whole.finish()
     found, rest = b"", pcm
     for samples in cuts:
-        found += pieces.push(rest[: 2 * samples])
+        found += pieces.resample(rest[: 2 * samples])
         rest = rest[2 * samples :]
-    assert found + pieces.push(rest) + pieces.finish() == expected
+    assert found + pieces.resample(rest) + pieces.finish() == expected
     assert abs(len(expected) / 2 - len(pcm) / 2 * rates[1] / rates[0]) <= 2
 
 
 def test_a_resampled_stream_holds_little_back():
     resampler = Resampler(RATE, 16_000)
-    ready = sum(len(resampler.push(bytes(2 * 480))) // 2 for _ in range(50))
+    ready = sum(len(resampler.resample(bytes(2 * 480))) // 2 for _ in range(50))
     assert 16_000 - ready < samples_in(25, 16_000)
 
 
 @given(st.lists(st.binary(max_size=40)), st.integers(1, 32))
 def test_frames_are_of_one_size_and_nothing_is_lost(chunks: list[bytes], size: int):
     framer = Framer(size)
-    frames = [frame for each in chunks for frame in framer.push(each)]
+    frames = [frame for each in chunks for frame in framer.frames(each)]
     stream = b"".join(chunks)
     assert all(len(frame) == size for frame in frames)
     assert b"".join(frames) == stream[: len(stream) // size * size]
@@ -84,6 +84,6 @@ def test_frames_are_of_one_size_and_nothing_is_lost(chunks: list[bytes], size: i
 
 def test_a_cleared_framer_begins_anew():
     framer = Framer(4)
-    assert list(framer.push(b"abcdef")) == [b"abcd"]
+    assert list(framer.frames(b"abcdef")) == [b"abcd"]
     framer.clear()
-    assert list(framer.push(b"ghij")) == [b"ghij"]
+    assert list(framer.frames(b"ghij")) == [b"ghij"]

@@ -135,10 +135,10 @@ def test_the_noise_of_a_loud_room_is_not_taken_for_the_end_of_speech(name: str):
 def test_a_turn_that_was_over_when_it_was_judged_counts_from_the_end_of_its_speech():
     stopwatch = Stopwatch()
     ended = floor.TurnEnded("item_1", "resp_1", floor.Silence(0.4, 1_000))
-    stopwatch.note(floor.OverlapPassed(ended), 10.0)
-    stopwatch.follow(floor.OpenResponse("resp_1"), 10.0)
-    stopwatch.follow(floor.RequestReply("resp_1"), 10.0)
-    found = stopwatch.follow(floor.Deliver("resp_1", sound(480)), 10.5)
+    stopwatch.note_event(floor.OverlapPassed(ended), 10.0)
+    stopwatch.note_action(floor.OpenResponse("resp_1"), 10.0)
+    stopwatch.note_action(floor.RequestReply("resp_1"), 10.0)
+    found = stopwatch.note_action(floor.Deliver("resp_1", sound(480)), 10.5)
     assert found == Marks(
         response_id="resp_1",
         speech_end_ms=1_000,

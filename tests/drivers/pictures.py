@@ -10,11 +10,11 @@ from textual.pilot import Pilot
 
 from client.live import Live, LiveOptions
 from client.recording import Recording
-from client.sound.duplex import Ends
+from client.sound.duplex import Duplex
 from client.sound.portaudio import Names, find_portaudio
 from client.terminal.background import Background
 from client.terminal.screen import LiveScreen
-from client.terminal.screen_state import Board
+from client.terminal.screen_state import ScreenState
 from tests.drivers.model_client import DATA
 from tests.drivers.page import chromium
 from tests.drivers.processes import ROOT, start_model, start_server
@@ -35,10 +35,10 @@ def take_kiosk(folder: Path, url: str) -> None:
 async def take_terminal(card: VirtualAudio, url: str) -> None:
     """The live screen, while the second answer is played."""
     os.environ.update(card.environment)
-    board, recording = Board(), Recording(time.monotonic())
-    ends = Ends(find_portaudio(), Names(), headphones=False, view=board)
-    talk = Background(Live(ends, LiveOptions(None, -15.0, None), board, recording), url)
-    screen = LiveScreen(talk, board, recording)
+    screen_state, recording = ScreenState(), Recording(time.monotonic())
+    ends = Duplex(find_portaudio(), Names(), headphones=False, view=screen_state)
+    talk = Background(Live(ends, LiveOptions(None, -15.0, None), screen_state, recording), url)
+    screen = LiveScreen(talk, screen_state, recording)
     talk.start()
     async with screen.run_test(size=(100, 22)) as pilot:
         for question in ("weather_question.wav", "hi_how_are_you.wav"):

@@ -16,7 +16,7 @@ from agent.audio import RATE, read_wav, samples_in
 from agent.commands import AbortModel, AskModel, Command, Overhear, Send
 from agent.hearing.buffer import FRAME_SAMPLES
 from agent.model.output import Ended, Output, Sound
-from agent.policy import Patience, Timing
+from agent.policy import Patience, Policy
 from agent.realtime import server_events as events
 from agent.realtime.client_events import InputAudioAppend
 from agent.realtime.config import (
@@ -104,7 +104,7 @@ class Scene:
     asked: list[AskModel] = field(default_factory=list[AskModel])
 
     def __post_init__(self) -> None:
-        timing = Timing(Patience(30.0, 10.0), self.early_start_ms, 300_000, echo_guard=self.guard)
+        timing = Policy(Patience(30.0, 10.0), self.early_start_ms, 300_000, echo_guard=self.guard)
         self._ids = 0
         self.session = Session(config(self.detection, self.ducks), timing, self._new_id)
         self._vad = Silero()
@@ -146,8 +146,8 @@ class Scene:
 
     def _hear(self, pcm: bytes) -> None:
         event = InputAudioAppend(audio=pcm)
-        for probability in self._vad.push(self.session.append(event)):
-            self._perform(self.session.hear(probability, self.now))
+        for probability in self._vad.probabilities(self.session.append(event)):
+            self._perform(self.session.judge_next_frame(probability, self.now))
 
     def _until(self, end: float) -> None:
         while True:

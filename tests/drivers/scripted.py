@@ -18,7 +18,7 @@ from agent.commands import AbortModel, AskModel, Close, Command, Overhear, Send,
 from agent.errors import ModelError, ProtocolError
 from agent.hearing.buffer import FRAME_SAMPLES
 from agent.model.output import Ended, Failed, Output, Sound, Text, TextEnded, Usage
-from agent.policy import Patience, Timing
+from agent.policy import Patience, Policy
 from agent.realtime import client_events as protocol, server_events as events
 from agent.realtime.config import Audio, SessionConfig
 from agent.session import Session
@@ -51,7 +51,7 @@ def config(**changes: Any) -> SessionConfig:
 class Scripted:
     """Runs one session on a clock of its own."""
 
-    timing: Timing = field(default_factory=lambda: Timing(Patience(30.0, 10.0), 200, 300_000))
+    timing: Policy = field(default_factory=lambda: Policy(Patience(30.0, 10.0), 200, 300_000))
     now: float = START_S
     log: list[Json] = field(default_factory=list[Json])
     frames: list[bytes] = field(default_factory=list[bytes])
@@ -115,7 +115,7 @@ class Scripted:
         for _ in range(count):
             self.advance(FRAME_S)
             self.session.append(protocol.InputAudioAppend(audio=FRAME))
-            self.perform(self.session.hear(probability, self.now))
+            self.perform(self.session.judge_next_frame(probability, self.now))
 
     def model(self, output: Output, response_id: str | None = None) -> None:
         """Let the model answer the latest request."""

@@ -11,7 +11,7 @@ from client.recording import Recording
 from client.terminal.background import Background
 from client.terminal.meter import BARS
 from client.terminal.screen import LiveScreen
-from client.terminal.screen_state import Board
+from client.terminal.screen_state import ScreenState
 from client.terminal.view import Status, View
 
 
@@ -60,11 +60,11 @@ class Shown:
     """The screen of a `Script`."""
 
     def __init__(self) -> None:
-        self.board = board = Board()
-        board.problem("The headset isn't there.")
-        self.script = Script(board)
+        self.screen_state = screen_state = ScreenState()
+        screen_state.problem("The headset isn't there.")
+        self.script = Script(screen_state)
         self.background = Background(self.script, "ws://box")
-        self.screen = LiveScreen(self.background, board, Recording(0.0))
+        self.screen = LiveScreen(self.background, screen_state, Recording(0.0))
 
     def run(
         self, use: Callable[["Pilot[None]"], Awaitable[None]], size: tuple[int, int] = (100, 24)

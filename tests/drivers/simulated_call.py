@@ -13,7 +13,7 @@ import numpy as np
 from agent.audio import RATE, Samples
 from agent.commands import AbortModel, AskModel, Command, Send
 from agent.model.output import Ended, Output, Sound, Text
-from agent.policy import Patience, Timing
+from agent.policy import Patience, Policy
 from agent.realtime import client_events as protocol
 from agent.realtime.config import (
     Audio,
@@ -28,14 +28,14 @@ from agent.trace.lines import Line
 from agent.trace.recorder import Recorder, Setup
 from client.dialogue.latency import FRAME_SAMPLES
 from client.evaluation.scenarios import Scenario
-from client.evaluation.simulated_phone import Event, Phone, Take
+from client.evaluation.simulated_phone import Event, SimulatedPhone, Take
 from server.vad import Silero
 
 FIRST_CHUNK_S = 0.3
 CHUNK_S = 0.48
 RTF = 0.5
 CHUNKS = 10
-TIMING = Timing(Patience(3.0, 3.0), early_start_ms=160, longest_turn_ms=60_000)
+TIMING = Policy(Patience(3.0, 3.0), early_start_ms=160, longest_turn_ms=60_000)
 
 
 def session_config(detection: TurnDetection, ducks: bool) -> SessionConfig:
@@ -83,7 +83,7 @@ class SimulatedCall:
         self._session = setup.session(self._recorder.new_id)
         self._vad = Silero()
         self._take = Take(self.scenario)
-        self._phone = Phone(self._take, reports=self.ducks)
+        self._phone = SimulatedPhone(self._take, reports=self.ducks)
         self._due: list[tuple[float, FromModel]] = []
 
     def hold(self) -> Take:
@@ -96,7 +96,7 @@ class SimulatedCall:
             now += FRAME_SAMPLES
             self._let_time_pass(now / RATE)
             self._give(protocol.InputAudioAppend(audio=spoken), now / RATE)
-            for probability in self._vad.push(spoken):
+            for probability in self._vad.probabilities(spoken):
                 self._give(Judged(probability), now / RATE)
         self._recorder.ended(now / RATE)
         return self._take

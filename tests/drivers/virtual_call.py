@@ -14,7 +14,7 @@ from agent.errors import ModelError, ProtocolError
 from agent.floor import states as floor, step as turn
 from agent.hearing.buffer import FRAME_SAMPLES
 from agent.model.output import Ended, Failed, Output, Sound, Text
-from agent.policy import Patience, Timing
+from agent.policy import Patience, Policy
 from agent.realtime import client_events as protocol, server_events as events
 from agent.realtime.config import (
     Audio,
@@ -85,7 +85,7 @@ class Call:
     _asked_for: int = 0
 
     def __post_init__(self) -> None:
-        timing = Timing(PATIENCE, self.early_start_ms, self.longest_turn_ms)
+        timing = Policy(PATIENCE, self.early_start_ms, self.longest_turn_ms)
         self.session = Session(self.config, timing, self._new_id)
         self._perform(self.session.open())
         assert self.told() == ["session.created"]
@@ -110,7 +110,7 @@ class Call:
             self._perform([refuse(error)])
             return
         for probability in probabilities if judged else ():
-            self._perform(self.session.hear(probability, self.now))
+            self._perform(self.session.judge_next_frame(probability, self.now))
 
     def client(self, kind: str, **fields: object) -> None:
         """The client sends an event."""
@@ -215,7 +215,9 @@ class Call:
         """What floor and microphone hold of the user is the same, and nobody waits for ever."""
         state, microphone = self.session.state, self.session.microphone
         assert turn.open_item(state) == microphone.open_item, f"{state} beside another utterance"
-        assert isinstance(state, floor.Overlap) == microphone.judging, f"{state} judges otherwise"
+        assert isinstance(state, floor.Overlap) == microphone.is_judging, (
+            f"{state} judges otherwise"
+        )
         assert isinstance(state, floor.Listening) or self.session.deadline, f"{state} has no end"
         if self.running is not None:
             assert self.session.deadline is not None, "a response that nothing ends"

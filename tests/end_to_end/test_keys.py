@@ -17,7 +17,7 @@ from client import keys, thin
 from client.ask import ask
 from client.dialogue.socket import greeted, open_socket
 from server.keys import find_key
-from server.model.router import ModelServer
+from server.model.router import ModelRouter
 from server.model.transcription import Transcriber
 from server.settings import checked
 from tests.drivers.processes import start_server
@@ -101,9 +101,9 @@ def test_the_environment_comes_before_the_file(tmp_path: Path):
 
 
 async def reply(settings: object) -> Output:
-    server = ModelServer(checked(settings, "test"))
+    server = ModelRouter(checked(settings, "test"))
     question = AskModel("resp_1", [ChatMessage("user", "Hello.")], "audio", None)
-    async with aclosing(server.seat().reply(question)) as outputs:
+    async with aclosing(server.client().reply(question)) as outputs:
         heard = [output async for output in outputs]
     await server.close()
     return heard[-1]
@@ -111,7 +111,7 @@ async def reply(settings: object) -> Output:
 
 async def transcript(settings: object) -> str:
     read = checked(settings, "test")
-    model = ModelServer(read)
+    model = ModelRouter(read)
     transcriber = Transcriber(read, model)
     try:
         return await transcriber.transcribe(bytes(RATE))

@@ -17,7 +17,7 @@ from agent.proxies import ProxyError, proxy_for
 from client.ask import ask
 from client.dialogue.socket import UnreachableError, greeted, open_socket
 from client.kiosk import kiosk
-from server.model.router import ModelServer
+from server.model.router import ModelRouter
 from server.model.transcription import Transcriber
 from server.settings import checked
 from tests.drivers.processes import ROOT, command_on_free_ports, start_server
@@ -174,9 +174,9 @@ def server_url(model: StandIn) -> Generator[str]:
 
 
 async def reply(url: str) -> list[Output]:
-    server = ModelServer(checked({"model": {"urls": [url]}}, "test"))
+    server = ModelRouter(checked({"model": {"urls": [url]}}, "test"))
     question = AskModel("resp_1", [ChatMessage("user", "Hello.")], "audio", None)
-    async with aclosing(server.seat().reply(question)) as outputs:
+    async with aclosing(server.client().reply(question)) as outputs:
         heard = [output async for output in outputs]
     await server.close()
     return heard
@@ -184,7 +184,7 @@ async def reply(url: str) -> list[Output]:
 
 async def transcript(url: str) -> str:
     settings = checked({"transcription": {"url": url}}, "test")
-    model = ModelServer(settings)
+    model = ModelRouter(settings)
     transcriber = Transcriber(settings, model)
     try:
         return await transcriber.transcribe(bytes(RATE))

@@ -68,7 +68,7 @@ def answered(model: StandIn, body: Json) -> bytes:
 
 def read(raw: bytes) -> list[Output]:
     reader = ReplyReader()
-    return [*reader.push(raw), *reader.finish()]
+    return [*reader.outputs_in(raw), *reader.finish()]
 
 
 def pcm_of(outputs: list[Output]) -> bytes:

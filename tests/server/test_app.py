@@ -197,7 +197,7 @@ class Broken:
 
     def __init__(self, kind: str): ...
 
-    def push(self, pcm: bytes) -> list[float]:
+    def probabilities(self, pcm: bytes) -> list[float]:
         raise ZeroDivisionError
 
 

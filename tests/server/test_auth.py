@@ -26,7 +26,7 @@ from agent.keys import SERVER as API_KEY
 from agent.realtime.config import SessionPatch
 from client.dialogue.socket import RefusedError, greeted, open_socket
 from server.app import App
-from server.auth import NO_KEY, Doorkeeper
+from server.auth import NO_KEY, Authenticator
 from server.settings import load
 from tests.drivers.processes import ROOT, command, start_server
 from tests.fakes import stand_in
@@ -224,11 +224,11 @@ LISTED = ["https://voice.example", "HTTPS://Other.Example:443/", "http://[2001:d
 )
 @pytest.mark.parametrize("key", [None, KEY])
 def test_a_listed_page_is_let_in_and_no_other(key: str | None, origin: str | None, is_let_in: bool):
-    doorkeeper = Doorkeeper(key, LISTED)
+    authenticator = Authenticator(key, LISTED)
     headers = Headers(bearer(KEY))
     if origin is not None:
         headers["Origin"] = origin
-    objection = doorkeeper.objection(headers)
+    objection = authenticator.objection(headers)
     assert (objection is None) == is_let_in
     assert objection is None or objection.code == "origin_not_allowed"
 
@@ -236,7 +236,7 @@ def test_a_listed_page_is_let_in_and_no_other(key: str | None, origin: str | Non
 def test_with_a_key_and_no_list_any_page_that_shows_the_key_is_let_in():
     headers = Headers(bearer(KEY))
     headers["Origin"] = "https://anywhere.example"
-    assert Doorkeeper(KEY).objection(headers) is None
+    assert Authenticator(KEY).objection(headers) is None
 
 
 @pytest.mark.parametrize(
@@ -294,13 +294,13 @@ def test_a_secret_lasts_as_long_as_asked(locked: str, asked: dict[str, Any], las
 
 
 def test_a_secret_that_has_expired_opens_nothing(monkeypatch: pytest.MonkeyPatch):
-    doorkeeper = Doorkeeper(KEY)
-    secret = doorkeeper.issue(10, SessionPatch(type="realtime"))
+    authenticator = Authenticator(KEY)
+    secret = authenticator.issue(10, SessionPatch(type="realtime"))
     shown = Headers(bearer(secret.value))
-    assert doorkeeper.objection(shown) is None
+    assert authenticator.objection(shown) is None
     monkeypatch.setattr(time, "time", lambda: secret.expires_at)
-    assert doorkeeper.objection(shown) is not None
-    assert doorkeeper.secret(shown) is None
+    assert authenticator.objection(shown) is not None
+    assert authenticator.secret(shown) is None
 
 
 def test_a_secret_makes_no_other_secrets(locked: str):

@@ -34,7 +34,7 @@ def noise(amplitude: float) -> bytes:
 
 
 def share_of_speech(kind: str, pcm: bytes) -> float:
-    probabilities = detector(kind).push(pcm)
+    probabilities = detector(kind).probabilities(pcm)
     return sum(p >= 0.5 for p in probabilities) / len(probabilities)
 
 
@@ -42,7 +42,7 @@ def share_of_speech(kind: str, pcm: bytes) -> float:
 @pytest.mark.parametrize("name", CLIPS)
 def test_recorded_speech_is_one_or_more_whole_turns(kind: str, name: str):
     endpointer = Endpointer()
-    judged = detector(kind).push(SECOND + recording(name) + SECOND)
+    judged = detector(kind).probabilities(SECOND + recording(name) + SECOND)
     boundaries = [endpointer.next_boundary(probability, LIMITS) for probability in judged]
     kinds = [type(boundary) for boundary in boundaries if boundary is not None]
     assert kinds == [Onset, EndOfTurn] * (len(kinds) // 2)
@@ -67,7 +67,7 @@ def test_the_neural_detector_tells_noise_from_speech():
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_frame_of_the_endpointer_is_a_frame_of_the_detector(kind: str):
-    probabilities = detector(kind).push(bytes(100 * FRAME_SAMPLES * SAMPLE_BYTES))
+    probabilities = detector(kind).probabilities(bytes(100 * FRAME_SAMPLES * SAMPLE_BYTES))
     assert 98 <= len(probabilities) <= 100
     assert all(0 <= probability <= 1 for probability in probabilities)
 
@@ -76,27 +76,27 @@ def test_a_frame_of_the_endpointer_is_a_frame_of_the_detector(kind: str):
 @given(st.sampled_from(KINDS), st.lists(st.integers(0, 5_000), max_size=12))
 def test_probabilities_do_not_depend_on_how_sound_arrives(kind: str, cuts: list[int]):
     pcm = recording("hello_world")
-    expected = detector(kind).push(pcm)
+    expected = detector(kind).probabilities(pcm)
     each, rest, found = detector(kind), pcm, list[float]()
     for samples in cuts:
-        found += each.push(rest[: samples * SAMPLE_BYTES])
+        found += each.probabilities(rest[: samples * SAMPLE_BYTES])
         rest = rest[samples * SAMPLE_BYTES :]
-    assert found + each.push(rest) == expected
+    assert found + each.probabilities(rest) == expected
 
 
 def test_microphones_do_not_disturb_each_other():
     speech, silence = recording("hello"), bytes(len(recording("hello")))
-    expected = detector("silero").push(speech)
+    expected = detector("silero").probabilities(speech)
     one, other = detector("silero"), detector("silero")
     found: list[float] = []
     for start in range(0, len(speech), 4_800):
-        found += one.push(speech[start : start + 4_800])
-        other.push(silence[start : start + 4_800])
+        found += one.probabilities(speech[start : start + 4_800])
+        other.probabilities(silence[start : start + 4_800])
     assert found == expected
 
 
 def test_the_detectors_runtime_keeps_no_records_for_its_maker(tmp_path: Path):
-    use = "from server.vad import detector; detector('silero').push(bytes(9600))"
+    use = "from server.vad import detector; detector('silero').probabilities(bytes(9600))"
     environment = os.environ | {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path)}
     # This process has loaded the server: what that set must not be inherited.
     environment.pop("ORT_DISABLE_TELEMETRY", None)

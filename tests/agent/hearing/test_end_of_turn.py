@@ -131,7 +131,7 @@ def test_a_pause_in_a_sentence_is_waited_out_and_its_early_reply_dropped_unheard
 def test_early_starts_are_counted():
     sentence = clip("LJ001-0004.wav")
     scene = Scene(SemanticVad()).play(noisy(np.concatenate((sentence, silence(2.0)))))
-    tally = scene.session.tally
+    tally = scene.session.early_starts
     assert tally.used == 1
     assert tally.wasted == len(scene.asked) - 1 > 0
 

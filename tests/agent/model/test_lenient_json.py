@@ -28,7 +28,7 @@ def event(body: Json) -> bytes:
 
 def read(body: bytes) -> list[Output]:
     reader = ReplyReader()
-    return [*reader.push(body), *reader.finish()]
+    return [*reader.outputs_in(body), *reader.finish()]
 
 
 def heard(outputs: list[Output]) -> tuple[str, bytes]:

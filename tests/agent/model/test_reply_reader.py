@@ -47,7 +47,7 @@ def recorded(name: str) -> tuple[int, bytes]:
 
 def read(*pieces: bytes) -> list[Output]:
     reader = ReplyReader()
-    return [*(output for piece in pieces for output in reader.push(piece)), *reader.finish()]
+    return [*(output for piece in pieces for output in reader.outputs_in(piece)), *reader.finish()]
 
 
 def text_of(outputs: list[Output]) -> str:
@@ -228,9 +228,9 @@ def test_an_empty_chunk_shows_that_the_one_before_was_not_the_last():
 
 def test_only_a_repeated_chunk_waits_for_the_next():
     reader = ReplyReader()
-    assert reader.push(audio(TONE)) == [Sound(TONE)]
-    assert reader.push(audio(TONE)) == []
-    assert reader.push(audio(OTHER)) == [Sound(TONE + OTHER)]
+    assert reader.outputs_in(audio(TONE)) == [Sound(TONE)]
+    assert reader.outputs_in(audio(TONE)) == []
+    assert reader.outputs_in(audio(OTHER)) == [Sound(TONE + OTHER)]
 
 
 def test_chunks_without_choices_and_metrics_of_any_form():
@@ -303,7 +303,7 @@ def test_a_stream_without_done_is_complete_if_it_looks_it():
 
 def test_a_connection_that_broke_is_no_end_however_it_looks():
     reader = ReplyReader()
-    reader.push(chunk("Hi..", finish_reason="stop"))
+    reader.outputs_in(chunk("Hi..", finish_reason="stop"))
     outputs = reader.finish(ModelError("reset", code="model_cut_off"))
     assert text_of(outputs) == ".."
     assert code_of(outputs[-1]) == "model_cut_off"
@@ -338,14 +338,14 @@ def test_filler_and_special_tokens_go_wherever_they_are_cut():
 def test_text_is_filtered_the_same_in_any_pieces(pieces: list[str]):
     def filtered(*parts: str) -> str:
         words = TextFilter()
-        return "".join([*map(words.push, parts), words.finish()])
+        return "".join([*map(words.filter, parts), words.finish()])
 
     assert filtered(*pieces) == filtered("".join(pieces))
 
 
 def test_text_that_is_no_noise_is_not_delayed():
     words = TextFilter()
-    assert [words.push(each) for each in ("Hi", " a<", "b", " 3", ".", "5")] == [
+    assert [words.filter(each) for each in ("Hi", " a<", "b", " 3", ".", "5")] == [
         "Hi", " a", "<b", " 3", "", ".5",
     ]  # fmt: skip
 

@@ -26,7 +26,7 @@ EVENTS = [
 
 def read(pieces: list[bytes]) -> list[ServerEvent]:
     reader = EventReader()
-    found = [event for piece in pieces for event in reader.push(piece)]
+    found = [event for piece in pieces for event in reader.events_in(piece)]
     return found + reader.finish()
 
 
@@ -47,10 +47,10 @@ def test_where_the_bytes_are_cut_makes_no_difference(places: list[int]):
 
 def test_an_event_is_there_with_the_first_byte_of_its_blank_line():
     reader = EventReader()
-    assert reader.push(b"data: x\r") == []
-    assert reader.push(b"\n\r") == [ServerEvent("", b"x")]
-    assert reader.push(b"\ndata: y\n") == []
-    assert reader.push(b"\n") == [ServerEvent("", b"y")]
+    assert reader.events_in(b"data: x\r") == []
+    assert reader.events_in(b"\n\r") == [ServerEvent("", b"x")]
+    assert reader.events_in(b"\ndata: y\n") == []
+    assert reader.events_in(b"\n") == [ServerEvent("", b"y")]
 
 
 WORD = b'{"choices":[{"delta":{"content":"Hi"}}],"modality":"text"}'
@@ -58,7 +58,7 @@ WORD = b'{"choices":[{"delta":{"content":"Hi"}}],"modality":"text"}'
 
 def reply(stream: bytes) -> list[Output]:
     reader = ReplyReader()
-    return reader.push(stream) + reader.finish()
+    return reader.outputs_in(stream) + reader.finish()
 
 
 def test_a_reply_may_use_every_end_of_line_and_several_data_lines():

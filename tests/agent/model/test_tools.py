@@ -11,7 +11,7 @@ from agent.model import tools
 from agent.model.output import Call, ChatMessage, Ended, Failed, Output, Text, TextEnded
 from agent.model.request import chat_request
 from agent.model.tools import CallReader
-from agent.policy import Patience, Timing
+from agent.policy import Patience, Policy
 from agent.realtime.config import Json
 from tests.drivers.scripted import Scripted, sound
 
@@ -21,7 +21,7 @@ CALL = '<tool_call>\n{"name": "weather", "arguments": {"city": "Oslo"}}\n</tool_
 
 def read(chunks: list[str]) -> tuple[str, list[Call], CallReader]:
     reader = CallReader(frozenset({"weather"}))
-    parts = [part for chunk in chunks for part in reader.push(chunk)]
+    parts = [part for chunk in chunks for part in reader.read_text(chunk)]
     parts += reader.finish()
     said = "".join(part for part in parts if isinstance(part, str))
     return said, [part for part in parts if isinstance(part, Call)], reader
@@ -86,7 +86,7 @@ def test_the_request_carries_functions_for_the_template_and_results_as_strings()
 
 
 def test_in_the_prompt_style_our_own_words_tell_of_the_functions():
-    scripted = Scripted(Timing(Patience(30.0, 10.0), 200, 300_000, tool_style="prompt"))
+    scripted = Scripted(Policy(Patience(30.0, 10.0), 200, 300_000, tool_style="prompt"))
     session: Json = {"type": "realtime", "tools": [WEATHER], "tool_choice": "required"}
     scripted.client({"type": "session.update", "session": session})
     scripted.client({"type": "response.create"})
@@ -138,7 +138,7 @@ CALLED: list[tuple[list[Output], str]] = [
 def test_a_call_is_told_when_its_answer_can_be_taken(
     style: tools.Style, said: list[Output], status: str, invitation: str
 ):
-    scripted = Scripted(Timing(Patience(30.0, 10.0), 200, 300_000, tool_style=style))
+    scripted = Scripted(Policy(Patience(30.0, 10.0), 200, 300_000, tool_style=style))
     offered = [WEATHER, {"type": "function", "name": "now"}]
     scripted.client({"type": "session.update", "session": {"type": "realtime", "tools": offered}})
     scripted.client({"type": "response.create"})

@@ -49,23 +49,23 @@ def test_every_sample_becomes_the_nearest_there_is(law: Law):
 
 @pytest.mark.parametrize(("format", "byte"), [(PcmuFormat(), b"\xff"), (PcmaFormat(), b"\xd5")])
 def test_digital_silence_is_the_byte_that_telephony_sends_for_it(format: AudioFormat, byte: bytes):
-    assert set(Encoder(format).push(bytes(9_600))) == set(byte)
+    assert set(Encoder(format).encode(bytes(9_600))) == set(byte)
 
 
 @given(st.binary(max_size=400), st.lists(st.integers(0, 400), max_size=8))
 def test_samples_may_be_cut_anywhere(data: bytes, cuts: list[int]):
     decoder = Decoder(PcmFormat())
     places = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
-    parts = [decoder.push(data[a:b]) for a, b in itertools.pairwise(places)]
+    parts = [decoder.decode(data[a:b]) for a, b in itertools.pairwise(places)]
     assert all(len(part) % 2 == 0 for part in parts)
     assert b"".join(parts) == data[: len(data) // 2 * 2]
 
 
 def test_a_cleared_buffer_begins_at_a_whole_sample():
     decoder = Decoder(PcmFormat())
-    decoder.push(b"\x01")
+    decoder.decode(b"\x01")
     decoder.realign()
-    assert decoder.push(b"\x02\x00") == b"\x02\x00"
+    assert decoder.decode(b"\x02\x00") == b"\x02\x00"
 
 
 @pytest.mark.parametrize("format", FORMATS)
@@ -73,7 +73,7 @@ def test_a_cleared_buffer_begins_at_a_whole_sample():
 def test_encoded_sound_lasts_exactly_as_long(format: AudioFormat, chunk: int):
     pcm = tone(0.5)[: chunk * 2 * max(1, 12_000 // chunk)]
     encoder = Encoder(format)
-    sent = [encoder.push(pcm[i : i + chunk * 2]) for i in range(0, len(pcm), chunk * 2)]
+    sent = [encoder.encode(pcm[i : i + chunk * 2]) for i in range(0, len(pcm), chunk * 2)]
     size = len(b"".join(sent)) + len(encoder.finish())
     assert abs(size - len(pcm) / 2 / 3) <= 1
 
@@ -82,7 +82,7 @@ def test_encoded_sound_lasts_exactly_as_long(format: AudioFormat, chunk: int):
 def test_a_tone_survives_the_way_through_telephony(format: AudioFormat):
     pcm = tone(0.5)
     encoder = Encoder(format)
-    back = decoded(encoder.push(pcm) + encoder.finish(), format)
+    back = decoded(encoder.encode(pcm) + encoder.finish(), format)
     assert abs(len(back) - len(pcm)) <= 6
     before = np.frombuffer(pcm, "<i2")[2_400:9_600].astype(float)
     after = np.frombuffer(back, "<i2")[2_400:9_600].astype(float)

@@ -16,7 +16,7 @@ from agent.realtime.response_object import (
     ResponseStatus,
 )
 from agent.realtime.resumption import Position
-from agent.speaking.resend_buffer import MOST_KEPT_BYTES, MOST_KEPT_EVENTS, Frame, Outgoing
+from agent.speaking.resend_buffer import MOST_KEPT_BYTES, MOST_KEPT_EVENTS, Frame, ResendBuffer
 from tests.drivers.scripted import config
 
 NOWHERE = Position()
@@ -49,7 +49,7 @@ def words(text: str) -> events.TranscriptDelta:
     return events.TranscriptDelta(response_id="resp_1", item_id="item_1", delta=text)
 
 
-def taken(outgoing: Outgoing) -> list[str]:
+def taken(outgoing: ResendBuffer) -> list[str]:
     """Take all that waits; the numbers and types of it, and what is special about it."""
     told: list[str] = []
     while len(outgoing):
@@ -62,9 +62,9 @@ def taken(outgoing: Outgoing) -> list[str]:
     return told
 
 
-def sending(*sent: events.ServerEvent, playout: bool = False) -> Outgoing:
+def sending(*sent: events.ServerEvent, playout: bool = False) -> ResendBuffer:
     """The way of a client that asked to resume, over which that was sent after `event_1`."""
-    outgoing = Outgoing()
+    outgoing = ResendBuffer()
     outgoing.put(events.SessionUpdated(session=session(playout=playout)))
     for event in sent:
         outgoing.put(event)
@@ -73,7 +73,7 @@ def sending(*sent: events.ServerEvent, playout: bool = False) -> Outgoing:
 
 
 def resumed(
-    outgoing: Outgoing, position: Position = NOWHERE, *, playout: bool = False
+    outgoing: ResendBuffer, position: Position = NOWHERE, *, playout: bool = False
 ) -> list[str]:
     outgoing.resume(events.SessionCreated(session=session(playout=playout)), position)
     return taken(outgoing)

@@ -20,7 +20,7 @@ def tone(duration_s: float, pitch_hz: float) -> bytes:
 
 def stretched(pcm: bytes, speed: float, chunk: int) -> bytes:
     stretcher = Stretcher(speed)
-    parts = [stretcher.push(pcm[i : i + chunk]) for i in range(0, len(pcm), chunk)]
+    parts = [stretcher.stretch(pcm[i : i + chunk]) for i in range(0, len(pcm), chunk)]
     return b"".join(parts) + stretcher.finish()
 
 

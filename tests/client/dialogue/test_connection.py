@@ -118,7 +118,7 @@ async def until_ended(url: str, shown: Shown, use: Callable[[Connection, Call], 
     async with open_connection(url, at_once) as connection:
         await connection.start_session(None)
         call = Call(connection, shown, clock, clock, int, duck_db=-15.0)
-        following = asyncio.create_task(call.follow())
+        following = asyncio.create_task(call.receive())
         await use(connection, call)
         with pytest.raises(UnreachableError, match="ended the conversation"):
             await following
@@ -405,7 +405,7 @@ def test_a_line_that_takes_nothing_keeps_nobody_waiting():
             async with asyncio.TaskGroup() as tasks:
                 using = tasks.create_task(use(connection, call))
                 with pytest.raises(UnreachableError):
-                    await call.follow()
+                    await call.receive()
                 using.cancel()
 
     asyncio.run(run())

@@ -37,15 +37,15 @@ async def answer(call: Call, item_id: str, pieces: list[tuple[int, str]], receiv
     """Have text come in where it belongs in the sound, and so much sound."""
     so_far = 0
     for samples, text in [*pieces, (received, "")]:
-        await call.take(wire.AudioDelta("resp", item_id, bytes(2 * (samples - so_far))))
-        await call.take(wire.TranscriptDelta(item_id, text))
+        await call.apply(wire.AudioDelta("resp", item_id, bytes(2 * (samples - so_far))))
+        await call.apply(wire.TranscriptDelta(item_id, text))
         so_far = samples
-    await call.take(wire.AudioDone(item_id))
+    await call.apply(wire.AudioDone(item_id))
 
 
 async def end(call: Call, item_id: str, text: str, status: str = "completed") -> None:
-    await call.take(wire.TranscriptDone(item_id, text))
-    await call.take(wire.ResponseDone(wire.Response("resp", status)))
+    await call.apply(wire.TranscriptDone(item_id, text))
+    await call.apply(wire.ResponseDone(wire.Response("resp", status)))
 
 
 async def hear(call: Call, samples: int) -> None:
@@ -59,7 +59,7 @@ def test_an_interrupted_answer_is_shown_as_far_as_it_was_heard(case: Case):
         await answer(call, "one", case.pieces, case.received)
         await hear(call, case.heard)
         assert call.saying == case.kept.strip()
-        await call.take(wire.SpeechStarted())
+        await call.apply(wire.SpeechStarted())
         await end(call, "one", "All of it.", "cancelled")
 
     kept = case.kept.strip()
@@ -75,7 +75,7 @@ def test_an_answer_is_shown_when_it_was_heard_to_its_end():
         for _ in range(3):
             await hear(call, SECOND)
             seen.append(call.saying)
-        await call.take(wire.SpeechStarted())
+        await call.apply(wire.SpeechStarted())
         await answer(call, "two", [(0, "Three.")], SECOND)
         await hear(call, SECOND)
         await end(call, "two", "Three.")
@@ -86,8 +86,8 @@ def test_an_answer_is_shown_when_it_was_heard_to_its_end():
 
 def test_an_answer_of_which_nothing_was_heard_is_not_shown():
     async def use(call: Call) -> None:
-        await call.take(wire.TranscriptDelta("one", "Unheard"))
-        await call.take(wire.SpeechStarted())
+        await call.apply(wire.TranscriptDelta("one", "Unheard"))
+        await call.apply(wire.SpeechStarted())
         await end(call, "one", "Unheard", "cancelled")
         await answer(call, "two", [(0, "Heard.")], SECOND)
         await end(call, "two", "Heard.")
@@ -101,7 +101,7 @@ def test_a_conversation_that_ends_shows_what_was_heard_until_then():
         await answer(call, "one", [(0, "One "), (SECOND, "two.")], 2 * SECOND)
         await end(call, "one", "One two.")
         await hear(call, SECOND)
-        following = asyncio.create_task(call.follow())
+        following = asyncio.create_task(call.receive())
         await asyncio.sleep(0)
         following.cancel()
         await asyncio.wait([following])

@@ -33,15 +33,15 @@ def test_an_empty_buffer_is_silent():
 
 def test_sound_waits_until_there_is_enough_to_play():
     jitter = JitterBuffer()
-    jitter.push("item", tone(ENOUGH - 2))
+    jitter.add("item", tone(ENOUGH - 2))
     assert not pull(jitter).any()
-    jitter.push("item", tone(1))
+    jitter.add("item", tone(1))
     assert pull(jitter).all()
 
 
 def test_a_short_item_plays_at_once_when_it_is_complete():
     jitter = JitterBuffer()
-    jitter.push("item", tone(FRAME))
+    jitter.add("item", tone(FRAME))
     assert not pull(jitter).any()
     jitter.complete("item")
     assert pull(jitter).all()
@@ -52,7 +52,7 @@ def test_a_short_item_plays_at_once_when_it_is_complete():
 
 def test_after_the_fade_in_the_sound_is_unchanged():
     jitter = JitterBuffer()
-    jitter.push("item", ramp(ENOUGH))
+    jitter.add("item", ramp(ENOUGH))
     heard = pull(jitter, ENOUGH)
     assert (heard[FADE_SAMPLES:] == ramp(ENOUGH)[FADE_SAMPLES:]).all()
     assert heard[0] == 0
@@ -61,7 +61,7 @@ def test_after_the_fade_in_the_sound_is_unchanged():
 
 def test_running_dry_glides_to_silence_and_resumes_with_nothing_lost():
     jitter = JitterBuffer()
-    jitter.push("item", tone(ENOUGH))
+    jitter.add("item", tone(ENOUGH))
     pull(jitter, ENOUGH)
     gap = pull(jitter)
     assert 980 <= gap[0] < 1000
@@ -69,7 +69,7 @@ def test_running_dry_glides_to_silence_and_resumes_with_nothing_lost():
     assert not gap[FADE_SAMPLES:].any()
     assert jitter.played("item") == ENOUGH
 
-    jitter.push("item", ramp(4 * ENOUGH))
+    jitter.add("item", ramp(4 * ENOUGH))
     resumed = pull(jitter, 4 * ENOUGH)
     assert (resumed[FADE_SAMPLES:] == ramp(4 * ENOUGH)[FADE_SAMPLES:]).all()
     assert jitter.underruns == 1
@@ -77,7 +77,7 @@ def test_running_dry_glides_to_silence_and_resumes_with_nothing_lost():
 
 def test_a_little_sound_waits_no_longer_than_the_wait():
     jitter = JitterBuffer()
-    jitter.push("item", tone(ENOUGH - 2))
+    jitter.add("item", tone(ENOUGH - 2))
     for _ in range(LEAST_WAIT_SAMPLES // FRAME):
         assert not pull(jitter).any()
     assert pull(jitter).all()
@@ -85,24 +85,24 @@ def test_a_little_sound_waits_no_longer_than_the_wait():
 
 def test_in_the_middle_of_an_answer_a_gap_ends_soon():
     jitter = JitterBuffer()
-    jitter.push("item", tone(ENOUGH))
+    jitter.add("item", tone(ENOUGH))
     pull(jitter, ENOUGH)
     pull(jitter)
-    jitter.push("item", tone(LEAST_WAIT_SAMPLES // 2))
+    jitter.add("item", tone(LEAST_WAIT_SAMPLES // 2))
     assert pull(jitter).any()
 
 
 def test_an_underrun_makes_the_next_answer_wait_for_more():
     jitter = JitterBuffer()
-    jitter.push("item", tone(ENOUGH))
+    jitter.add("item", tone(ENOUGH))
     pull(jitter, ENOUGH)
     for _ in range(6):
         pull(jitter)
-    jitter.push("item", tone(ENOUGH))
+    jitter.add("item", tone(ENOUGH))
     jitter.complete("item")
     pull(jitter, 2 * ENOUGH)
     # Half of the five frames that it ran dry for is waited for in addition.
-    jitter.push("next", tone(ENOUGH))
+    jitter.add("next", tone(ENOUGH))
     for _ in range(8):
         assert not pull(jitter).any()
     assert pull(jitter).any()
@@ -110,30 +110,30 @@ def test_an_underrun_makes_the_next_answer_wait_for_more():
 
 def test_each_calm_answer_shortens_the_wait_again():
     jitter = JitterBuffer()
-    jitter.push("item", tone(ENOUGH))
+    jitter.add("item", tone(ENOUGH))
     pull(jitter, ENOUGH)
     pull(jitter, 10 * FRAME)
-    jitter.push("item", tone(1))
+    jitter.add("item", tone(1))
     jitter.complete("item")
     pull(jitter)
     for number in range(40):
-        jitter.push(f"calm_{number}", tone(ENOUGH))
+        jitter.add(f"calm_{number}", tone(ENOUGH))
         jitter.complete(f"calm_{number}")
         pull(jitter, 2 * ENOUGH)
-    jitter.push("last", tone(ENOUGH))
+    jitter.add("last", tone(ENOUGH))
     assert pull(jitter).any()
 
 
 def test_held_sound_glides_to_silence_and_goes_on_with_the_very_next_sample():
     jitter = JitterBuffer()
-    jitter.push("item", ramp(2 * ENOUGH))
+    jitter.add("item", ramp(2 * ENOUGH))
     pull(jitter, 500)
     jitter.hold()
     held = pull(jitter, 2000)
     assert not held[FADE_SAMPLES:].any()
     assert not jitter.idle
     assert jitter.played("item") == 500
-    jitter.go_on()
+    jitter.resume()
     heard = pull(jitter, ENOUGH)
     assert heard[FADE_SAMPLES:].tolist() == ramp(ENOUGH, 501)[FADE_SAMPLES:].tolist()
     assert jitter.underruns == 0
@@ -141,19 +141,19 @@ def test_held_sound_glides_to_silence_and_goes_on_with_the_very_next_sample():
 
 def test_the_end_of_an_item_is_no_underrun_even_if_its_completion_comes_late():
     jitter = JitterBuffer()
-    jitter.push("item", tone(ENOUGH))
+    jitter.add("item", tone(ENOUGH))
     pull(jitter, ENOUGH + FRAME)
     jitter.complete("item")
-    jitter.push("next", tone(ENOUGH))
+    jitter.add("next", tone(ENOUGH))
     assert pull(jitter).any()
     assert jitter.underruns == 0
 
 
 def test_items_follow_each_other_without_a_gap_or_a_fade():
     jitter = JitterBuffer()
-    jitter.push("one", tone(ENOUGH, 500))
+    jitter.add("one", tone(ENOUGH, 500))
     jitter.complete("one")
-    jitter.push("two", tone(ENOUGH, 700))
+    jitter.add("two", tone(ENOUGH, 700))
     heard = pull(jitter, 2 * ENOUGH)
     assert (heard[FADE_SAMPLES:ENOUGH] == 500).all()
     assert (heard[ENOUGH:] == 700).all()
@@ -162,8 +162,8 @@ def test_items_follow_each_other_without_a_gap_or_a_fade():
 
 def test_a_flush_tells_what_was_heard_of_each_item_and_leaves_a_glide_only():
     jitter = JitterBuffer()
-    jitter.push("one", tone(ENOUGH))
-    jitter.push("two", tone(ENOUGH))
+    jitter.add("one", tone(ENOUGH))
+    jitter.add("two", tone(ENOUGH))
     pull(jitter, 700)
     assert jitter.flush() == [Heard("one", 700), Heard("two", 0)]
     assert jitter.idle
@@ -174,7 +174,7 @@ def test_a_flush_tells_what_was_heard_of_each_item_and_leaves_a_glide_only():
 
 def test_a_flush_counts_what_the_loudspeaker_still_held_as_unheard():
     jitter = JitterBuffer()
-    jitter.push("one", tone(ENOUGH))
+    jitter.add("one", tone(ENOUGH))
     jitter.complete("one")
     pull(jitter, ENOUGH + 300)
     assert jitter.flush(delay_samples=800) == [Heard("one", ENOUGH - 500)]
@@ -183,7 +183,7 @@ def test_a_flush_counts_what_the_loudspeaker_still_held_as_unheard():
 
 def test_a_flush_includes_an_item_that_ran_dry_but_was_to_go_on():
     jitter = JitterBuffer()
-    jitter.push("one", tone(ENOUGH))
+    jitter.add("one", tone(ENOUGH))
     pull(jitter, 2 * ENOUGH)
     assert jitter.flush() == [Heard("one", ENOUGH)]
 
@@ -191,7 +191,7 @@ def test_a_flush_includes_an_item_that_ran_dry_but_was_to_go_on():
 def test_hours_of_items_are_not_remembered():
     jitter = JitterBuffer()
     for number in range(1000):
-        jitter.push(f"item_{number}", tone(10))
+        jitter.add(f"item_{number}", tone(10))
         jitter.complete(f"item_{number}")
         pull(jitter)
     assert jitter.played("item_0") == 0
@@ -211,7 +211,7 @@ class Run:
     def do(self, step: int, make: int | None = None) -> None:
         if step > 0:
             piece = ramp(step, 1000 + self.pushed) if make is None else tone(step, make)
-            self.jitter.push(f"item_{self.item}", piece)
+            self.jitter.add(f"item_{self.item}", piece)
             self.pushed += step
         elif step < 0:
             out = np.full(-step, 999, np.int16)

@@ -42,7 +42,7 @@ class Talk:
     def take(self, kind: str, **fields: object) -> None:
         event = wire.decode(msgspec.json.encode({"type": kind, **fields}))
         assert event is not None
-        asyncio.run(self.call.take(event))
+        asyncio.run(self.call.apply(event))
 
     def answered(self, **marks: int | None) -> Latency:
         """One second is said from 200 ms on; the turn ends 400 ms later, and sound comes 300 ms

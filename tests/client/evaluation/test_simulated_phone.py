@@ -11,7 +11,7 @@ from agent.audio import RATE, Samples, samples_in
 from client.dialogue.latency import FRAME_SAMPLES
 from client.evaluation.recordings import Echo
 from client.evaluation.scenarios import Overlay, Scenario
-from client.evaluation.simulated_phone import DUCKED, Event, Phone, Take
+from client.evaluation.simulated_phone import DUCKED, Event, SimulatedPhone, Take
 
 QUESTION = np.full(samples_in(100), 1_000, np.int16)
 ASKED = Scenario("a call", "turn", QUESTION, len(QUESTION))
@@ -22,7 +22,7 @@ def delta(sound: Samples) -> Event:
     return {"type": "response.output_audio.delta", "item_id": "item_1", "delta": pcm}
 
 
-def listen(phone: Phone, first: int, frames: int) -> tuple[Samples, Samples]:
+def listen(phone: SimulatedPhone, first: int, frames: int) -> tuple[Samples, Samples]:
     """Let frames pass; return what was spoken and what was heard in them."""
     heard = len(phone.take.heard)
     said = b"".join(phone.frame((first + n) * FRAME_SAMPLES) for n in range(frames))
@@ -34,14 +34,14 @@ def tone(length_ms: int, value: int = 8_000) -> Samples:
 
 
 def test_the_question_is_spoken_first_then_silence():
-    said, heard = listen(Phone(Take(ASKED)), 0, 10)
+    said, heard = listen(SimulatedPhone(Take(ASKED)), 0, 10)
     assert np.array_equal(said[: len(QUESTION)], QUESTION)
     assert not said[len(QUESTION) :].any()
     assert not heard.any()
 
 
 def test_an_interrupted_answer_falls_silent_and_its_heard_part_is_told():
-    phone = Phone(Take(ASKED))
+    phone = SimulatedPhone(Take(ASKED))
     phone.receive(delta(tone(1_000)), 0)
     listen(phone, 0, 10)
     told = phone.receive({"type": "input_audio_buffer.speech_started"}, 10 * FRAME_SAMPLES)
@@ -61,7 +61,7 @@ def test_an_interrupted_answer_falls_silent_and_its_heard_part_is_told():
 
 
 def test_a_ducked_answer_is_quieter_until_it_is_restored_and_nothing_is_lost():
-    phone = Phone(Take(ASKED))
+    phone = SimulatedPhone(Take(ASKED))
     phone.receive(delta(tone(1_000)), 0)
     listen(phone, 0, 5)
     phone.receive({"type": "x_mimo.duck"}, 0)
@@ -79,7 +79,7 @@ def test_a_ducked_answer_is_quieter_until_it_is_restored_and_nothing_is_lost():
 
 
 def test_a_held_answer_goes_on_from_the_sample_where_it_stopped():
-    phone = Phone(Take(ASKED))
+    phone = SimulatedPhone(Take(ASKED))
     rising = np.arange(1, samples_in(1_000) + 1, dtype=np.int16)
     phone.receive(delta(rising), 0)
     listen(phone, 0, 5)
@@ -96,7 +96,7 @@ def test_a_held_answer_goes_on_from_the_sample_where_it_stopped():
 
 
 def test_a_held_answer_that_is_interrupted_makes_no_more_sound():
-    phone = Phone(Take(ASKED))
+    phone = SimulatedPhone(Take(ASKED))
     phone.receive(delta(tone(1_000)), 0)
     listen(phone, 0, 5)
     phone.receive({"type": "x_mimo.hold"}, 0)
@@ -108,7 +108,7 @@ def test_a_held_answer_that_is_interrupted_makes_no_more_sound():
 
 def test_an_overlay_begins_at_the_exact_sample_of_the_answer():
     sound = tone(50, 3_000)
-    phone = Phone(Take(replace(ASKED, overlay=Overlay(sound, 133, 0))))
+    phone = SimulatedPhone(Take(replace(ASKED, overlay=Overlay(sound, 133, 0))))
     phone.receive(delta(tone(1_000)), 0)
     said, _ = listen(phone, 0, 30)
     start = samples_in(133)
@@ -120,7 +120,7 @@ def test_an_overlay_begins_at_the_exact_sample_of_the_answer():
 def test_the_room_returns_the_echo_of_what_was_played_and_no_more():
     echo = np.arange(1, RATE + 1, dtype=np.int16)
     room = Echo("room", Path("room.wav"), tone(1_000), echo, tone(1_000))
-    phone = Phone(Take(replace(ASKED, kind="echo", echo=room, opening=QUESTION[:0])))
+    phone = SimulatedPhone(Take(replace(ASKED, kind="echo", echo=room, opening=QUESTION[:0])))
     phone.receive(delta(tone(400)), 0)
     said, _ = listen(phone, 0, 25)
     assert np.array_equal(said[: samples_in(400)], echo[: samples_in(400)])
@@ -131,7 +131,7 @@ def test_the_room_returns_the_echo_of_what_was_played_and_no_more():
 
 
 def test_what_was_played_is_reported_every_200_ms_while_something_plays():
-    phone = Phone(Take(ASKED), reports=True)
+    phone = SimulatedPhone(Take(ASKED), reports=True)
     phone.receive(delta(tone(500)), 0)
     reports: list[Event] = []
     for n in range(40):
@@ -144,7 +144,7 @@ def test_what_was_played_is_reported_every_200_ms_while_something_plays():
 def test_the_echo_of_a_ducked_voice_is_as_much_quieter():
     echo = np.full(RATE, 4_000, np.int16)
     room = Echo("room", Path("room.wav"), tone(1_000), echo, tone(1_000))
-    phone = Phone(Take(replace(ASKED, kind="echo", echo=room, opening=QUESTION[:0])))
+    phone = SimulatedPhone(Take(replace(ASKED, kind="echo", echo=room, opening=QUESTION[:0])))
     phone.receive(delta(tone(400)), 0)
     phone.receive({"type": "x_mimo.duck"}, 0)
     said, _ = listen(phone, 0, 5)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from agent.audio import samples_in
-from client.sound.device_choice import Selection, list_devices, remembered_file, select
+from client.sound.device_choice import DeviceChoice, list_devices, remembered_file, select
 from client.sound.microphone_check import MicrophoneCheck
 from client.sound.portaudio import DeviceError, Names, PortAudio
 from client.terminal.push_to_talk import PushToTalk
@@ -60,7 +60,7 @@ def test_devices_are_listed_with_what_they_are_good_for():
 
 
 def test_nothing_chosen_means_the_default_devices_and_writes_no_file():
-    assert select(machine("built-in"), Names()) == Selection(Names(), [])
+    assert select(machine("built-in"), Names()) == DeviceChoice(Names(), [])
     assert not remembered_file().exists()
 
 
@@ -88,7 +88,7 @@ def test_a_device_asked_for_that_is_not_there_is_refused_with_the_names_of_those
 def test_a_file_that_cannot_be_read_is_as_none(content: bytes):
     remembered_file().parent.mkdir()
     remembered_file().write_bytes(content)
-    assert select(machine("built-in"), Names()) == Selection(Names(), [])
+    assert select(machine("built-in"), Names()) == DeviceChoice(Names(), [])
 
 
 def drive(push: PushToTalk, *presses: float, until: float) -> float | None:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from agent.audio import RATE, Samples, read_wav, samples_in, wav
-from client.clip_player import Voice
+from client.clip_player import ClipPlayer
 from client.dialogue.latency import FRAME_SAMPLES, Clip
 from client.sound.device_sound import Form
 from client.sound.ring import Ring
@@ -121,7 +121,7 @@ def test_a_ring_returns_what_went_in_in_order(steps: list[int]):
 def test_a_voice_sends_silence_then_the_clip_then_silence_again():
     sent: list[bytes] = []
 
-    async def speak() -> Voice:
+    async def speak() -> ClipPlayer:
         enough = asyncio.Event()
 
         async def append(pcm: bytes) -> None:
@@ -131,7 +131,7 @@ def test_a_voice_sends_silence_then_the_clip_then_silence_again():
             if len(sent) == 5:
                 enough.set()
 
-        voice = Voice(append, asyncio.get_running_loop().time())
+        voice = ClipPlayer(append, asyncio.get_running_loop().time())
         speaking = asyncio.create_task(voice.speak())
         await enough.wait()
         speaking.cancel()

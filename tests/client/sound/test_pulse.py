@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from agent.audio import RATE, read_wav
-from client.sound.pulse import SILENT_DEVICE_S, STARTING_S, Pulse
+from client.sound.pulse import SILENT_DEVICE_S, STARTING_S, CallbackWatch
 from tests.drivers.model_client import DATA
 from tests.drivers.processes import ROOT
 from tests.drivers.virtual_audio import is_installed, virtual_audio
@@ -43,7 +43,7 @@ with unheard_libraries(), open_devices(find_portaudio()) as (microphone, loudspe
 """
 
 
-def watch(pulse: Pulse, since: float, until: float) -> None:
+def watch(pulse: CallbackWatch, since: float, until: float) -> None:
     """Look every 20 ms at a device that calls."""
     for step in range(round(since * 50), round(until * 50)):
         assert not pulse.has_ended(step / 50, step + 1)
@@ -54,7 +54,7 @@ def watch(pulse: Pulse, since: float, until: float) -> None:
     ("worked_s", "patience_s"), [(0.0, STARTING_S), (STARTING_S, SILENT_DEVICE_S)]
 )
 def test_a_device_that_stops_calling_has_ended(worked_s: float, patience_s: float):
-    pulse = Pulse(0.0)
+    pulse = CallbackWatch(0.0)
     watch(pulse, 0.0, worked_s)
     calls = round(worked_s * 50)
     ended = [step for step in range(1_000) if pulse.has_ended(worked_s + step / 50, calls)]
@@ -63,7 +63,7 @@ def test_a_device_that_stops_calling_has_ended(worked_s: float, patience_s: floa
 
 @pytest.mark.realtime
 def test_a_pause_of_the_program_is_no_fault_of_a_device():
-    pulse = Pulse(0.0)
+    pulse = CallbackWatch(0.0)
     watch(pulse, 0.0, 6.0)
     assert not pulse.has_ended(20.0, 300)
     watch(pulse, 20.0, 21.0)

@@ -27,11 +27,11 @@ TOLD = (
 @pytest.mark.parametrize("size", SIZES)
 def test_no_state_no_way_out_and_no_word_is_cut_at_any_size(size: tuple[int, int]):
     async def look(pilot: "Pilot[None]") -> None:
-        board = shown.board
-        board.connection("Reconnecting in 3.5 s")
-        board.interrupted(Heard("answer", 0))
-        board.caption("agent", "")
-        board.status(Status("speaking", 0.0, 0.0, muted=True, push="closed"))
+        screen_state = shown.screen_state
+        screen_state.connection("Reconnecting in 3.5 s")
+        screen_state.interrupted(Heard("answer", 0))
+        screen_state.caption("agent", "")
+        screen_state.status(Status("speaking", 0.0, 0.0, muted=True, push="closed"))
         await shown.until(
             pilot,
             "● Speak to interrupt",
@@ -44,11 +44,11 @@ def test_no_state_no_way_out_and_no_word_is_cut_at_any_size(size: tuple[int, int
             "m mute",
         )
         for told in TOLD:
-            board.caption("user", told)
+            screen_state.caption("user", told)
             async with asyncio.timeout(10):
                 while "".join(told.split()) not in "".join(shown.words().split()):
                     await pilot.pause(0.01)
-        board.status(Status("listening", 0.0, 0.0, muted=True, push="open"))
+        screen_state.status(Status("listening", 0.0, 0.0, muted=True, push="open"))
         await shown.until(pilot, "● Your turn", "push-to-talk: you are on", "microphone muted")
         if size[1] >= 24:
             await shown.until(pilot, "model 450 of 610", "playout 10 ms", "s save", "v voice")
@@ -59,7 +59,7 @@ def test_no_state_no_way_out_and_no_word_is_cut_at_any_size(size: tuple[int, int
 
 def test_captions_are_wrapped_anew_when_the_window_changes_its_width():
     async def resize(pilot: "Pilot[None]") -> None:
-        shown.board.caption("user", "one two three four five six seven eight nine ten")
+        shown.screen_state.caption("user", "one two three four five six seven eight nine ten")
         wide = ["you one two three four five six seven eight nine ten"]
         narrow = ["you one two three four five six", "seven eight nine ten"]
         for width, rows in ((100, wide), (40, narrow), (200, wide)):
@@ -76,13 +76,13 @@ def test_captions_are_wrapped_anew_when_the_window_changes_its_width():
 def test_the_keyboard_scrolls_and_new_words_are_followed_at_the_end_only():
     async def scroll(pilot: "Pilot[None]") -> None:
         for number in range(60):
-            shown.board.note(f"line {number}.")
+            shown.screen_state.note(f"line {number}.")
         await shown.until(pilot, "line 59.")
         await pilot.press("pageup")
         await shown.until(pilot, "line 40.")
         assert "line 59." not in shown.words()
-        shown.board.note("new.")
-        shown.board.connection("all of this is drawn")
+        shown.screen_state.note("new.")
+        shown.screen_state.connection("all of this is drawn")
         await shown.until(pilot, "all of this is drawn", "line 40.")
         assert "new." not in shown.words()
         await pilot.press("home")
@@ -91,7 +91,7 @@ def test_the_keyboard_scrolls_and_new_words_are_followed_at_the_end_only():
         await pilot.press("pagedown")
         await pilot.press("end")
         await shown.until(pilot, "new.")
-        shown.board.note("newer.")
+        shown.screen_state.note("newer.")
         await shown.until(pilot, "newer.")
 
     shown = Shown()
@@ -119,7 +119,7 @@ def test_the_help_explains_every_key_and_scrolls_while_the_keys_go_on_working(
 
 def test_words_from_outside_can_neither_colour_nor_command_the_terminal():
     async def attack(pilot: "Pilot[None]") -> None:
-        shown.board.caption("user", "a\x1b[31mred\x1b]0;title\x07\x9b2J end.")
+        shown.screen_state.caption("user", "a\x1b[31mred\x1b]0;title\x07\x9b2J end.")
         await shown.until(pilot, "a [31mred ]0;title  2J end.".replace("  ", " "))
         assert not set(shown.picture()) & {"\x1b", "\x07", "\x9b"}
 

@@ -13,7 +13,7 @@ from websockets.sync.client import connect
 from agent.commands import AskModel
 from agent.model.output import ChatMessage, Ended, Failed, Output
 from server.model.replica import Condition
-from server.model.router import ModelServer
+from server.model.router import ModelRouter
 from server.settings import checked
 from server.web.health import health
 from tests.drivers.model_client import Json
@@ -43,8 +43,8 @@ class Journal(logging.Handler):
 
 
 @asynccontextmanager
-async def watched(*urls: str) -> AsyncGenerator[tuple[ModelServer, Journal]]:
-    server = ModelServer(checked({"model": {"urls": urls}}, "test"))
+async def watched(*urls: str) -> AsyncGenerator[tuple[ModelRouter, Journal]]:
+    server = ModelRouter(checked({"model": {"urls": urls}}, "test"))
     journal, logger = Journal(), logging.getLogger("server.model.replica")
     logger.addHandler(journal)
     watch = asyncio.create_task(server.watch())
@@ -72,9 +72,9 @@ def hurry(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> 
     monkeypatch.setattr("server.model.replica.LONGEST_PAUSE_S", 0.05)
 
 
-async def reply(server: ModelServer) -> Output:
+async def reply(server: ModelRouter) -> Output:
     question = AskModel("resp_1", [ChatMessage("user", "Hello.")], "audio", None)
-    async with aclosing(server.seat().reply(question)) as outputs:
+    async with aclosing(server.client().reply(question)) as outputs:
         return [output async for output in outputs][-1]
 
 

@@ -14,7 +14,7 @@ from agent.commands import AskModel
 from agent.conversation.conversation import Conversation, Item, Spoken
 from agent.errors import ModelError
 from agent.model.output import ChatMessage, Ended, Failed, Output, Sound, Text
-from server.model.router import ModelServer, Seat
+from server.model.router import ModelClient, ModelRouter
 from server.settings import Settings, checked
 from tests.drivers.website import website
 from tests.fakes import Fault, Request, StandIn, stand_in
@@ -32,8 +32,8 @@ def ask(*messages: ChatMessage, playing_until: float = 0.0) -> AskModel:
     return AskModel("resp_1", found, "audio", None, playing_until=playing_until)
 
 
-async def listen(seat: Seat, question: AskModel) -> list[Output]:
-    async with aclosing(seat.reply(question)) as outputs:
+async def listen(model_client: ModelClient, question: AskModel) -> list[Output]:
+    async with aclosing(model_client.reply(question)) as outputs:
         return [output async for output in outputs]
 
 
@@ -47,9 +47,9 @@ def failure_of(outputs: list[Output]) -> ModelError:
     return last.error
 
 
-def run(settings: Settings, body: Callable[[ModelServer], Awaitable[None]]) -> None:
+def run(settings: Settings, body: Callable[[ModelRouter], Awaitable[None]]) -> None:
     async def whole() -> None:
-        server = ModelServer(settings)
+        server = ModelRouter(settings)
         async with asyncio.TaskGroup() as tasks:
             watch = tasks.create_task(server.watch())
             await body(server)
@@ -65,8 +65,8 @@ async def seen(model: StandIn, until: Callable[[], object]) -> None:
 
 
 def test_a_reply_is_heard_whole():
-    async def body(server: ModelServer) -> None:
-        outputs = await listen(server.seat(), ask())
+    async def body(server: ModelRouter) -> None:
+        outputs = await listen(server.client(), ask())
         assert text_of(outputs) == "Hello there, how are you?"
         assert b"".join(each.pcm for each in outputs if isinstance(each, Sound)) == (
             model.chats[0].pcm
@@ -78,9 +78,9 @@ def test_a_reply_is_heard_whole():
 
 
 def test_connections_are_used_again():
-    async def body(server: ModelServer) -> None:
+    async def body(server: ModelRouter) -> None:
         for _ in range(3):
-            await listen(server.seat(), ask())
+            await listen(server.client(), ask())
 
     with stand_in() as model:
         run(settings(model), body)
@@ -88,9 +88,9 @@ def test_connections_are_used_again():
 
 
 def test_a_prompt_that_must_stay_whole_and_does_not_fit_is_no_request():
-    async def body(server: ModelServer) -> None:
+    async def body(server: ModelRouter) -> None:
         whole = replace(ask(ChatMessage("user", "word " * 2_000)), truncation="disabled")
-        error = failure_of(await listen(server.seat(), whole))
+        error = failure_of(await listen(server.client(), whole))
         assert error.code == "context_length_exceeded"
 
     with stand_in() as model:
@@ -101,8 +101,8 @@ def test_a_prompt_that_must_stay_whole_and_does_not_fit_is_no_request():
 class Talk:
     """A spoken conversation, turn by turn."""
 
-    def __init__(self, seat: Seat):
-        self.seat = seat
+    def __init__(self, model_client: ModelClient):
+        self.model_client = model_client
         self.conversation = Conversation("secret")
         self.turns = 0
 
@@ -110,7 +110,7 @@ class Talk:
         self.turns += 1
         speech = bytes([self.turns, 1]) * RATE * 3
         asked = self.conversation.render("Be brief.", speech, voice=SPEECH)
-        outputs = await listen(self.seat, ask(*asked))
+        outputs = await listen(self.model_client, ask(*asked))
         answer = Spoken()
         for output in outputs:
             match output:
@@ -126,8 +126,8 @@ class Talk:
 
 
 def test_the_tenth_turn_sends_less_than_twice_the_bytes_of_the_first():
-    async def body(server: ModelServer) -> None:
-        talk = Talk(server.seat())
+    async def body(server: ModelRouter) -> None:
+        talk = Talk(server.client())
         for _ in range(10):
             assert isinstance((await talk.turn())[-1], Ended)
 
@@ -145,8 +145,8 @@ def audio_parts(request: Request) -> int:
 
 
 def test_a_replica_that_lost_its_cache_costs_one_request_and_no_error():
-    async def body(server: ModelServer) -> None:
-        talk = Talk(server.seat())
+    async def body(server: ModelRouter) -> None:
+        talk = Talk(server.client())
         for turn in range(4):
             if turn == 2:
                 model.forget()
@@ -170,15 +170,15 @@ def test_keys_are_new_for_each_session_and_say_nothing():
     assert min(map(len, keys)) >= 32
 
 
-async def sure(server: ModelServer, question: AskModel) -> None:
-    assert isinstance((await listen(server.seat(), question))[-1], Ended)
+async def sure(server: ModelRouter, question: AskModel) -> None:
+    assert isinstance((await listen(server.client(), question))[-1], Ended)
 
 
 @pytest.mark.parametrize("fault", [Fault.ERROR_BEFORE, Fault.CUT_FIRST])
 def test_what_fails_before_anything_was_heard_is_asked_once_more(fault: Fault):
-    async def body(server: ModelServer) -> None:
+    async def body(server: ModelRouter) -> None:
         model.faults.append(fault)
-        outputs = await listen(server.seat(), ask())
+        outputs = await listen(server.client(), ask())
         assert text_of(outputs) == "Hello there, how are you?"
 
     with stand_in() as model:
@@ -186,8 +186,8 @@ def test_what_fails_before_anything_was_heard_is_asked_once_more(fault: Fault):
 
 
 def test_it_is_not_asked_a_third_time():
-    async def body(server: ModelServer) -> None:
-        assert failure_of(await listen(server.seat(), ask())).code == "model_failed"
+    async def body(server: ModelRouter) -> None:
+        assert failure_of(await listen(server.client(), ask())).code == "model_failed"
 
     with stand_in(always={Fault.ERROR_BEFORE}) as model:
         run(settings(model), body)
@@ -195,8 +195,8 @@ def test_it_is_not_asked_a_third_time():
 
 
 def test_a_refusal_is_not_asked_again():
-    async def body(server: ModelServer) -> None:
-        error = failure_of(await listen(server.seat(), ask()))
+    async def body(server: ModelRouter) -> None:
+        error = failure_of(await listen(server.client(), ask()))
         assert (str(error), error.code) == ("prompt too long", "model_refused")
 
     with stand_in(always={Fault.ERROR_FIRST}) as model:
@@ -215,8 +215,8 @@ def test_a_refusal_is_not_asked_again():
 def test_what_is_no_stream_is_named_by_its_type_and_first_words(
     kind: str, said: bytes, message: str, code: str
 ):
-    async def body(server: ModelServer) -> None:
-        error = failure_of(await listen(server.seat(), ask()))
+    async def body(server: ModelRouter) -> None:
+        error = failure_of(await listen(server.client(), ask()))
         assert str(error).endswith(message)
         assert error.code == code
 
@@ -234,12 +234,12 @@ def test_what_is_no_stream_is_named_by_its_type_and_first_words(
     ],
 )
 def test_what_was_heard_of_a_broken_reply_is_not_said_again(fault: Fault, code: str):
-    async def body(server: ModelServer) -> None:
+    async def body(server: ModelRouter) -> None:
         model.faults.append(fault)
-        outputs = await listen(server.seat(), ask())
+        outputs = await listen(server.client(), ask())
         assert failure_of(outputs).code == code
         assert sum(isinstance(output, Sound) for output in outputs) == 1
-        assert isinstance((await listen(server.seat(), ask()))[-1], Ended)
+        assert isinstance((await listen(server.client(), ask()))[-1], Ended)
 
     with stand_in() as model:
         run(settings(model), body)
@@ -249,16 +249,16 @@ def test_what_was_heard_of_a_broken_reply_is_not_said_again(fault: Fault, code: 
     "fault", [Fault.SILENT, Fault.STALL_FIRST, Fault.STALL_MIDWAY, Fault.SLOW_FIRST_BYTE]
 )
 def test_closing_a_reply_closes_its_connection_at_once(fault: Fault):
-    async def body(server: ModelServer) -> None:
+    async def body(server: ModelRouter) -> None:
         model.faults.append(fault)
-        reply = asyncio.create_task(listen(server.seat(), ask()))
+        reply = asyncio.create_task(listen(server.client(), ask()))
         await seen(model, lambda: model.chats)
         if fault is Fault.STALL_MIDWAY:
             await seen(model, lambda: model.chats[0].sent_at)
         reply.cancel()
         await asyncio.wait([reply])
         await seen(model, lambda: model.chats[0].ended)
-        assert isinstance((await listen(server.seat(), ask()))[-1], Ended)
+        assert isinstance((await listen(server.client(), ask()))[-1], Ended)
 
     with stand_in(slow_ms=60_000) as model:
         run(settings(model), body)
@@ -266,10 +266,10 @@ def test_closing_a_reply_closes_its_connection_at_once(fault: Fault):
 
 
 def test_a_session_stays_on_its_replica_and_sessions_spread():
-    async def body(server: ModelServer) -> None:
-        for seat in (server.seat(), server.seat()):
+    async def body(server: ModelRouter) -> None:
+        for model_client in (server.client(), server.client()):
             for _ in range(3):
-                await listen(seat, ask())
+                await listen(model_client, ask())
 
     with stand_in() as one, stand_in() as other:
         run(settings(one, other), body)
@@ -277,8 +277,8 @@ def test_a_session_stays_on_its_replica_and_sessions_spread():
 
 
 def test_a_session_moves_with_all_its_speech_when_its_replica_dies():
-    async def body(server: ModelServer) -> None:
-        talk = Talk(server.seat())
+    async def body(server: ModelRouter) -> None:
+        talk = Talk(server.client())
         await talk.turn()
         home, other = (one, two) if one.chats else (two, one)
         home.always = frozenset({Fault.ERROR_BEFORE})
@@ -292,7 +292,7 @@ def test_a_session_moves_with_all_its_speech_when_its_replica_dies():
 
 
 def test_a_replica_that_nobody_serves_is_passed_over():
-    async def body(server: ModelServer) -> None:
+    async def body(server: ModelRouter) -> None:
         for _ in range(4):
             await sure(server, ask())
 
@@ -302,10 +302,10 @@ def test_a_replica_that_nobody_serves_is_passed_over():
 
 
 def test_a_replica_that_failed_is_probed_until_it_answers():
-    async def body(server: ModelServer) -> None:
+    async def body(server: ModelRouter) -> None:
         model.always = frozenset({Fault.ERROR_BEFORE})
-        seat = server.seat()
-        failure_of(await listen(seat, ask()))
+        model_client = server.client()
+        failure_of(await listen(model_client, ask()))
         await seen(model, lambda: probes(model))
         model.always = frozenset()
         await seen(model, lambda: any(each.ended == "finished" and each.body
@@ -321,13 +321,13 @@ def probes(model: StandIn) -> list[Request]:
 
 
 def test_who_runs_dry_first_is_answered_first():
-    async def body(server: ModelServer) -> None:
+    async def body(server: ModelRouter) -> None:
         now = asyncio.get_running_loop().time()
         async with asyncio.TaskGroup() as tasks:
             waits = [0.0, now + 30, now + 10, now + 20]
             for number, until in enumerate(waits):
                 question = ask(ChatMessage("user", f"number {number}"), playing_until=until)
-                tasks.create_task(listen(server.seat(), question))
+                tasks.create_task(listen(server.client(), question))
                 await asyncio.sleep(0)
 
     with stand_in(first_chunk_ms=20) as model:
@@ -342,11 +342,11 @@ def test_who_runs_dry_first_is_answered_first():
 
 
 def test_a_session_that_would_wait_too_long_is_told():
-    async def body(server: ModelServer) -> None:
+    async def body(server: ModelRouter) -> None:
         model.faults.append(Fault.STALL_FIRST)
-        running = asyncio.create_task(listen(server.seat(), ask()))
+        running = asyncio.create_task(listen(server.client(), ask()))
         await seen(model, lambda: model.chats)
-        error = failure_of(await listen(server.seat(), ask()))
+        error = failure_of(await listen(server.client(), ask()))
         assert error.code == "model_busy"
         assert str(error) == "The model is busy; try again in about 4 s."
         running.cancel()
@@ -358,14 +358,14 @@ def test_a_session_that_would_wait_too_long_is_told():
 
 
 def test_a_wait_that_was_estimated_too_short_ends_too():
-    async def body(server: ModelServer) -> None:
-        seat = server.seat()
+    async def body(server: ModelRouter) -> None:
+        model_client = server.client()
         for _ in range(60):
-            await listen(seat, ask())
+            await listen(model_client, ask())
         model.faults.append(Fault.STALL_FIRST)
-        running = asyncio.create_task(listen(server.seat(), ask()))
+        running = asyncio.create_task(listen(server.client(), ask()))
         await seen(model, lambda: len(model.chats) == 61)
-        assert failure_of(await listen(server.seat(), ask())).code == "model_busy"
+        assert failure_of(await listen(server.client(), ask())).code == "model_busy"
         running.cancel()
         await asyncio.wait([running])
 
@@ -374,12 +374,12 @@ def test_a_wait_that_was_estimated_too_short_ends_too():
 
 
 def test_a_session_that_gave_up_waiting_does_not_hold_the_queue():
-    async def body(server: ModelServer) -> None:
+    async def body(server: ModelRouter) -> None:
         model.faults.append(Fault.STALL_FIRST)
-        running = asyncio.create_task(listen(server.seat(), ask()))
+        running = asyncio.create_task(listen(server.client(), ask()))
         await seen(model, lambda: model.chats)
-        waiting = asyncio.create_task(listen(server.seat(), ask()))
-        last = asyncio.create_task(listen(server.seat(), ask()))
+        waiting = asyncio.create_task(listen(server.client(), ask()))
+        last = asyncio.create_task(listen(server.client(), ask()))
         await asyncio.sleep(0)
         waiting.cancel()
         running.cancel()

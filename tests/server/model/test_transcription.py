@@ -15,7 +15,7 @@ import pytest
 
 from agent.audio import RATE, read_wav, wav
 from agent.errors import ModelError
-from server.model.router import ModelServer
+from server.model.router import ModelRouter
 from server.model.transcription import Transcriber
 from server.settings import Settings, checked
 from tests.drivers.model_client import DATA, recording
@@ -33,7 +33,7 @@ def settings(url: str, mode: str) -> Settings:
 
 def transcribed(found: Settings, pcm: bytes) -> str:
     async def run() -> str:
-        model = ModelServer(found)
+        model = ModelRouter(found)
         transcriber = Transcriber(found, model)
         try:
             return await transcriber.transcribe(pcm)
@@ -81,7 +81,7 @@ def test_a_short_word_over_the_agents_voice_is_read_and_stops_it(tmp_path: Path)
 
 
 def test_nobody_is_asked_where_transcripts_are_off():
-    assert not Transcriber(settings("http://a/v1", "off"), ModelServer(Settings())).is_on
+    assert not Transcriber(settings("http://a/v1", "off"), ModelRouter(Settings())).is_on
 
 
 @contextmanager

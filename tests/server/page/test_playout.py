@@ -11,7 +11,7 @@ from hypothesis import given, strategies as st
 from playwright.sync_api import sync_playwright
 
 from agent.audio import RATE, Samples, samples_in
-from client.dialogue.ducking import RAMP_SAMPLES, Loudness
+from client.dialogue.ducking import RAMP_SAMPLES, DuckingGain
 from client.dialogue.jitter import JitterBuffer
 from tests.drivers.page import CHROMIUM
 from tests.drivers.scripted_server import ScriptedServer
@@ -50,7 +50,7 @@ def play(jitter: JitterBuffer, item_id: str, chunk_ms: int, arrive_ms: list[floa
         now += FRAME_MS
         while waiting and waiting[0] <= now:
             waiting.pop(0)
-            jitter.push(item_id, chunk)
+            jitter.add(item_id, chunk)
             if not waiting:
                 jitter.complete(item_id)
         if jitter.pull(frame):
@@ -160,7 +160,7 @@ def click_dbfs(sound: Samples) -> float:
 @given(st.integers(0, 4000), st.sampled_from(["flush", "hold", "dry"]))
 def test_a_cut_at_any_moment_does_not_click(moment: int, how: str):
     jitter = JitterBuffer()
-    jitter.push("item", sine(RATE if how != "dry" else samples_in(200) + moment))
+    jitter.add("item", sine(RATE if how != "dry" else samples_in(200) + moment))
     out = np.zeros(RATE, np.int16)
     jitter.pull(out[: samples_in(200) + moment])
     if how == "flush":
@@ -168,7 +168,7 @@ def test_a_cut_at_any_moment_does_not_click(moment: int, how: str):
     elif how == "hold":
         jitter.hold()
     jitter.pull(out[samples_in(200) + moment : 18000])
-    jitter.go_on()
+    jitter.resume()
     jitter.pull(out[18000:])
     # Taper the end of the recording, which is a cut of the test's own.
     out[-4800:] = out[-4800:] * np.hanning(9600)[4800:]
@@ -177,7 +177,7 @@ def test_a_cut_at_any_moment_does_not_click(moment: int, how: str):
 
 @given(st.lists(st.integers(1, 700), min_size=1, max_size=60), st.data())
 def test_ducking_scales_and_never_moves_a_sample(frames: list[int], data: st.DataObject):
-    loudness = Loudness(-15.0)
+    loudness = DuckingGain(-15.0)
     sound = np.full(sum(frames), 10000, np.int16)
     start = 0
     for count in frames:
@@ -191,7 +191,7 @@ def test_ducking_scales_and_never_moves_a_sample(frames: list[int], data: st.Dat
 
 
 def test_ducking_is_as_quiet_as_asked_and_restores_every_sample():
-    loudness = Loudness(-20.0)
+    loudness = DuckingGain(-20.0)
     loudness.duck()
     ducked = np.full(2 * RAMP_SAMPLES, 10000, np.int16)
     loudness.shape(ducked)

@@ -16,7 +16,7 @@ from websockets.asyncio.server import ServerConnection, serve
 
 from agent.realtime.config import SessionConfig
 from agent.realtime.merge import merged
-from server.auth import Doorkeeper, Secret
+from server.auth import Authenticator, Secret
 from server.model.replica import Condition
 from server.settings import Kiosk
 from server.web import pages
@@ -79,12 +79,12 @@ Door = Callable[[], Awaitable[Client]]
 @asynccontextmanager
 async def serving(most: int = 500) -> AsyncGenerator[tuple[Door, str]]:
     """Serve the site with an echo for a session; give a way in, and the address."""
-    doorkeeper = Doorkeeper(KEY)
+    authenticator = Authenticator(KEY)
 
     def configured(secret: Secret) -> SessionConfig:
         return merged(config(), secret.patch)
 
-    secrets = ClientSecrets(doorkeeper, configured)
+    secrets = ClientSecrets(authenticator, configured)
     site = Site(Pages(Kiosk()), secrets, lambda: health(0, 0, [Condition()]))
     doorway = Doorway(site, Refusals(), most)
     how: Any = {"create_connection": doorway.connection, "subprotocols": None}
