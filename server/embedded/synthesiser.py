@@ -7,7 +7,6 @@ in a process that the conversation server reaches over HTTP.
 import json
 import re
 from pathlib import Path
-from typing import Protocol, cast
 
 import onnxruntime
 from piper import PiperVoice, SynthesisConfig
@@ -27,18 +26,11 @@ _SPOKEN = [
 ]
 
 
-class _Options(Protocol):
-    intra_op_num_threads: int
-    inter_op_num_threads: int
-
-    def add_session_config_entry(self, key: str, value: str) -> None: ...
-
-
 class Synthesiser:
     """A Piper voice on `threads` threads. Not to be called from two threads at once."""
 
     def __init__(self, voice: Path, threads: int):
-        options = cast(_Options, onnxruntime.SessionOptions())  # pyright: ignore[reportUnknownMemberType]
+        options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         # Threads that spin for work starve the language model, which runs at the same time.
@@ -46,7 +38,7 @@ class Synthesiser:
         settings = json.loads(voice.with_name(voice.name + ".json").read_text(encoding="utf-8"))
         self._voice = PiperVoice(
             session=onnxruntime.InferenceSession(
-                str(voice), sess_options=cast(None, options), providers=["CPUExecutionProvider"]
+                str(voice), sess_options=options, providers=["CPUExecutionProvider"]
             ),
             config=PiperConfig.from_dict(settings),
         )
