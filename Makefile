@@ -41,10 +41,12 @@ lint: $(VENV)/test.done
 	@$(BIN)/ruff check
 	@nice $(BIN)/pyright
 
+# Pins what pyproject.toml asks for, and keeps the pins that fit; `make lock UPGRADE=--upgrade` takes
+# the newest of all.
 lock: $(UV)
 	@for part in "-o requirements.lock" "--group dev -o requirements-dev.lock"; do \
 		$(UV) pip compile pyproject.toml --extra embedded --extra echo --extra screen --universal --generate-hashes \
-			--no-annotate --no-header --quiet --upgrade $$part || exit 1; done
+			--no-annotate --no-header --quiet $(UPGRADE) $$part || exit 1; done
 
 clean:
 	rm -rf $(VENV) $(CLIENTS)
