@@ -20,9 +20,10 @@ test: $(VENV)/test.done
 test-at-once: $(VENV)/test.done
 	@$(BIN)/pytest -q -n 3 --dist loadgroup -m "not realtime"
 
-# The daily loop: nothing that starts a program, a browser or a sound system.
+# The daily loop: nothing that starts a program, a browser, a screen or a sound system, and the types
+# of the product alone.
 check: $(VENV)/test.done
-	@$(MAKE) --no-print-directory -j2 lint test-units
+	@$(MAKE) --no-print-directory -j2 lint test-units TYPES="agent client server"
 
 test-units: $(VENV)/test.done
 	@$(BIN)/pytest -q -n 2 -m "not system and not realtime"
@@ -39,7 +40,7 @@ test-clients: $(VENV)/test.done $(CLIENTS)/node.done \
 lint: $(VENV)/test.done
 	@$(BIN)/ruff format --check
 	@$(BIN)/ruff check
-	@nice $(BIN)/pyright
+	@nice $(BIN)/pyright $(TYPES)
 
 # Pins what pyproject.toml asks for, and keeps the pins that fit; `make lock UPGRADE=--upgrade` takes
 # the newest of all.

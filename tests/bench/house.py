@@ -23,12 +23,13 @@ MOST_ATTRIBUTES = 8
 
 @contextmanager
 def entered() -> Generator[set[str]]:
-    """The files of `agent/` whose functions are called meanwhile."""
-    core, found = f"{ROOT / 'agent'}/", set[str]()
+    """The files of `agent/` whose functions a session calls meanwhile."""
+    core, found = f"{ROOT / 'agent'}/", {"session.py"}
 
     def look(frame: FrameType, event: str, _: object) -> None:
-        name = frame.f_code.co_filename
-        if event == "call" and name.startswith(core) and frame.f_code.co_name != "<module>":
+        name, caller = frame.f_code.co_filename, frame.f_back
+        by_core = caller is not None and caller.f_code.co_filename.startswith(core)
+        if event == "call" and by_core and name.startswith(core):
             found.add(name.removeprefix(core))
 
     sys.setprofile(look)

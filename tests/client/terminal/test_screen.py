@@ -32,6 +32,8 @@ del sys.modules["textual"]
 import textual
 """
 
+pytestmark = pytest.mark.system
+
 
 def test_captions_levels_latency_connection_and_keys_are_on_the_screen():
     async def look(_pilot: "Pilot[None]") -> None:

@@ -23,6 +23,8 @@ TOLD = (
 )
 """A word wider than the narrowest screen, wide letters without a blank, and emoji."""
 
+pytestmark = pytest.mark.system
+
 
 @pytest.mark.parametrize("size", SIZES)
 def test_no_state_no_way_out_and_no_word_is_cut_at_any_size(size: tuple[int, int]):
