@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-from agent.conversation.conversation import Item
 from agent.errors import ModelError, ProtocolError
 from agent.model.output import ChatMessage, Failed
 from agent.realtime import server_events as events
@@ -80,26 +79,6 @@ def refuse(error: ProtocolError, event_id: str | None = None) -> Send:
         event_id=error.event_id or event_id,
     )
     return Send(events.Error(error=detail))
-
-
-def announce_turn(item: Item, previous: str | None) -> list[Command]:
-    """The user's turn is an item of the conversation now."""
-    sent: list[ServerEvent] = [
-        events.Committed(previous_item_id=previous, item_id=item.id),
-        events.ItemAdded(previous_item_id=previous, item=item.wire()),
-        events.ItemDone(previous_item_id=previous, item=item.wire()),
-    ]
-    return [*map(Send, sent)]
-
-
-def announce_transcript(item_id: str, transcript: str, duration_s: float) -> list[Command]:
-    """What the user said in an item is known, and how long that was."""
-    usage: dict[str, object] = {"type": "duration", "seconds": round(duration_s, 3)}
-    delta = events.TranscriptionDelta(item_id=item_id, content_index=0, delta=transcript)
-    completed = events.TranscriptionCompleted(
-        item_id=item_id, content_index=0, transcript=transcript, usage=usage
-    )
-    return [*([Send(delta)] if transcript else []), Send(completed)]
 
 
 EXPIRED = "Your session hit the maximum duration of 60 minutes."

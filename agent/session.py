@@ -8,17 +8,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 
 from agent.audio import RATE
-from agent.commands import (
-    CUT_OFF,
-    AbortModel,
-    Command,
-    Send,
-    Transcribe,
-    announce_transcript,
-    announce_turn,
-    goodbye,
-    refuse,
-)
+from agent.commands import CUT_OFF, AbortModel, Command, Send, Transcribe, goodbye, refuse
 from agent.conversation.conversation import Conversation
 from agent.conversation.edits import aside, check_size, edit
 from agent.errors import ProtocolError
@@ -179,7 +169,7 @@ class Session:
     def transcribed(self, item_id: str, transcript: str, duration_s: float) -> list[Command]:
         """The user's words are known; the item may be gone by now."""
         self._conversation.set_transcript(item_id, transcript)
-        return announce_transcript(item_id, transcript, duration_s)
+        return [*map(Send, events.transcribed(item_id, transcript, duration_s))]
 
     def overheard(self, item_id: str, words: str, now: float) -> list[Command]:
         """A sound that was passed over is read: a word that stops the agent is a turn after all."""
@@ -303,6 +293,6 @@ class Session:
         """The user's turn becomes an item, and is transcribed if that was asked for."""
         said = self.microphone.utterance
         item = said.item()
-        announced = announce_turn(item, self._conversation.add(item))
+        announced = events.turn_became_item(item.wire(), self._conversation.add(item))
         is_transcribed = self._config.audio.input.transcription is not None
-        return [*announced, *([Transcribe(item.id, said.pcm)] if is_transcribed else [])]
+        return [*map(Send, announced), *([Transcribe(item.id, said.pcm)] if is_transcribed else [])]

@@ -19,7 +19,6 @@ LONGER = {
     "agent/floor/states.py": "every state, event and action of the floor, one line of theory each",
     "agent/floor/step.py": "the whole transition function: a part of it can't be judged alone",
     "agent/hearing/microphone.py": "one state machine, from a frame to what it means",
-    "agent/session.py": "joins the rooms, and is the only file that knows all of them",
 }
 """What would be harder to follow in pieces, and why."""
 

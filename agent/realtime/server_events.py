@@ -228,6 +228,25 @@ class _AudioHeader(PartEvent, frozen=True, tag="response.output_audio.delta"):
     """What precedes the sound in a binary frame."""
 
 
+def turn_became_item(item: ConversationItem, previous: str | None) -> list[ServerEvent]:
+    """The user's turn is an item of the conversation now, behind a previous one."""
+    return [
+        Committed(previous_item_id=previous, item_id=item.id or ""),
+        ItemAdded(previous_item_id=previous, item=item),
+        ItemDone(previous_item_id=previous, item=item),
+    ]
+
+
+def transcribed(item_id: str, transcript: str, duration_s: float) -> list[ServerEvent]:
+    """What the user said in an item is known, and how long that was."""
+    usage: dict[str, object] = {"type": "duration", "seconds": round(duration_s, 3)}
+    delta = TranscriptionDelta(item_id=item_id, content_index=0, delta=transcript)
+    completed = TranscriptionCompleted(
+        item_id=item_id, content_index=0, transcript=transcript, usage=usage
+    )
+    return [*([delta] if transcript else []), completed]
+
+
 _encoder = msgspec.json.Encoder()
 
 

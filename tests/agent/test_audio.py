@@ -5,16 +5,7 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from agent.audio import (
-    RATE,
-    Framer,
-    Resampler,
-    milliseconds,
-    read_wav,
-    samples_in,
-    seconds,
-    wav,
-)
+from agent.audio import RATE, Framer, Resampler, milliseconds, read_wav, samples_in, seconds, wav
 
 SAMPLES = [0, 1, -1, 256, -256, 20_000, -20_000, 2**15 - 1, -(2**15)]
 PCM = np.array(SAMPLES, "<i2").tobytes()
