@@ -3,7 +3,7 @@
 import { Pieces } from "./heard.js";
 
 /**
- * @typedef {import("./connection.js").ServerEvent} ServerEvent
+ * @typedef {import("./socket.js").ServerEvent} ServerEvent
  * @typedef {import("./log.js").Log} Log
  * @typedef {import("./playing.js").Cut} Cut
  */

@@ -1,94 +1,178 @@
-/** One WebSocket to the conversation server: events out, events in, and why it ended. */
+/** The connection to the server, which outlives its sockets: it asks for the same session again. */
 
-import { Problem, closeProblem } from "./problem.js";
+import { Problem } from "./problem.js";
+import { Socket } from "./socket.js";
 
-/** As all addresses, below the folder that the page is in: a proxy may put it anywhere. */
-const REALTIME = "v1/realtime";
-const CONNECT_TIMEOUT_MS = 10_000;
-
-/** @typedef {any} ServerEvent One event of the Realtime protocol, decoded. */
-
-export class Connection {
-  #socket;
-  #timer;
-  #ended;
-
-  /**
-   * @param {{key: string, token: string, after: string}} credentials Of the API, and of the session
-   *   to go on with; `after` is the last event received in it. Each is "" where there is none.
-   * @param {{received: (event: ServerEvent) => void, ended: (problem?: Problem) => void}} listener
-   *   `ended` is not told of a connection that the page closed.
-   */
-  constructor({ key, token, after }, { received, ended }) {
-    const url = new URL(REALTIME, location.href);
-    url.protocol = url.protocol.replace("http", "ws");
-    const words = new URLSearchParams({ resume: token, ...(after && { after }) });
-    if (token) url.search = `${words}`;
-    this.#ended = ended;
-    this.#socket = new WebSocket(
-      url,
-      key ? ["realtime", `openai-insecure-api-key.${key}`] : [],
-    );
-    let wasOpen = false;
-    this.#socket.onopen = () => {
-      wasOpen = true;
-    };
-    this.#socket.onmessage = ({ data }) => {
-      clearTimeout(this.#timer);
-      received(JSON.parse(data));
-    };
-    this.#socket.onclose = async (close) => {
-      clearTimeout(this.#timer);
-      ended(wasOpen ? closeProblem(close) : await whyRefused());
-    };
-    this.#timer = setTimeout(() => this.fail(new Problem("unreachable")), CONNECT_TIMEOUT_MS);
-  }
-
-  get isOpen() {
-    return this.#socket.readyState === WebSocket.OPEN;
-  }
-
-  /** @param {object} event One client event; dropped when the connection is not open. */
-  send(event) {
-    if (this.isOpen) this.#socket.send(JSON.stringify(event));
-  }
-
-  /**
-   * Gives the connection up, as if it had ended by itself.
-   *
-   * @param {Problem} problem
-   */
-  fail(problem) {
-    this.#letGo();
-    this.#socket.close();
-    this.#ended(problem);
-  }
-
-  /** For good: the server need not wait. */
-  close() {
-    this.#letGo();
-    this.#socket.close(1000);
-  }
-
-  #letGo() {
-    clearTimeout(this.#timer);
-    this.#socket.onmessage = null;
-    this.#socket.onclose = null;
-  }
-}
+/** As long as the server keeps a session whose client has gone. */
+const GRACE_MS = 60_000;
+const FIRST_WAIT_MS = 250;
+const LONGEST_WAIT_MS = 10_000;
+/** A server that was silent for so long is asked for a sign, and after twice that given up. */
+const QUIET_MS = 15_000;
+/** Events that wait for a socket; ten seconds of sound are 313. */
+const MOST_WAITING = 400;
 
 /**
- * A browser hides why a handshake failed. The server itself refuses nobody who asks for a WebSocket,
- * so if it can be reached, what is in front of it did.
+ * @typedef {import("./socket.js").ServerEvent} ServerEvent
+ * @typedef {{type: string, [field: string]: unknown}} ClientEvent
+ *
+ * @typedef {{token: string, session: string}} Resumption What it takes to go on with a session.
+ *
+ * @typedef {"first" | "resumed" | "replaced"} Beginning
+ *   `replaced`: the session that was asked for is gone, and this one knows nothing of it.
+ *
+ * @typedef {object} Listener
+ * @property {(beginning: Beginning, session: ServerEvent) => void} began
+ *   The server greets; what is sent now comes before all that waited.
+ * @property {(event: ServerEvent) => void} received
+ * @property {() => void} dropped The socket is lost, and the connection tries to come back.
+ * @property {(problem?: Problem) => void} ended For good; not told when the page closed it.
  */
-async function whyRefused() {
-  try {
-    const options = /** @type {RequestInit} */ ({ cache: "no-store" });
-    // Not the error page of a proxy.
-    await (await fetch("healthz", options)).json();
-    const { status } = await fetch(REALTIME, options);
-    return new Problem([429, 503].includes(status) ? "busy" : "proxy");
-  } catch {
-    return new Problem("unreachable");
+
+export class Connection {
+  #listener;
+  #key;
+  #token;
+  #session;
+  /** The last event that this page received; another page's are not known to have been heard. */
+  #last = "";
+  /** @type {Socket | undefined} */
+  #socket;
+  #hasBegun = false;
+  /** @type {ClientEvent[]} */
+  #waiting = [];
+  #tries = 0;
+  #droppedAtMs = 0;
+  #receivedAtMs = 0;
+  #timer = 0;
+  #watch;
+
+  /**
+   * @param {Listener} listener
+   * @param {{key: string, resumption?: Resumption}} options
+   */
+  constructor(listener, { key, resumption }) {
+    this.#listener = listener;
+    this.#key = key;
+    this.#token = resumption?.token ?? "";
+    this.#session = resumption?.session;
+    this.#watch = setInterval(() => this.#check(), 1000);
+    addEventListener("offline", this.#goneOffline);
+    this.#connect();
   }
+
+  /** What another page needs to go on; undefined while the server has not offered it. */
+  get resumption() {
+    if (!this.#token || !this.#session) return undefined;
+    return { token: this.#token, session: this.#session };
+  }
+
+  /** @param {string} token For the next socket; the one before it is used up. */
+  set token(token) {
+    this.#token = token;
+  }
+
+  /** @param {ClientEvent} event Waits for a socket, if there is none. */
+  send(event) {
+    if (this.#hasBegun) {
+      this.#socket?.send(event);
+      return;
+    }
+    this.#waiting.push(event);
+    if (this.#waiting.length <= MOST_WAITING) return;
+    // What was written is kept, whatever was said meanwhile.
+    const oldest = this.#waiting.findIndex(({ type }) => type === "input_audio_buffer.append");
+    this.#waiting.splice(Math.max(0, oldest), 1);
+  }
+
+  /** @param {object} event Is of no use later. */
+  sendNow(event) {
+    if (this.#hasBegun) this.#socket?.send(event);
+  }
+
+  close() {
+    clearInterval(this.#watch);
+    clearTimeout(this.#timer);
+    removeEventListener("offline", this.#goneOffline);
+    this.#socket?.close();
+  }
+
+  #connect() {
+    this.#receivedAtMs = performance.now();
+    this.#socket = new Socket(
+      { key: this.#key, token: this.#token, after: this.#last },
+      {
+        received: (event) => this.#received(event),
+        ended: (problem) => this.#lost(problem),
+      },
+    );
+  }
+
+  /** @param {ServerEvent} event */
+  #received(event) {
+    this.#receivedAtMs = performance.now();
+    if (!this.#hasBegun && event.type === "error") return;
+    this.#last = event.event_id ?? "";
+    if (event.type === "session.created") this.#begin(event.session);
+    else this.#listener.received(event);
+  }
+
+  /** @param {ServerEvent} session */
+  #begin(session) {
+    const before = this.#session;
+    const beginning = !before ? "first" : before === session.id ? "resumed" : "replaced";
+    this.#session = session.id;
+    this.#token = session.x_mimo?.resume_token ?? (beginning === "resumed" ? this.#token : "");
+    this.#tries = 0;
+    this.#hasBegun = true;
+    this.#listener.began(beginning, session);
+    const waiting = beginning === "replaced" ? [] : this.#waiting;
+    this.#waiting = [];
+    for (const event of waiting) this.#socket?.send(event);
+  }
+
+  /** @param {Problem} [problem] */
+  #lost(problem) {
+    const wasOpen = this.#hasBegun;
+    if (this.#hasBegun || this.#tries === 0) this.#droppedAtMs = performance.now();
+    this.#hasBegun = false;
+    if (!this.#mayReturn(problem)) {
+      this.close();
+      this.#listener.ended(problem);
+      return;
+    }
+    // The server doesn't know the session any more: what it can still give is a new one.
+    const isForgotten = !wasOpen && this.#token && problem?.code === "refused";
+    if (isForgotten) this.#token = "";
+    this.#listener.dropped();
+    this.#timer = setTimeout(() => this.#connect(), isForgotten ? 0 : this.#waitMs());
+  }
+
+  /** @param {Problem} [problem] */
+  #mayReturn(problem) {
+    if (!problem || !this.#session) return false;
+    if (performance.now() - this.#droppedAtMs > GRACE_MS) return false;
+    if (problem.code === "refused") return !this.#hasBegun && this.#token !== "";
+    return ["lost", "busy", "proxy", "unreachable"].includes(problem.code);
+  }
+
+  #waitMs() {
+    const wait = Math.min(LONGEST_WAIT_MS, FIRST_WAIT_MS * 2 ** this.#tries++);
+    return wait * (0.5 + Math.random());
+  }
+
+  /** A network that was cut says nothing: only silence tells. */
+  #check() {
+    if (!this.#hasBegun) return;
+    const quietMs = performance.now() - this.#receivedAtMs;
+    if (quietMs > 2 * QUIET_MS) this.#socket?.fail(new Problem("lost"));
+    else if (quietMs > QUIET_MS) this.send({ type: "session.update", session: SIGN });
+  }
+
+  #goneOffline = () => {
+    if (this.#hasBegun) this.#socket?.fail(new Problem("lost"));
+  };
 }
+
+/** Changes nothing, and is answered. */
+const SIGN = { type: "realtime" };

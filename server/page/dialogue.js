@@ -7,7 +7,7 @@ import { RATE } from "./sound.js";
 import { SpeechClock, Turn } from "./turn.js";
 
 /**
- * @typedef {import("./connection.js").ServerEvent} ServerEvent
+ * @typedef {import("./socket.js").ServerEvent} ServerEvent
  */
 
 export class Dialogue {

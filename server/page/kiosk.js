@@ -2,7 +2,7 @@
 
 import { Alarm } from "./alarm.js";
 import { element, showLevel } from "./dom.js";
-import { Ends, lent } from "./ends.js";
+import { Duplex, lent } from "./duplex.js";
 import { Idle } from "./idle.js";
 import { health, readSettings } from "./kiosk-server.js";
 import { forTechnicians, forVisitors } from "./kiosk-words.js";
@@ -47,7 +47,7 @@ const key = memory.key("localStorage");
 
 class Kiosk {
   #settings;
-  #ends;
+  #duplex;
   #idle;
   #watchdog;
   #presence = new Presence();
@@ -63,11 +63,11 @@ class Kiosk {
 
   /**
    * @param {KioskSettings} settings
-   * @param {Ends} ends
+   * @param {Duplex} duplex
    */
-  constructor(settings, ends) {
+  constructor(settings, duplex) {
     this.#settings = settings;
-    this.#ends = ends;
+    this.#duplex = duplex;
     this.#idle = new Idle(1000 * settings.idle_s, 1000 * settings.countdown_s);
     this.#watchdog = new Watchdog(1000 * settings.dead_s);
     for (const part of ["microphone", "loudspeaker", "connection"]) this.#alive(part);
@@ -81,15 +81,15 @@ class Kiosk {
     this.#session = undefined;
     this.#before = [];
     this.#presence.forget();
-    this.#ends.listener = {
+    this.#duplex.listener = {
       heard: (frame) => this.#overheard(frame),
       played: () => this.#alive("loudspeaker"),
-      changed: () => this.#showTrouble(this.#ends.trouble),
+      changed: () => this.#showTrouble(this.#duplex.trouble),
       replaced: () => undefined,
     };
     document.body.dataset.phase = "idle";
     show("attract");
-    this.#showTrouble(this.#ends.trouble);
+    this.#showTrouble(this.#duplex.trouble);
   }
 
   /** Somebody is there. */
@@ -114,7 +114,7 @@ class Kiosk {
     };
     show("talking");
     const before = this.#settings.starts_on_speech ? this.#before : [];
-    this.#session = new Session(view, { open: async () => lent(this.#ends), key, before });
+    this.#session = new Session(view, { open: async () => lent(this.#duplex), key, before });
     this.#session.start();
   }
 
@@ -150,7 +150,7 @@ class Kiosk {
   /** @param {Problem | undefined} trouble */
   #showTrouble(trouble) {
     alarm.trouble = trouble;
-    if (trouble && !this.#ends.hasMicrophone) this.#fail("microphone");
+    if (trouble && !this.#duplex.hasMicrophone) this.#fail("microphone");
   }
 
   /** @param {import("./view.js").Phase} phase */
@@ -245,15 +245,15 @@ async function start() {
   element("hint", HTMLElement).textContent = settings.starts_on_speech
     ? "Start speaking, or touch the screen."
     : "Touch the screen to start.";
-  const ends = await Ends.open(BROWSERS_CHOICE, { hasMicrophone: false });
+  const duplex = await Duplex.open(BROWSERS_CHOICE, { hasMicrophone: false });
   try {
-    if (settings.self_test) await selfTest(ends.loudspeaker);
-    await ends.useMicrophone("");
+    if (settings.self_test) await selfTest(duplex.loudspeaker);
+    await duplex.useMicrophone("");
   } catch (error) {
-    ends.close();
+    duplex.close();
     throw error;
   }
-  return new Kiosk(settings, ends);
+  return new Kiosk(settings, duplex);
 }
 
 /** @type {Kiosk | undefined} */

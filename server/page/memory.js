@@ -8,7 +8,7 @@ const CHOICES = "mimo-live.choices";
  * @typedef {{microphone: string, loudspeaker: string, pushToTalk: boolean}} Choices
  *
  * @typedef {object} Call What another page needs to go on with a call.
- * @property {import("./link.js").Resumption} resumption
+ * @property {import("./connection.js").Resumption} resumption
  * @property {import("./log.js").Caption[]} captions
  * @property {boolean} hasMicrophone
  */

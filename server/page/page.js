@@ -2,7 +2,7 @@
 
 import { Alarm } from "./alarm.js";
 import { element, showLevel } from "./dom.js";
-import { Ends } from "./ends.js";
+import { Duplex } from "./duplex.js";
 import { Log } from "./log.js";
 import * as memory from "./memory.js";
 import { Problem } from "./problem.js";
@@ -46,9 +46,9 @@ let hasMicrophone = true;
 let interruptedCall = memory.takeCall();
 
 const settings = new Settings({
-  microphone: (device) => session?.ends?.useMicrophone(device).catch(showProblem),
+  microphone: (device) => session?.duplex?.useMicrophone(device).catch(showProblem),
   loudspeaker: (device) =>
-    session?.ends
+    session?.duplex
       ?.useLoudspeaker(device)
       .catch(() => showProblem(new Problem("no-loudspeaker"))),
   pushToTalk: showPushToTalk,
@@ -131,8 +131,8 @@ function begin() {
   latency.textContent = "";
   if (!resumption) log.begin();
   const open = async () => {
-    const ends = await Ends.open(memory.choices(), { hasMicrophone });
-    return { ends, close: () => ends.close() };
+    const duplex = await Duplex.open(memory.choices(), { hasMicrophone });
+    return { duplex, close: () => duplex.close() };
   };
   session = new Session(view, { open, key, resumption });
   session.pushToTalk = memory.choices().pushToTalk;
@@ -149,7 +149,7 @@ interrupt.addEventListener("click", () => session?.interrupt());
 
 speak.addEventListener("click", async () => {
   try {
-    await session?.ends?.listen();
+    await session?.duplex?.listen();
     hasMicrophone = true;
     showProblem(undefined);
     settings.list();

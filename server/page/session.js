@@ -1,10 +1,10 @@
-/** One call: joins the ends of sound, the link to the server, and what is shown. */
+/** One call: joins the ends of sound, the connection to the server, and what is shown. */
 
+import { Connection } from "./connection.js";
 import { Dialogue } from "./dialogue.js";
 import { Extensions } from "./extensions.js";
-import { Link } from "./link.js";
 import { Problem } from "./problem.js";
-import { PushToTalk } from "./push.js";
+import { PushToTalk } from "./push_to_talk.js";
 import { ScreenLock } from "./screenlock.js";
 import { base64Of } from "./sound.js";
 import { Written } from "./written.js";
@@ -14,12 +14,12 @@ import { Written } from "./written.js";
  * @typedef {import("./view.js").View} View
  *
  * @typedef {object} Options
- * @property {() => Promise<{ends: import("./ends.js").Ends, close(): void}>} open
+ * @property {() => Promise<{duplex: import("./duplex.js").Duplex, close(): void}>} open
  * @property {string} key Of the API; "" where the server wants none.
- * @property {import("./link.js").Resumption} [resumption] The session to go on with.
+ * @property {import("./connection.js").Resumption} [resumption] The session to go on with.
  * @property {import("./sound.js").CapturedFrame[]} [before] What was said before the call began.
  *
- * @typedef {import("./connection.js").ServerEvent} ServerEvent
+ * @typedef {import("./socket.js").ServerEvent} ServerEvent
  */
 
 export class Session {
@@ -29,10 +29,10 @@ export class Session {
   #extensions = new Extensions();
   /** @type {Dialogue | undefined} */
   #dialogue;
-  /** @type {Link | undefined} */
-  #link;
-  /** @type {import("./ends.js").Ends | undefined} */
-  #ends;
+  /** @type {Connection | undefined} */
+  #connection;
+  /** @type {import("./duplex.js").Duplex | undefined} */
+  #duplex;
   /** What has to be closed at the end, in the order it was opened. @type {{close(): void}[]} */
   #owned = [];
   #isOver = false;
@@ -62,8 +62,8 @@ export class Session {
     this.#view.phase("connecting");
     try {
       if (!isSecureContext) throw new Problem("insecure");
-      const { ends } = this.#own(await this.#options.open());
-      if (!this.#isOver) this.#connect(ends);
+      const { duplex } = this.#own(await this.#options.open());
+      if (!this.#isOver) this.#connect(duplex);
     } catch (error) {
       this.#end(error instanceof Problem ? error : new Problem("unexpected", String(error)));
     }
@@ -72,12 +72,12 @@ export class Session {
 
   /** What another page needs to go on with this session; undefined where the server can't. */
   get resumption() {
-    return this.#link?.resumption;
+    return this.#connection?.resumption;
   }
 
   /** The ends of sound, once they are open. */
-  get ends() {
-    return this.#ends;
+  get duplex() {
+    return this.#duplex;
   }
 
   /**
@@ -146,11 +146,11 @@ export class Session {
     return resource;
   }
 
-  /** @param {import("./ends.js").Ends} ends */
-  #connect(ends) {
-    this.#ends = ends;
-    this.#dialogue = new Dialogue(this.#view, ends.loudspeaker, (event) => this.#sendNow(event));
-    ends.listener = {
+  /** @param {import("./duplex.js").Duplex} duplex */
+  #connect(duplex) {
+    this.#duplex = duplex;
+    this.#dialogue = new Dialogue(this.#view, duplex.loudspeaker, (event) => this.#sendNow(event));
+    duplex.listener = {
       heard: (frame) => this.#heard(frame),
       played: (report) => this.#played(report),
       changed: () => this.#showSound(),
@@ -158,30 +158,30 @@ export class Session {
     };
     this.#own(new ScreenLock());
     const listener = {
-      began: this.#linked.bind(this),
+      began: this.#connected.bind(this),
       received: this.#received.bind(this),
       dropped: this.#dropped.bind(this),
       ended: this.#end.bind(this),
     };
-    this.#link = this.#own(new Link(listener, this.#options));
+    this.#connection = this.#own(new Connection(listener, this.#options));
     for (const frame of this.#options.before ?? []) this.#heard(frame);
     this.#showSound();
   }
 
-  /** @param {import("./link.js").ClientEvent} event Waits for the server, if it is not there. */
+  /** @param {import("./connection.js").ClientEvent} event Waits for the server, if it is not there. */
   #send(event) {
-    this.#link?.send(event);
+    this.#connection?.send(event);
   }
 
   /** @param {object} event Is of no use to a server that is not there. */
   #sendNow(event) {
-    this.#link?.sendNow(event);
+    this.#connection?.sendNow(event);
   }
 
   /**
-   * @param {import("./link.js").Beginning} beginning
+   * @param {import("./connection.js").Beginning} beginning
    */
-  #linked(beginning) {
+  #connected(beginning) {
     const isReplaced = beginning === "replaced";
     if (isReplaced) {
       this.#written.withdraw();
@@ -250,14 +250,14 @@ export class Session {
   }
 
   #showSound() {
-    if (this.#ends) this.#view.sound(this.#ends);
+    if (this.#duplex) this.#view.sound(this.#duplex);
     this.#showPhase();
   }
 
   #showPhase() {
     if (this.#isOver || !this.#hasBegun || this.#isDropped || !this.#dialogue) return;
     const { holder } = this.#dialogue;
-    const isDeaf = this.#push.isOn || !this.#ends?.hasMicrophone;
+    const isDeaf = this.#push.isOn || !this.#duplex?.hasMicrophone;
     this.#view.phase(holder === "listening" && isDeaf ? "waiting" : holder);
   }
 
@@ -285,7 +285,7 @@ export class Session {
     if (this.#dialogue) this.#dialogue.reports = this.#extensions.has("playout");
     this.#view.answeredBy(session.x_mimo?.answered_by ?? "");
     const token = session.x_mimo?.resume_token;
-    if (token && this.#link) this.#link.token = token;
+    if (token && this.#connection) this.#connection.token = token;
   }
 
   /** @param {{code?: string, param?: string, message: string}} error */

@@ -1,6 +1,6 @@
 /** What the user wrote, until the server confirms it: a connection or a session may end before. */
 
-/** @typedef {import("./connection.js").ServerEvent} ServerEvent */
+/** @typedef {import("./socket.js").ServerEvent} ServerEvent */
 
 export class Written {
   #log;
@@ -10,7 +10,7 @@ export class Written {
 
   /**
    * @param {import("./log.js").Log} log
-   * @param {(event: import("./link.js").ClientEvent) => void} send
+   * @param {(event: import("./connection.js").ClientEvent) => void} send
    */
   constructor(log, send) {
     this.#log = log;

@@ -417,10 +417,12 @@ def test_sound_that_waits_for_a_connection_leaves_room_for_what_is_typed(
     with browser.page(server.url) as talk:
         talk.page.evaluate(
             """async () => {
-              const { Link } = await import("/page/link.js");
-              const link = new Link({ began() {} }, { key: "" });
-              link.send({ type: "conversation.item.create" });
-              for (let n = 0; n < 500; n++) link.send({ type: "input_audio_buffer.append", n });
+              const { Connection } = await import("/page/connection.js");
+              const connection = new Connection({ began() {} }, { key: "" });
+              connection.send({ type: "conversation.item.create" });
+              for (let n = 0; n < 500; n++) {
+                connection.send({ type: "input_audio_buffer.append", n });
+              }
             }"""
         )
         peer = server.accept()

@@ -19,7 +19,7 @@ const LOOK_MS = 2000;
  *   Ids as the browser gives them; "" is its own choice.
  */
 
-export class Ends {
+export class Duplex {
   /** Whom the call belongs to now. @type {Listener | undefined} */
   listener;
   /** @type {Loudspeaker} */
@@ -48,15 +48,15 @@ export class Ends {
    * @param {{hasMicrophone: boolean}} options Without a microphone the user can only type.
    */
   static async open(devices, { hasMicrophone }) {
-    const ends = new Ends(devices);
+    const duplex = new Duplex(devices);
     try {
-      await ends.#open();
-      if (hasMicrophone) await ends.#openMicrophoneThatIsThere();
+      await duplex.#open();
+      if (hasMicrophone) await duplex.#openMicrophoneThatIsThere();
     } catch (error) {
-      ends.close();
+      duplex.close();
       throw error;
     }
-    return ends;
+    return duplex;
   }
 
   get hasMicrophone() {
@@ -201,14 +201,14 @@ export class Ends {
 /**
  * The same ends, which a call may use but not close.
  *
- * @param {Ends} ends
+ * @param {Duplex} duplex
  */
-export function lent(ends) {
+export function lent(duplex) {
   return {
-    ends,
+    duplex,
     close() {
-      ends.listener = undefined;
-      ends.loudspeaker.flush();
+      duplex.listener = undefined;
+      duplex.loudspeaker.flush();
     },
   };
 }
