@@ -129,18 +129,15 @@ class Live:
 
     async def interrupt(self) -> None:
         """Make the agent stop."""
-        if self._call is not None and self._connection is not None:
-            if self._call.floor.answer_due:
-                await self._connection.send("response.cancel")
-            await self._call.interrupt()
+        if self._call is not None:
+            await self._call.stop()
 
     async def say(self, text: str) -> None:
         """Write instead of speaking."""
-        if self._call is not None and self._connection is not None:
-            await self.interrupt()
-            self._call.wrote(text)
-            await self._connection.write("user", text)
-            await self._connection.send("response.create")
+        if self._call is not None:
+            await self._call.say(text)
+        else:
+            self._view.note(f"Not sent, as there is no connection yet: {text}")
 
     @property
     def voices(self) -> list[str]:

@@ -22,8 +22,6 @@ REPORT_SAMPLES = samples_in(200)
 REMEMBERED = 100
 """Captions that are brought to a server that has forgotten them."""
 
-ROLES = {"user": "user", "agent": "assistant"}
-
 
 class Call:
     """The client's side of a conversation.
@@ -62,6 +60,8 @@ class Call:
         self._captions: deque[tuple[Speaker, str]] = deque(maxlen=REMEMBERED)
         self._answers: dict[str, Answer] = {}
         """Those that were not heard to their end yet, by item."""
+        self._unsent: list[str] = []
+        """What the user wrote while there was no connection."""
         self.jitter = JitterBuffer()
         self.floor = Floor()
 
@@ -80,8 +80,8 @@ class Call:
         try:
             async for event in self._connection.events():
                 match event:
-                    case Lost(reason, retry_in_s):
-                        self._view.connection(f"{reason}; trying again in {retry_in_s:.1f} s")
+                    case Lost():
+                        self._view.connection("Reconnecting…")
                     case Regained(resumed):
                         await self._regain(resumed)
                     case _:
@@ -125,37 +125,46 @@ class Call:
             case wire.Hold():
                 self.jitter.hold()
             case wire.Restore():
-                self._restore()
+                self._loudness.restore()
+                self.jitter.resume()
             case wire.Marks():
                 self._mark(event)
             case wire.ResponseDone(response):
                 self._response_done(response)
-            case wire.ErrorEvent(wire.Problem(code="response_cancel_not_active")):
-                # The answer had ended before the wish to end it arrived.
+            case wire.ErrorEvent(wire.Problem(code=code)) if code in wire.TOO_LATE:
                 pass
             case wire.ErrorEvent(error):
                 floor.failure = error.message
                 self._view.problem(error.message)
             case wire.SessionCreated() | wire.SessionUpdated():
-                self._name_model(self._connection.agreed.answered_by)
-
-    def _name_model(self, name: str | None) -> None:
-        """Say which model answers, once and whenever it is another one."""
-        if name and name != self._answered_by:
-            self._answered_by = name
-            self._view.note(f"Answered by {name}.")
+                name = self._connection.agreed.answered_by
+                if name and name != self._answered_by:
+                    self._answered_by = name
+                    self._view.note(f"Answered by {name}.")
 
     def caption(self, who: Speaker, text: str, *, cut: bool = False) -> None:
         """Note what one side said, and show it."""
         self._captions.append((who, text))
         self._view.caption(who, text, cut=cut)
 
-    def wrote(self, text: str) -> None:
-        """The user wrote instead of speaking: an answer is due from now on."""
-        now = self._clock()
-        self.caption("user", text)
-        self.floor.answer_due, self.floor.changed_at = True, now
-        self.floor.turn = Turn(now, now)
+    async def say(self, text: str) -> None:
+        """Write instead of speaking; without a connection, it is sent once there is one."""
+        self._unsent.append(text)
+        if self._connection.is_away or not await self._send_unsent():
+            self._view.note(f"Not sent yet: {text}")
+
+    async def _send_unsent(self) -> bool:
+        """Send what was written, and have it answered; return whether it went."""
+        await self.stop()
+        while self._unsent:
+            text = self._unsent.pop(0)
+            if not await self._connection.write("user", text):
+                self._unsent.insert(0, text)
+                return False
+            self.caption("user", text)
+        self.floor.expect_answer(self._clock())
+        await self._connection.send("response.create")
+        return True
 
     async def use_voice(self, name: str) -> None:
         """Give the agent another voice, if the server has it."""
@@ -183,6 +192,12 @@ class Call:
         turn.reply_ms = marks.first_sound_ms - marks.requested_ms
         if self._said_at is not None and marks.speech_end_ms is not None:
             turn.speech_ended_at = self._said_at(marks.speech_end_ms)
+
+    async def stop(self) -> None:
+        """Make the agent stop."""
+        if self.floor.answer_due:
+            await self._connection.send("response.cancel")
+        await self.interrupt()
 
     async def interrupt(self) -> None:
         """Stop the agent's voice, and tell the server how much of it was heard."""
@@ -225,7 +240,7 @@ class Call:
     async def report(self) -> None:
         """Show what was heard, and tell the server, about five times for each second that was."""
         self._show_heard()
-        item_id, received = self._connection.received or ("", 0)
+        item_id, received = self._connection.received
         heard = Heard(item_id, self.jitter.played(item_id, self._delay_samples()))
         before = self._reported.samples if self._reported.item_id == item_id else 0
         ended = heard.samples == received and self.jitter.idle
@@ -239,32 +254,33 @@ class Call:
         turn = self.floor.turn
         if turn is not None and turn.first_audio_at is None:
             turn.first_audio_at, turn.item_id = self._clock(), item_id
-        before_id, before = self._connection.received or ("", 0)
+        before_id, before = self._connection.received
         count = len(delta) // 2
         self._connection.received = (item_id, count + (before if item_id == before_id else 0))
         self._answer(item_id).received += count
         self.jitter.add(item_id, np.frombuffer(delta, "<i2"))
 
-    def _restore(self) -> None:
-        self._loudness.restore()
-        self.jitter.resume()
-
     async def _regain(self, resumed: bool) -> None:
-        self._restore()
+        await self.apply(wire.Restore())
         self._said_at = None
         self._view.connection("")
-        if resumed:
-            return
+        if not resumed:
+            await self._bring_history()
+        while self._unsent and await self._send_unsent():
+            pass
+
+    async def _bring_history(self) -> None:
+        """Tell a new session what was said."""
         self.floor.answer_due = self.floor.user_speaks = False
         self.floor.uncaptioned.clear()
-        if self._connection.received is not None:
-            self.jitter.complete(self._connection.received[0])
+        self.jitter.complete(self._connection.received[0])
+        said = list(self._captions)
         for answer in self._answers.values():
             answer.complete = True
-        coming = [("agent", answer.text.strip()) for answer in self._answers.values()]
-        for who, text in [*self._captions, *coming]:
+            said.append(("agent", answer.text.strip()))
+        for who, text in said:
             if text:
-                await self._connection.write(ROLES[who], text)
+                await self._connection.write(who, text)
 
     def _response_done(self, response: wire.Response) -> None:
         match response.status:
@@ -272,8 +288,7 @@ class Call:
                 self.floor.cancelled.add(response.id)
                 self._answers = {id: each for id, each in self._answers.items() if each.received}
             case "failed":
-                details = response.status_details or wire.StatusDetails()
-                self.floor.failure = details.error.message
+                self.floor.failure = response.failure
                 self.floor.answer_due = False
                 self._view.problem(self.floor.failure)
             case _:

@@ -19,6 +19,7 @@ from client.dialogue import events as wire
 from client.dialogue.events import Extension, Extensions, ServerEvent, SessionConfig
 from client.dialogue.jitter import Heard
 from client.dialogue.socket import RefusedError, UnreachableError, greeted, reach
+from client.terminal.view import Speaker
 
 KEPT_BYTES = 10 * RATE * SAMPLE_BYTES
 """Speech kept while the connection is away: the newest 10 s."""
@@ -35,10 +36,7 @@ ENDED = 1000
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """The connection is away; the next attempt to come back is made in so many seconds."""
-
-    reason: str
-    retry_in_s: float
+    """The connection is away, and will be tried again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +74,7 @@ class Connection:
         self._changes: dict[str, dict[str, object]] = {}
         """What was changed of the sound since, by its direction; a lost session may forget it."""
         self._extensions: list[Extension] = []
-        self.received: Received | None = None
+        self.received: Received = ("", 0)
         """The latest sound, told to the server when the connection is back."""
 
     @property
@@ -135,11 +133,11 @@ class Connection:
         if self.agreed.playout and not self._is_stuck:
             await self.send("x_mimo.playout", **words)
 
-    async def write(self, role: str, text: str) -> None:
-        """Add a message to the conversation; `role` is `"user"` or `"assistant"`."""
-        kind = "input_text" if role == "user" else "output_text"
+    async def write(self, who: Speaker, text: str) -> bool:
+        """Add a message to the conversation; return as `send` does."""
+        role, kind = ("user", "input_text") if who == "user" else ("assistant", "output_text")
         item = {"type": "message", "role": role, "content": [{"type": kind, "text": text}]}
-        await self.send("conversation.item.create", item=item)
+        return await self.send("conversation.item.create", item=item)
 
     async def send(self, kind: str, **fields: object) -> bool:
         """Send an event; return whether there was a connection to send it over."""
@@ -178,9 +176,11 @@ class Connection:
             if self._waits_s is None or self._socket.close_code == ENDED:
                 raise UnreachableError(reason)
             self._away = True
-            async for word in self._come_back(reason, self._waits_s()):
-                yield word
-            self._away = not await self._send_kept()
+            yield Lost()
+            yield Regained(await self._come_back(self._waits_s()))
+            # From here on, what was written while the connection was away is on its way.
+            self._away = False
+            await self._send_kept()
 
     async def _settle(self, event: ServerEvent) -> bool:
         """Note what the server says of the session; return whether that was all it meant."""
@@ -214,36 +214,33 @@ class Connection:
     async def _update(self, **session: object) -> None:
         await self.send("session.update", session={"type": "realtime", **session})
 
-    async def _come_back(
-        self, reason: str, waits_s: Iterator[float]
-    ) -> AsyncIterator[Lost | Regained]:
+    async def _come_back(self, waits_s: Iterator[float]) -> bool:
+        """Connect again; return whether the session goes on."""
         before = self._session.id
         for wait_s in waits_s:
-            yield Lost(reason, wait_s)
             await asyncio.sleep(wait_s)
             try:
                 self._socket = await reach(self._url, **self._resume())
                 greeting = await greeted(self._socket)
             except RefusedError:
                 raise
-            except UnreachableError as error:
+            except UnreachableError:
                 # What took the connection and said nothing may hold the session.
                 await self._socket.close()
-                reason = str(error)
                 continue
             # Only now has the token been used: an attempt that reached nobody leaves it.
             self._token, self._after = None, greeting.event_id
             self._note(greeting.session)
             await self._ask()
-            yield Regained(bool(before) and self._session.id == before)
-            return
+            return bool(before) and self._session.id == before
+        raise AssertionError("the waits never end")
 
     def _resume(self) -> dict[str, str | int]:
         if self._token is None:
             return {}
         if self._after:
             return {"resume": self._token, "after": self._after}
-        item_id, samples = self.received or ("", 0)
+        item_id, samples = self.received
         where = {"item_id": item_id, "received_samples": samples} if samples else {}
         return {"resume": self._token, **where}
 

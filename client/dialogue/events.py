@@ -125,6 +125,10 @@ class Problem(Struct):
     param: str | None = None
 
 
+TOO_LATE = ("response_cancel_not_active", "item_truncate_invalid_item_id")
+"""Codes of problems of an answer that ended, or whose session did, before it was to be ended."""
+
+
 class StatusDetails(Struct):
     error: Problem = field(default_factory=Problem)
 
@@ -133,6 +137,11 @@ class Response(Struct):
     id: str
     status: str
     status_details: StatusDetails | None = None
+
+    @property
+    def failure(self) -> str:
+        """Why it failed, in the server's words."""
+        return (self.status_details or StatusDetails()).error.message
 
 
 class ResponseDone(_Event, tag="response.done"):

@@ -168,6 +168,11 @@ class Floor:
     """The server's latest complaint."""
     changed_at: float = 0.0
 
+    def expect_answer(self, now: float) -> None:
+        """The user wrote: an answer is due from now on."""
+        self.answer_due, self.changed_at = True, now
+        self.turn = Turn(now, now)
+
     def is_settled(self, now: float) -> bool:
         """Nobody speaks and nothing is owed; a late caption is waited for, but not forever."""
         captioned = not self.uncaptioned or now > self.changed_at + CAPTION_S

@@ -21,6 +21,8 @@ from client.dialogue.events import SpeechStarted, SpeechStopped, full_url, page_
 from client.dialogue.jitter import Heard
 from client.dialogue.latency import Latency
 from client.dialogue.socket import UnreachableError
+from client.live import Live, LiveOptions
+from client.sound.duplex import Duplex
 from client.terminal.view import Speaker, Status
 
 Event = dict[str, object]
@@ -73,6 +75,7 @@ class Shown:
         self.news: asyncio.Queue[str] = asyncio.Queue()
         self.problems: list[str] = []
         self.captions: list[tuple[Speaker, str]] = []
+        self.notes: list[str] = []
 
     def caption(self, who: Speaker, text: str, *, cut: bool = False) -> None:
         self.captions.append((who, f"{text} —" if cut else text))
@@ -80,8 +83,10 @@ class Shown:
     def partial(self, text: str) -> None: ...
     def interrupted(self, heard: Heard) -> None: ...
     def turn(self, number: int, name: str | None, latency: Latency) -> None: ...
-    def note(self, text: str) -> None: ...
     def status(self, status: Status) -> None: ...
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
 
     def connection(self, state: str) -> None:
         self.connections.append(state)
@@ -228,8 +233,7 @@ def test_a_dropped_session_goes_on_where_the_sound_broke_off():
     shown = Shown()
     asyncio.run(run())
     assert shown.problems == []
-    assert shown.connections[1::2] == ["", ""]
-    assert all("trying again" in state for state in shown.connections[::2])
+    assert shown.connections == ["Reconnecting…", "", "Reconnecting…", ""]
 
 
 def test_a_server_that_forgot_the_session_is_told_what_was_said():
@@ -253,6 +257,97 @@ def test_a_server_that_forgot_the_session_is_told_what_was_said():
         ("user", [{"type": "input_text", "text": "How are you?"}]),
         ("assistant", [{"type": "output_text", "text": "Fine."}]),
     ]
+
+
+@pytest.mark.parametrize("resumed", [True, False])
+def test_what_is_written_while_the_connection_is_away_is_sent_once_it_is_back(resumed: bool):
+    back = asyncio.Event()
+
+    async def first(peer: Peer) -> None:
+        await peer.greet("sess_1", resume_token="token_1")
+        await peer.send(
+            said("item_1", "How are you?"), {"type": "input_audio_buffer.speech_started"}
+        )
+        peer.drop()
+
+    async def second(peer: Peer) -> None:
+        await back.wait()
+        await peer.greet("sess_1" if resumed else "sess_2")
+        await peer.receive("response.create")
+        answer = {"id": "resp_1", "status": "completed"}
+        await peer.send({"type": "response.done", "response": answer})
+
+    async def use(connection: Connection, call: Call) -> None:
+        assert await shown.news.get() == "Reconnecting…"
+        await call.say("Never mind.")
+        # The server has answered, but not begun a session.
+        answers = False
+        while not answers:
+            answers = await connection.send("x_mimo.playout")
+            await asyncio.sleep(0)
+        await call.say("What time is it?")
+        assert shown.notes == ["Not sent yet: Never mind.", "Not sent yet: What time is it?"]
+        assert ("user", "Never mind.") not in shown.captions
+        back.set()
+
+    async def run() -> list[object]:
+        async with asyncio.timeout(5), server(first, second) as (url, peers):
+            await until_ended(url, shown, use)
+            sent = [sent_as(event) for event in peers[1].received]
+            return sent[sent.index("session.update") + 1 :]
+
+    shown = Shown()
+    written = ["Never mind.", "What time is it?", "response.create"]
+    history = ["response.cancel"] if resumed else ["How are you?"]
+    assert asyncio.run(run()) == history + written
+    assert shown.captions == [("user", text) for text in ("How are you?", *written[:2])]
+
+
+def sent_as(event: Event) -> object:
+    """The text of a message, or the type of any other event."""
+    item = cast(dict[str, list[Event]], event.get("item", {}))
+    return item["content"][0]["text"] if item else event["type"]
+
+
+def test_what_is_written_as_the_connection_is_lost_is_sent_once_it_is_back():
+    async def first(peer: Peer) -> None:
+        await peer.greet("sess_1")
+        await peer.receive("response.cancel")
+        peer.drop()
+
+    async def second(peer: Peer) -> None:
+        await peer.greet("sess_2")
+        await peer.receive("response.create")
+
+    async def run() -> list[object]:
+        async with (
+            asyncio.timeout(5),
+            server(first, second) as (url, peers),
+            open_connection(url, at_once) as connection,
+        ):
+            await connection.start_session(None)
+            clock = asyncio.get_running_loop().time
+            call = Call(connection, shown, clock, clock, int, duck_db=-15.0)
+            is_there = True
+            while is_there:
+                is_there = await connection.send("response.cancel")
+                await asyncio.sleep(0)
+            assert not connection.is_away
+            await call.say("Hello?")
+            with pytest.raises(UnreachableError, match="ended the conversation"):
+                await call.receive()
+            return [sent_as(event) for event in peers[1].received[1:]]
+
+    shown = Shown()
+    assert asyncio.run(run()) == ["Hello?", "response.create"]
+    assert shown.notes == ["Not sent yet: Hello?"]
+
+
+def test_what_is_written_before_there_is_a_connection_is_marked_as_not_sent():
+    shown = Shown()
+    live = Live(cast(Duplex, None), LiveOptions(None, 0.0, None), shown)
+    asyncio.run(live.say("Hello?"))
+    assert shown.notes == ["Not sent, as there is no connection yet: Hello?"]
 
 
 def test_what_was_changed_of_the_sound_holds_after_a_gap():
@@ -325,13 +420,14 @@ def test_a_server_whose_first_word_cannot_be_read_is_asked_again():
     assert asyncio.run(run()) == 3
 
 
-def test_what_was_not_understood_is_said_and_a_cancel_that_came_too_late_is_not():
-    late: Event = {"type": "error", "error": {"code": "response_cancel_not_active"}}
+def test_what_was_not_understood_is_said_and_a_wish_that_came_too_late_is_not():
+    codes = ("response_cancel_not_active", "item_truncate_invalid_item_id")
+    late: list[Event] = [{"type": "error", "error": {"code": code}} for code in codes]
     kind = "conversation.item.input_audio_transcription.failed"
 
     async def script(peer: Peer) -> None:
         await peer.greet("sess_1")
-        await peer.send({"type": kind, "item_id": "item_1"}, late)
+        await peer.send({"type": kind, "item_id": "item_1"}, *late)
 
     async def run() -> Shown:
         shown = Shown()
@@ -357,7 +453,7 @@ def test_speech_of_a_gap_is_kept_and_sent_first_the_newest_ten_seconds_of_it():
         heard.append(await peer.hear(KEPT_BYTES + SAMPLE_BYTES))
 
     async def use(connection: Connection, _call: Call) -> None:
-        assert "trying again" in await shown.news.get()
+        assert await shown.news.get() == "Reconnecting…"
         for second_of_speech in range(12):
             await connection.append(np.full(RATE, second_of_speech, np.int16).tobytes())
         back.set()

@@ -25,7 +25,7 @@ class Talk:
         self.now = 1000.0
         self.sent = SentSound()
         self.call = Call(
-            cast(Any, SimpleNamespace(received=None)),
+            cast(Any, SimpleNamespace(received=("", 0))),
             cast(Terminal, None),
             lambda: self.now,
             lambda: self.now - 0.1,
