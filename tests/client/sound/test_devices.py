@@ -28,10 +28,10 @@ import sys
 
 import numpy as np
 
-from client.ends import Ends
-from client.native import unheard_libraries
-from client.portaudio import Names, find_portaudio
-from client.terminal import Terminal
+from client.sound.duplex import Duplex
+from client.sound.native import unheard_libraries
+from client.sound.portaudio import Names, find_portaudio
+from client.terminal.lines import Terminal
 
 class Echo:
     def __init__(self):
@@ -54,10 +54,10 @@ class Echo:
             self.done.set()
 
 async def run():
-    ends = Ends(portaudio, Names(), True, Terminal(sys.stdout, sys.stderr, as_json=False))
-    ends.listener = Echo()
-    playing = asyncio.create_task(ends.run())
-    await ends.listener.done.wait()
+    duplex = Duplex(portaudio, Names(), True, Terminal(sys.stdout, sys.stderr, as_json=False))
+    duplex.listener = Echo()
+    playing = asyncio.create_task(duplex.run())
+    await duplex.listener.done.wait()
     playing.cancel()
 
 with unheard_libraries():

@@ -24,9 +24,9 @@ import time
 
 import numpy as np
 
-from client.devices import open_devices
-from client.native import unheard_libraries
-from client.portaudio import find_portaudio
+from client.sound.devices import open_devices
+from client.sound.native import unheard_libraries
+from client.sound.portaudio import find_portaudio
 
 FRAME = np.full(480, {LOUD}, np.int16)
 
