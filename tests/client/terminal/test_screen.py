@@ -24,7 +24,7 @@ SLOW_TO_LOAD = """
 import sys, threading
 from pathlib import Path
 
-here = Path(__file__).parents[2]
+here = Path(__file__).parent
 while not (here / "may_load").exists():
     threading.Event().wait(0.01)
 sys.path.remove(str(here))
