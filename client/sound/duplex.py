@@ -138,8 +138,11 @@ class Duplex:
         recorded = microphone.read()
         if not recorded:
             return False
+        was_silent = self._check.is_silent
         if advice := self._check.add(np.frombuffer(recorded, np.int16)):
             self._view.problem(advice)
+        if was_silent and not self._check.is_silent:
+            self._view.note("The microphone works now.")
         if echo is not None:
             delay = microphone.delay_samples + loudspeaker.echo_samples
             cleaned = echo.clean(recorded, loudspeaker.played(), delay)

@@ -14,22 +14,28 @@ QUIET = 33
 
 
 class MicrophoneCheck:
-    """Judges the first 3 s; they needn't hold speech."""
+    """Judges the first 3 s, which needn't hold speech; after silence, it goes on listening."""
 
     def __init__(self) -> None:
         self._heard = 0
         self._clipped = 0
         self._peak = 0
 
+    @property
+    def is_silent(self) -> bool:
+        """Nothing was heard in the first 3 s, nor since."""
+        return self._heard >= CHECKED_SAMPLES and self._peak < QUIET
+
     def add(self, sound: Samples) -> str | None:
         """Take more sound; return what to do about the microphone, once, if anything."""
-        if self._heard >= CHECKED_SAMPLES or not len(sound):
+        was_judged = self._heard >= CHECKED_SAMPLES
+        if (was_judged and not self.is_silent) or not len(sound):
             return None
         loudness = np.abs(sound.astype(np.int32))
         self._heard += len(sound)
         self._clipped += int(np.count_nonzero(loudness >= CLIPPED))
         self._peak = max(self._peak, int(loudness.max()))
-        return self._verdict() if self._heard >= CHECKED_SAMPLES else None
+        return None if was_judged or self._heard < CHECKED_SAMPLES else self._verdict()
 
     def _verdict(self) -> str | None:
         if not self._peak:
