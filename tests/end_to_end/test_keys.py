@@ -135,6 +135,25 @@ def test_the_model_server_and_the_recogniser_are_shown_their_keys(
     assert asyncio.run(transcript({"transcription": {"url": model.url}})) == "What was said."
 
 
+@pytest.mark.parametrize("key", [None, KEY])
+def test_the_model_server_and_the_recogniser_are_shown_nothing_but_their_keys(
+    key: str | None, monkeypatch: pytest.MonkeyPatch
+):
+    for name in ("API_KEY", "ADMIN_KEY", "ORG_ID", "PROJECT_ID", "WEBHOOK_SECRET"):
+        monkeypatch.setenv(f"OPENAI_{name}", "mine")
+    custom = "X-Team: mine\nAuthorization: Bearer mine\nUser-Agent: mine\nAccept: mine"
+    monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", custom)
+    for name in (MODEL, TRANSCRIPTION):
+        monkeypatch.setenv(name, key or "")
+    with stand_in() as model:
+        assert isinstance(asyncio.run(reply({"model": {"urls": [model.url]}})), Ended)
+        assert asyncio.run(transcript({"transcription": {"url": model.url}})) == "What was said."
+    assert len(model.requests) == 2
+    for request in model.requests:
+        assert request.headers.get("authorization") == (f"Bearer {key}" if key else None)
+        assert not [name for name, value in request.headers.items() if "mine" in value]
+
+
 @pytest.mark.parametrize("case", [(None, "an API key"), ("sk-x", "a different API key")])
 def test_a_wrong_key_is_said_and_never_shown(
     model: StandIn,
