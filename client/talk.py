@@ -115,7 +115,7 @@ def _parse(argv: list[str]) -> Options:
     add("--devices", action="store_true", help="list microphones and loudspeakers, and exit")
     add("--input", metavar="NAME", help="microphone to use, by part of its name; remembered")
     add("--output", metavar="NAME", help="loudspeaker to use, by part of its name; remembered")
-    add("--headphones", action="store_true", help="no echo cancellation: headphones don't echo")
+    add("--headphones", action="store_true", help="turn off echo cancellation")
     add(
         "--duck-db",
         type=float,

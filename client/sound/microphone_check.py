@@ -3,6 +3,7 @@
 import numpy as np
 
 from agent.audio import Samples, samples_in
+from client.own_command import own_command
 
 CHECKED_SAMPLES = samples_in(3000)
 CLIPPED = 32_700
@@ -39,15 +40,14 @@ class MicrophoneCheck:
 
     def _verdict(self) -> str | None:
         if not self._peak:
-            return (
-                "No sound from the microphone: is it muted, or the wrong one? "
-                "--devices lists what there is."
-            )
+            return f"No sound from the microphone: is it muted, or the wrong one? {_list_devices()}"
         if self._clipped > MOST_CLIPPED * self._heard:
             return "The microphone is too loud and distorts: lower its level or move away from it."
         if self._peak < QUIET:
-            return (
-                "The microphone is very quiet: raise its level, or choose another one; "
-                "--devices lists what there is."
-            )
+            quiet = "The microphone is very quiet: raise its level, or choose another one."
+            return f"{quiet} {_list_devices()}"
         return None
+
+
+def _list_devices() -> str:
+    return f"To list the devices, run: {own_command()} talk --devices"

@@ -66,7 +66,7 @@ def state_line(status: Status, connection: str) -> Flow:
     phrases = [Text(f"● {words}", f"bold {STATES[status.state]}")]
     if status.push != "off":
         talking = status.push == "open"
-        words = "push-to-talk: you are on" if talking else "push-to-talk: press space"
+        words = "push-to-talk: talking" if talking else "push-to-talk: press space"
         phrases.append(Text(words, "bold red" if talking else "yellow"))
     if status.muted:
         phrases.append(Text("microphone muted", "bold red"))
@@ -89,7 +89,7 @@ def level_line(status: Status, width: int) -> Text:
 def latency_line(latencies: Sequence[Latency]) -> Group | Text:
     """A bar for each of the last answers; the latest one's parts below, to scale."""
     if not latencies:
-        return Text("how soon you are answered shows here", "dim")
+        return Text("the latency of each answer appears here", "dim")
     last = latencies[-1]
     values = [each.voice_to_voice_ms for each in latencies]
     parts = {

@@ -9,6 +9,7 @@ from typing import Any, cast
 import numpy as np
 
 from agent.audio import RATE, Samples
+from client.own_command import own_command
 from client.sound.duplex import Duplex
 from client.sound.portaudio import Names, PortAudio
 from client.terminal.lines import Terminal
@@ -82,6 +83,7 @@ def test_a_silent_microphone_is_said_to_work_once_it_is_heard():
     for complaint, level in (("No sound", 0), ("very quiet", 10)):
         said, *more = said_of(*[level] * 5, 1000, 0, 0, 0, 0, 1000)
         assert complaint in said
+        assert said.endswith(f"run: {own_command()} talk --devices")
         assert more == ["The microphone works now."]
 
 

@@ -51,7 +51,7 @@ def test_no_state_no_way_out_and_no_word_is_cut_at_any_size(size: tuple[int, int
                 while "".join(told.split()) not in "".join(shown.words().split()):
                     await pilot.pause(0.01)
         screen_state.status(Status("listening", 0.0, 0.0, muted=True, push="open"))
-        await shown.until(pilot, "● Your turn", "push-to-talk: you are on", "microphone muted")
+        await shown.until(pilot, "● Your turn", "push-to-talk: talking", "microphone muted")
         if size[1] >= 24:
             await shown.until(pilot, "model 450 of 610", "playout 10 ms", "s save", "v voice")
 
