@@ -15,6 +15,7 @@ RATE = 24_000
 """Samples a second of the OpenAI Realtime protocol and of MiMo-Audio."""
 
 SAMPLE_BYTES = 2
+"""PCM16."""
 
 LONGEST_S = 3_600.0
 """Of a file: decoded, an hour takes half a gigabyte, whatever its size was."""

@@ -9,6 +9,7 @@ from agent.realtime.config import Json, Modality, Truncation
 from agent.realtime.server_events import ErrorDetail, ServerEvent
 
 LONGEST_COMPLAINT = 1_000
+"""Characters of an error, which may quote what the client sent: enough to see what was wrong."""
 
 
 @dataclass(frozen=True, slots=True)

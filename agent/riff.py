@@ -17,15 +17,17 @@ from enum import IntEnum
 import numpy as np
 import numpy.typing as npt
 
+from agent import g711
 from agent.errors import AudioError
-from agent.realtime import g711
 
 LOWEST_RATE, HIGHEST_RATE = 1_000, 384_000
+"""Beyond both it is a broken file: lower, a short one would become hours of sound."""
 
 MOST_CHUNKS = 1_000
 """Before a file's sound: files have a dozen, and an attacker's a million."""
 
 _EXTENSIBLE = 0xFFFE
+"""`WAVE_FORMAT_EXTENSIBLE`: the form is in the long name that follows."""
 _SUB_FORM = bytes.fromhex("000000001000800000aa00389b71")
 """How the long name of a form ends that has a short one, too."""
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from agent import limits
 from agent.audio import RATE, SAMPLE_BYTES, samples_in
 from agent.conversation.calls import FunctionCall, FunctionResult
-from agent.conversation.words import Mark, heard_text
 from agent.errors import ProtocolError
 from agent.model.output import ChatMessage
 from agent.model.tools import call_text
@@ -24,6 +23,7 @@ from agent.realtime.items import (
     Role,
     Status,
 )
+from agent.words import Mark, heard_text
 
 MOST_ITEMS = 1_000
 """The oldest items go when there are more."""

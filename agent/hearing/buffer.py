@@ -19,6 +19,8 @@ from agent.realtime.config import AudioFormat
 FRAME_MS = 32
 """What voice activity detectors judge at once; Silero takes nothing else."""
 FRAME_SAMPLES = samples_in(FRAME_MS)
+ONSET_FRAMES = 4
+"""Those in which an onset is noticed: more would let the agent talk longer into it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +153,7 @@ _LEARNT = 0.3
 _LOUD_DB = 8.0
 """Less than this below the peak is the voice itself, and not the gaps in it."""
 _REACH_FRAMES = 20
-_ONSET_FRAMES = 4
+"""640 ms: a first word that the detector doubted; more would reach back into what was before it."""
 _REACH_DB = 20.0
 """A first syllable may be so much weaker; more, and the noise before the word would count too."""
 REACH_MS = _REACH_FRAMES * FRAME_MS
@@ -178,7 +180,7 @@ class VoiceLevel:
 
     def __init__(self) -> None:
         self._utterance: deque[Frame] = deque(maxlen=_REMEMBERED_FRAMES)
-        self._lately: deque[float] = deque(maxlen=_REACH_FRAMES + _ONSET_FRAMES)
+        self._lately: deque[float] = deque(maxlen=_REACH_FRAMES + ONSET_FRAMES)
         self._peak_db = SILENCE_DB
         self.usual_db: float | None = None
         """The level in the user's turns so far, once there was one."""
@@ -207,8 +209,8 @@ class VoiceLevel:
 
         A detector may be unsure of the first syllable; the sound itself goes back without a gap.
         """
-        *before, _, _, _, _ = [*[SILENCE_DB] * _ONSET_FRAMES, *self._lately]
-        audible = max(list(self._lately)[-_ONSET_FRAMES:]) - _REACH_DB
+        before = [*[SILENCE_DB] * ONSET_FRAMES, *self._lately][:-ONSET_FRAMES]
+        audible = max(list(self._lately)[-ONSET_FRAMES:]) - _REACH_DB
         count = 0
         while count < len(before) and before[-1 - count] > audible:
             count += 1
@@ -222,6 +224,7 @@ class VoiceLevel:
 
 
 _HOP = samples_in(10)
+"""10 ms: longer ones tell the end of a voice less exactly, shorter ones fall between periods."""
 _GONE_DB = 35.0
 """Farther below its loudest a voice counts as gone."""
 _NOISE_HOPS = 8

@@ -24,21 +24,36 @@ LOOKED_AT_S = 1.5
 """How much of the end is looked at."""
 
 _RATE = 8_000
+"""Twenty samples for a period of the highest pitch; more would only take longer."""
 _HOP = 80
+"""10 ms: fewer samples would only take longer, more would miss how a pitch moves."""
 _WINDOW = 320
+"""40 ms hold two periods of the lowest pitch; a longer one blurs a pitch that moves."""
 _FFT = 1024
+"""At least the window and the longest lag, or the correlation would wrap around."""
 _LOWEST_HZ, _HIGHEST_HZ = 60, 400
+"""The pitch of speech; the wider the range, the more often another octave is found."""
 _VOICED = 0.6
+"""Likeness to itself a period later: less would take hiss for voice, more lose hoarse ones."""
 _PREFER_SHORT = 0.001
+"""A lag, so that of two alike the period wins, not its double; more would favour overtones."""
 _AUDIBLE_DB = 25.0
+"""Farther below the loudest it is not speech: less would drop soft syllables, more count noise."""
 _OCTAVE_SLIP = 0.7
+"""Farther than this from the median it is a slip; intonation stays nearer."""
 _FEWEST = 6
+"""Voiced frames: fewer let one slip decide, more reach back before the fall."""
 _FLAT_OCTAVES = 0.04
-_HOP_MS = 1000 * _HOP // _RATE
+"""Half a semitone a frame: less would break an "um" in two, more would take speech for one."""
+_HOP_MS = milliseconds(_HOP, _RATE)
 _LAST_FRAMES = 10
+"""100 ms: fewer are a sound within a syllable, more the syllables before."""
 _QUIET_FRAMES = 6
+"""Taken for the noise; more would reach from the shortest pause into the voice."""
 _OVER_QUIET_DB = 6.0
+"""The end of a voice is so much above the noise, which itself varies by some dB."""
 _FADES_DB = 30.0
+"""Here a voice is over even without noise; more would take its echo in the room for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +153,7 @@ def _slips(off: Sound) -> Sound:
 
 
 def _flat(voice: Sound) -> int:
-    """How many of the last frames keep within a quarter of a semitone of the one before."""
+    """How many of the last frames keep within half a semitone of the one before."""
     moving = np.flatnonzero(np.abs(np.diff(voice)) > _FLAT_OCTAVES)
     return voice.size - 1 - (int(moving[-1]) + 1 if moving.size else 0)
 
@@ -146,11 +161,17 @@ def _flat(voice: Sound) -> int:
 Eagerness = Literal["low", "medium", "high", "auto"]
 
 _FADED_DB = 14.0
+"""Less cuts off more pauses, more answers fewer ends at once: docs/turn-taking.md has the table."""
 _RISES_OCTAVES = 0.4
+"""Nearly five semitones: less would make lively speakers wait, more answer into a question."""
 _FEWEST_SPOKEN_MS = 500
+"""A single word is no sentence; more would make short answers wait."""
 _DRAWN_OUT_MS = 240
+"""Less would take long vowels for an "um", more would miss short ones."""
 _REMEMBERED = 0.85
+"""Of the longest pause, with each shorter one: half of it is forgotten after four."""
 _ROOM = 1.2
+"""Pauses vary: less would cut off the next one, more makes everybody wait for the slow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +190,7 @@ _WAITS: dict[Eagerness, _Waits] = {
     "auto": _Waits(384, 704, 1_600, 4_000),
     "low": _Waits(704, 1_280, 3_200, 8_000),
 }
+"""Shorter ones answer sooner and cut off more pauses; 768 instead of 704 ms would save 1 %."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +236,9 @@ def _sounds_finished(ending: Ending) -> bool:
 
 
 _PAUSE_MS = 160
+"""Where no reply is prepared, an end is looked at after this; gaps within words are shorter."""
 _SOON_MS = 2_000
+"""A turn after this is a new thought; more would take quick answers for pauses."""
 _LOOKED_AT_BYTES = int(LOOKED_AT_S * RATE) * SAMPLE_BYTES
 
 

@@ -8,11 +8,13 @@ from collections import deque
 from dataclasses import dataclass
 
 from agent.audio import samples_in
-from agent.hearing.buffer import FRAME_SAMPLES
+from agent.hearing.buffer import FRAME_SAMPLES, ONSET_FRAMES
 
 _HYSTERESIS = 0.15
-_ONSET_WINDOW = 4
-_ONSET_FRAMES = 3
+"""An utterance goes on at so much less probability than it begins at: less would break it at soft
+sounds, more would let noise prolong it."""
+_SPEECH_FRAMES = 3
+"""Of the frames of an onset: one more would miss short words, one fewer would let clicks in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +85,7 @@ class Endpointer:
 
     def __init__(self, now: int = 0):
         self._now = now
-        self._recent: deque[bool] = deque(maxlen=_ONSET_WINDOW)
+        self._recent: deque[bool] = deque(maxlen=ONSET_FRAMES)
         self._onset: int | None = None
         self._silent_since = 0
         self._paused = False
@@ -122,7 +124,7 @@ class Endpointer:
 
     def _wait_for_onset(self, probability: float, limits: Limits) -> Onset | None:
         self._recent.append(probability >= limits.threshold)
-        if sum(self._recent) < _ONSET_FRAMES:
+        if sum(self._recent) < _SPEECH_FRAMES:
             return None
         self._onset = self._now - len(self._recent) * FRAME_SAMPLES
         self._silent_since = self._now

@@ -14,6 +14,7 @@ Bands = npt.NDArray[np.float32]
 HOP = 256
 """10.7 ms: three are a frame of the microphone, and a delay is found to half of one."""
 _FFT = 512
+"""Two hops: longer would tell bands apart better, and an echo's delay worse."""
 BANDS = 16
 """Enough to tell one voice from another; more would cost time and vary with the room."""
 FLOOR = -7.0

@@ -14,7 +14,9 @@ from agent.errors import ProtocolError
 from agent.floor import states as floor
 from agent.hearing import stop_words
 from agent.hearing.buffer import (
+    FRAME_MS,
     FRAME_SAMPLES,
+    ONSET_FRAMES,
     REACH_MS,
     DetectedFrame,
     InputAudio,
@@ -32,7 +34,7 @@ from agent.realtime.server_events import ServerEvent
 
 SHORTEST_COMMIT_MS = 100
 """As at OpenAI: less is a slip of the hand."""
-_ONSET_MS = 128
+_ONSET_MS = ONSET_FRAMES * FRAME_MS
 """An onset is noticed so late at most."""
 _VOICE_TOLD_BY = samples_in(1_500)
 """So much of an utterance tells how loud its voice is."""

@@ -12,24 +12,37 @@ from collections.abc import Sequence
 from typing import Literal
 
 from agent.floor import states as floor
-from agent.hearing.buffer import FRAME_MS, SPEECH, Frame, Utterance, voice_level_db
+from agent.hearing.buffer import FRAME_MS, ONSET_FRAMES, SPEECH, Frame, Utterance, voice_level_db
 
 _SILENT = 0.35
+"""Less probable, it is a gap: as far below `SPEECH` as an utterance may fall before it pauses."""
 SILENT_FRAMES = 3
+"""So much silence ends a sound; fewer would cut it in two at a stop consonant."""
 HELD_SILENT_FRAMES = 8
 """While the agent is held, so much silence ends a sound: after a word, more may come."""
 _FADED_DB = 12.0
+"""Below its loudest it is fading: less would take a soft syllable for the end, more miss it."""
 _GONE_DB = 25.0
+"""Below its loudest it is gone, whatever a detector that remembers speech still says."""
 _EMPHATIC_DB = 9.0
 """A calm word alone is up to 4 dB louder than a whole turn, and who says it varies by 3 dB."""
 _EMPHATIC_MS = 224
+"""A shout must be a word: less would let a cough stop the agent, more only delays it."""
 _ASIDE_DB = -10.0
+"""Below the user's usual level others talk, or they talk to others: the agent goes on. Nearer to
+it, soft interruptions would be missed."""
 _SUSTAINED_MS = 128
+"""After this the agent is held. Less would hold it for coughs, more let it talk into the user."""
 _ENOUGH_MS = 608
+"""Less lets "mm-hm" stop the agent, more interrupts later: docs/turn-taking.md has the table."""
 _LATEST_MS = 700
+"""A sound still undecided is passed; one that is over interrupts with as much speech."""
 _LATEST_HELD_MS = 1_056
+"""The same while the agent is silent: room for "help … me", and a longer stop for nothing."""
 _SOME_SPEECH = 0.6
+"""Mean probability of a sound that lasts; more would miss speech in noise."""
 _SURE_SPEECH = 0.75
+"""Of one judged early, by less of it; less would let noise hold the agent."""
 
 
 def loudness(frames: Sequence[Frame], usual_db: float | None) -> float:
@@ -115,12 +128,13 @@ def _fading(frames: Sequence[Frame]) -> bool:
 
 
 _TOGETHER_MS = 800
+"""So "no … not that one" is one sound; more would add up two "mm-hm"s."""
 _READ_WITHIN_MS = 2_000
 """After so long a word stops nothing any more: the agent may be saying something else."""
-_ONSET_FRAMES = 4
 NEAR_FRAMES = 12
 """A sound that was far away is near once this many frames are at the user's level."""
 _LONGEST_FRAMES = 64
+"""Two seconds: a sound with the one before it; more would judge by what is long over."""
 
 Judged = floor.OverlapSustained | floor.OverlapInterrupts | floor.OverlapPassed
 
@@ -176,8 +190,8 @@ class OverlapSound:
             self._start = start
             self._frames.clear()
         # What sounded between the two, an echo for example, says nothing about either.
-        self._frames.extend(list(self._recent)[-_ONSET_FRAMES:])
-        self._so_far_ms = _ONSET_FRAMES * FRAME_MS
+        self._frames.extend(list(self._recent)[-ONSET_FRAMES:])
+        self._so_far_ms = ONSET_FRAMES * FRAME_MS
         self._phase, self._is_sustained = "judged", False
         return self._start
 

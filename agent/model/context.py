@@ -9,16 +9,17 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from agent.audio import seconds
-from agent.conversation.words import last_word_end
 from agent.errors import ModelError
 from agent.model.mimo import MIMO
 from agent.model.output import ChatMessage
 from agent.realtime.config import RetentionRatio, TokenLimits, Truncation
+from agent.words import last_word_end
 
 REPLY_RESERVE = 1_024
 """Positions kept free for a reply: about 90 s of speech with its text."""
 
 SHORTEST_REPLY = 16
+"""Positions; with fewer an answer would stop in its first sentence, more refuses turns that fit."""
 
 
 def fit(

@@ -1,9 +1,9 @@
 """The formats of sound on the wire, to and from mono PCM16 at 24 kHz."""
 
+from agent import g711
 from agent.audio import RATE, SAMPLE_BYTES, Resampler
-from agent.realtime import g711
+from agent.g711 import A_LAW, U_LAW, Law
 from agent.realtime.config import AudioFormat, PcmaFormat, PcmFormat, PcmuFormat
-from agent.realtime.g711 import A_LAW, U_LAW, Law
 
 
 def _law(format: AudioFormat) -> Law | None:

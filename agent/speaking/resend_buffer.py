@@ -16,9 +16,10 @@ from agent.realtime.config import AudioFormat, PcmFormat
 from agent.realtime.resumption import Position, Resumed
 from agent.realtime.server_events import AudioDelta, ServerEvent
 
-MOST_KEPT_EVENTS = 2_000
 MOST_KEPT_BYTES = 10 * 2**20
 """About two and a half minutes of sound, as it goes out."""
+MOST_KEPT_EVENTS = 2_000
+"""The same for small ones: more take memory, fewer lose the answer of a client that is late."""
 
 _STALE = events.SessionCreated | events.SessionUpdated
 """Not sent again: a resumed connection begins with the configuration of now."""

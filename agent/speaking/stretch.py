@@ -16,6 +16,7 @@ SEARCH = 240
 
 Floats = npt.NDArray[np.float64]
 _RISE = np.sin(np.linspace(0, np.pi / 2, HOP, endpoint=False)) ** 2
+"""With the same falling it adds up to one, so nothing gets louder where frames overlap."""
 
 
 class Stretcher:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from agent.conversation.words import Mark, heard_text
+from agent.words import Mark, heard_text
 
 
 @dataclass

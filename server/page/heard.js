@@ -1,4 +1,4 @@
-/** Which words of an answer were heard: whole words, by the rules of `agent/conversation/words.py`. */
+/** Which words of an answer were heard: whole words, by the rules of `agent/words.py`. */
 
 const BLANK = /\p{White_Space}/u;
 const WITHOUT_BLANKS =

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, strategies as st
 
 from agent.audio import RATE
+from agent.g711 import A_LAW, U_LAW, Law
 from agent.realtime.codec import Decoder, Encoder, decoded
 from agent.realtime.config import AudioFormat, PcmaFormat, PcmFormat, PcmuFormat
-from agent.realtime.g711 import A_LAW, U_LAW, Law
 
 FORMATS = [PcmuFormat(), PcmaFormat()]
 

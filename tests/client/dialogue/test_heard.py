@@ -11,7 +11,7 @@ from client.dialogue import events as wire
 from client.dialogue.call import Call
 from client.dialogue.connection import open_connection
 from client.terminal.view import Speaker
-from tests.agent.conversation.test_words import CASES, Case
+from tests.agent.test_words import CASES, Case
 from tests.client.dialogue.test_connection import Peer, Shown, server
 
 SECOND = samples_in(1000)

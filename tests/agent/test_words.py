@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from agent.conversation.conversation import Spoken
-from agent.conversation.words import heard_text, last_word_end
+from agent.words import heard_text, last_word_end
 
 THAI = "สวัสดีครับวันนี้อากาศดีมาก"
 KHMER = "សួស្តីអ្នកសុខសប្បាយទេ"
@@ -33,7 +33,7 @@ class Case(NamedTuple):
 
 CASES = [
     Case(**case)
-    for case in json.loads((Path(__file__).parents[2] / "golden" / "heard.json").read_text("utf-8"))
+    for case in json.loads((Path(__file__).parents[1] / "golden" / "heard.json").read_text("utf-8"))
 ]
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 RATE = 8_000
+"""Samples a second, as telephones have it; no session may choose another."""
 
 Table = npt.NDArray[np.int16]
 
