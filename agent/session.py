@@ -107,15 +107,15 @@ class Session:
         self._heard_at = now
         frame = self.microphone.next_frame(probability)
         frames = self._guard.explain(frame, now) if self._policy.echo_guard else [frame]
-        return self._take_frames(frames, now)
+        return self._judge_frames(frames, now)
 
-    def _take_frames(self, frames: Sequence[DetectedFrame], now: float) -> list[Command]:
+    def _judge_frames(self, frames: Sequence[DetectedFrame], now: float) -> list[Command]:
         """The same, once it is known how much of each is the agent's own voice."""
         commands: list[Command] = []
         for frame in frames:
             agent_speaks = isinstance(self.state, floor.AgentSpeaking | floor.Overlap)
             around = Surroundings(agent_speaks, self._asked.duck)
-            commands += self._apply_heard(self.microphone.take_frame(frame, around), now)
+            commands += self._apply_heard(self.microphone.judge_frame(frame, around), now)
         return commands
 
     def _apply_heard(self, heard: Sequence[Heard], now: float) -> list[Command]:
@@ -147,14 +147,14 @@ class Session:
         if due == self._idle.at:
             # Nobody has said anything for long: the silence is a turn, and is answered.
             self._idle.end_silence()
-            return self._apply_heard(self.microphone.take_silence(), now)
+            return self._apply_heard(self.microphone.end_silence(), now)
         if isinstance(self.state, floor.UserSpeaking | floor.Hesitating):
             return self._apply_heard(self.microphone.give_up(now - self._heard_at), now)
         return self._step(floor.DeadlinePassed(), now)
 
-    def _put_nothing_off(self, now: float) -> list[Command]:
+    def _judge_all_put_off(self, now: float) -> list[Command]:
         """Have every frame judged that has come so far; what is in doubt was the agent."""
-        return self._take_frames(self._guard.let_go(), now)
+        return self._judge_frames(self._guard.release_put_off(), now)
 
     def _expire(self, now: float) -> list[Command]:
         self.is_over = True
@@ -195,10 +195,10 @@ class Session:
                 return []
             case protocol.InputAudioCommit():
                 committed = self._apply_heard(self.microphone.commit(), now)
-                return [*committed, *self._put_nothing_off(now)]
+                return [*committed, *self._judge_all_put_off(now)]
             case protocol.InputAudioClear():
                 self.microphone.clear()
-                commands = [*self._step(floor.SpeechDropped(), now), *self._put_nothing_off(now)]
+                commands = [*self._step(floor.SpeechDropped(), now), *self._judge_all_put_off(now)]
                 return [*commands, Send(events.Cleared())]
             case protocol.ResponseCreate(response=options):
                 return self._create_response(options or ResponseOptions(), now)
@@ -219,7 +219,7 @@ class Session:
             check_voice(self._config, config)
         tools.checked(config.tools, config.tool_choice, "session")
         check_size(config, "session")
-        commands = self._put_nothing_off(now)
+        commands = self._judge_all_put_off(now)
         dropped = self.microphone.configure(config.audio.input)
         self._config = config
         self._idle.configure(config)
@@ -255,7 +255,7 @@ class Session:
         self.early_starts.count(before, actions)
         for action in actions:
             if self._asked.duck or not isinstance(action, floor.Duck):
-                self._guard.loudspeaker.take_action(action, now)
+                self._guard.loudspeaker.apply_action(action, now)
         if self._idle.timeout_s is not None and self._idle.begins(before, self.state, now):
             self.microphone.begin_silence()
         commands: list[Command] = []
@@ -287,7 +287,7 @@ class Session:
                 speaker.cut(heard_s)
                 return []
             case _:
-                return self.microphone.take_outcome(action, self._asked.duck)
+                return self.microphone.apply_outcome(action, self._asked.duck)
 
     def _add_utterance(self) -> list[Command]:
         """The user's turn becomes an item, and is transcribed if that was asked for."""

@@ -101,7 +101,7 @@ class InputAudio:
         self._pcm += samples
         return samples
 
-    def finish(self) -> None:
+    def flush_decoder(self) -> None:
         """Add what the decoder still held back, a few samples: a stream ends here."""
         self._pcm += self._decoder.finish()
 
@@ -120,7 +120,7 @@ class InputAudio:
         first = max(0, start - self._first) * SAMPLE_BYTES
         return bytes(self._pcm[first : max(0, end - self._first) * SAMPLE_BYTES])
 
-    def take_before(self, sample: int) -> None:
+    def mark_taken(self, sample: int) -> None:
         """A turn has everything before a sample; it stays here for the padding of the next."""
         self._untaken = sample
 

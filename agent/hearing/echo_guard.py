@@ -128,7 +128,7 @@ class EchoGuard:
         self._heard = np.concatenate((self._heard, bands))[-_WINDOW:]
         return self._compare(last, frame.probability)
 
-    def let_go(self) -> list[DetectedFrame]:
+    def release_put_off(self) -> list[DetectedFrame]:
         """Put nothing off any more: what was heard in doubt was the agent."""
         doubtful, self._put_off = self._put_off, []
         return [replace(frame, probability=0.0) for frame in doubtful]
@@ -136,7 +136,7 @@ class EchoGuard:
     def _trust_latest(self) -> list[DetectedFrame]:
         """Nothing plays any more: the latest frame is somebody else, if it is speech."""
         latest = self._put_off.pop()
-        return [*self.let_go(), latest]
+        return [*self.release_put_off(), latest]
 
     def _compare(self, last: int, probability: float) -> list[DetectedFrame]:
         count = len(self._heard)

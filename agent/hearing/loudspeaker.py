@@ -79,7 +79,7 @@ class Loudspeaker:
         self.ducked_at: float | None = None
         """When the client was asked to lower its volume, if it still does."""
 
-    def take_action(self, action: floor.Action, now: float) -> None:
+    def apply_action(self, action: floor.Action, now: float) -> None:
         """Take what is done about the agent's voice."""
         match action:
             case floor.Deliver(output=Sound(pcm)):

@@ -119,7 +119,7 @@ class Microphone:
         """The frame that the next probability is about."""
         return DetectedFrame(self._buffer.next_frame(), probability)
 
-    def take_frame(self, detected: DetectedFrame, around: Surroundings) -> list[Heard]:
+    def judge_frame(self, detected: DetectedFrame, around: Surroundings) -> list[Heard]:
         """Return what the next 32 ms mean."""
         if (wait := self._wait) is None:
             return []
@@ -244,7 +244,7 @@ class Microphone:
         self._level.learn_usual()
         if self._wait is not None:
             self._wait.turn_ended(end)
-        self._buffer.take_before(end)
+        self._buffer.mark_taken(end)
         return self._stopped(end)
 
     def _pause(self, end: int, wait: EndOfTurnWait) -> None:
@@ -264,7 +264,7 @@ class Microphone:
         start_ms = milliseconds(self._sound.start)
         return events.SpeechStarted(audio_start_ms=start_ms, item_id=self._sound.item_id)
 
-    def take_outcome(self, action: Outcome, client_ducks: bool) -> list[Command]:
+    def apply_outcome(self, action: Outcome, client_ducks: bool) -> list[Command]:
         """Take what became of a sound over the agent's voice."""
         match action:
             case floor.AnnounceSpeech():
@@ -309,7 +309,7 @@ class Microphone:
         end = self._endpointer.now
         ended = self._turn(end)
         self.utterance = passed
-        self._buffer.take_before(end)
+        self._buffer.mark_taken(end)
         return [
             (floor.SpeechStarted(self._sound.item_id), None),
             (floor.OverlapInterrupts(), None),
@@ -323,7 +323,7 @@ class Microphone:
             ProtocolError: If there is too little to commit, or too much for one clip.
         """
         if self._wait is None:
-            self._buffer.finish()
+            self._buffer.flush_decoder()
         end, is_open = self._buffer.received, self.open_item is not None
         if is_open:
             utterance = self._cut(end)
@@ -346,7 +346,7 @@ class Microphone:
         """The agent has finished: what is heard from now on may become a silent turn."""
         self._silent_from = self._buffer.received
 
-    def take_silence(self) -> list[Heard]:
+    def end_silence(self) -> list[Heard]:
         """Take what was heard since then as a turn; nothing if no sound came at all."""
         end, item_id = self._buffer.received, self._new_id("item")
         start = end if self._silent_from is None else self._silent_from
@@ -354,7 +354,7 @@ class Microphone:
         pcm = self._buffer.cut(start, end)
         if not pcm:
             return []
-        self._buffer.take_before(end)
+        self._buffer.mark_taken(end)
         self.utterance = Utterance(item_id, pcm)
         triggered = events.TimeoutTriggered(
             audio_start_ms=milliseconds(start), audio_end_ms=milliseconds(end), item_id=item_id

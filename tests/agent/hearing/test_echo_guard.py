@@ -67,7 +67,7 @@ def test_what_begins_with_the_agent_is_put_off_until_it_is_known_whose_it_is():
     assert [each.pcm for some in found for each in some] == [each.pcm for each in frames]
     assert [len(each) for each in found] == [*[0] * 19, 20, 1]
     assert np.mean([each.probability for each in found[19]]) > 0.6
-    assert guard.let_go() == []
+    assert guard.release_put_off() == []
 
 
 def test_what_was_put_off_counts_as_the_agents_if_it_is_given_up():
@@ -75,8 +75,8 @@ def test_what_was_put_off_counts_as_the_agents_if_it_is_given_up():
     guard.loudspeaker.play(pcm16(VOICE), 5.0)
     for index in range(5):
         guard.explain(SILENT_FRAME, 5.0 + (index + 1) * FRAME_S)
-    assert guard.let_go() == [replace(SILENT_FRAME, probability=0.0)] * 5
-    assert guard.let_go() == []
+    assert guard.release_put_off() == [replace(SILENT_FRAME, probability=0.0)] * 5
+    assert guard.release_put_off() == []
 
 
 @pytest.mark.parametrize("action", [floor.Duck("resp_1"), floor.Hold("resp_1")])
@@ -87,7 +87,7 @@ def test_while_a_client_is_quieter_less_is_explained(action: floor.Action):
     for index in range(150):
         now = 5.0 + (index + 1) * FRAME_S
         if index == 120:
-            guard.loudspeaker.take_action(action, now - 0.3)
+            guard.loudspeaker.apply_action(action, now - 0.3)
         frame = DetectedFrame(pcm[index * size : (index + 1) * size], 1.0)
         found += [1 - each.probability for each in guard.explain(frame, now)]
     assert np.mean(found[100:120]) > np.mean(found[125:150]) + 0.1
