@@ -61,11 +61,22 @@ def read_wav(file: bytes, rate: int = RATE, longest_s: float = LONGEST_S) -> byt
     sound = riff.mono(wave)
     if wave.rate != rate:
         sound = soxr.resample(sound, wave.rate, rate)
-    return _to_pcm16(sound)
+    return pcm16(sound)
 
 
-def _to_pcm16(sound: npt.NDArray[np.floating]) -> bytes:
-    return np.clip(np.rint(sound * 2**15), -(2**15), 2**15 - 1).astype("<i2").tobytes()
+def floats(pcm: bytes) -> npt.NDArray[np.float32]:
+    """PCM16 as numbers from -1.0 to 1.0."""
+    return np.frombuffer(pcm, "<i2").astype(np.float32) / np.float32(2**15)
+
+
+def pcm16(sound: npt.NDArray[np.floating]) -> bytes:
+    """The reverse of `floats`; what is louder than full scale is clipped."""
+    return rounded(sound * 2**15).tobytes()
+
+
+def rounded(sound: npt.NDArray[np.number]) -> Samples:
+    """Round to whole samples, clipped to their range."""
+    return np.clip(np.rint(sound), -(2**15), 2**15 - 1).astype("<i2")
 
 
 class Resampler:
@@ -92,11 +103,10 @@ class Resampler:
         """Take whole samples, return those that are ready (possibly none)."""
         if self._same:
             return pcm
-        sound = np.frombuffer(pcm, "<i2").astype(np.float32) / 2**15
-        ready = self._stream.resample_chunk(sound)
-        self._taken += len(sound)
+        ready = self._stream.resample_chunk(floats(pcm))
+        self._taken += len(pcm) // SAMPLE_BYTES
         self._given += len(ready)
-        return _to_pcm16(ready)
+        return pcm16(ready)
 
     def finish(self) -> bytes:
         """Return the last samples; the stream can't be used afterwards."""
@@ -104,7 +114,7 @@ class Resampler:
             return b""
         rest = self._stream.resample_chunk(np.zeros(0, np.float32), last=True)
         self._given += len(rest)
-        return _to_pcm16(rest)
+        return pcm16(rest)
 
 
 class Framer:

@@ -8,7 +8,7 @@ import numpy as np
 import onnxruntime
 import webrtcvad
 
-from agent.audio import RATE, Framer, Resampler
+from agent.audio import RATE, Framer, Resampler, floats
 
 _RATE = 16_000
 _FRAME = 512
@@ -51,8 +51,7 @@ class Silero:
         return [self._judge(frame) for frame in self._framer.frames(self._resampler.resample(pcm))]
 
     def _judge(self, frame: bytes) -> float:
-        sound = np.frombuffer(frame, "<i2").astype(np.float32) / 2**15
-        window = np.concatenate((self._context, sound))
+        window = np.concatenate((self._context, floats(frame)))
         self._context = window[-_CONTEXT:]
         inputs = {
             "input": window[np.newaxis],

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from agent.audio import RATE, SAMPLE_BYTES, samples_in
+from agent.audio import RATE, SAMPLE_BYTES, floats, samples_in
 from agent.conversation.conversation import Item, Spoken
 from agent.errors import ProtocolError
 from agent.realtime.codec import Decoder
@@ -164,7 +164,7 @@ def level_db(pcm: bytes) -> float:
     """The power of mono PCM16, in dB of full scale."""
     if not pcm:
         return SILENCE_DB
-    sound = np.frombuffer(pcm, "<i2").astype(np.float32) / 2**15
+    sound = floats(pcm)
     return float(10 * np.log10(np.mean(sound * sound) + 1e-12))
 
 
@@ -237,7 +237,7 @@ def end_of_voice(pcm: bytes) -> int:
     """Sample at which a voice sinks into the noise that mono PCM16 ends with; its end if none
     stands out."""
     count = len(pcm) // SAMPLE_BYTES
-    frames = np.frombuffer(pcm, "<i2")[: count // _HOP * _HOP].astype(np.float32) / 2**15
+    frames = floats(pcm)[: count // _HOP * _HOP]
     if not frames.size:
         return count
     levels = 10 * np.log10((frames.reshape(-1, _HOP) ** 2).mean(axis=1) + 1e-12)

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from agent import limits
-from agent.audio import RATE, SAMPLE_BYTES, milliseconds, samples_in
+from agent.audio import RATE, SAMPLE_BYTES, floats, milliseconds, samples_in
 from agent.hearing import endpointing
 from agent.hearing.endpointing import Limits
 from agent.realtime.config import SemanticVad, ServerVad, TurnDetection
@@ -86,7 +86,7 @@ def ending(pcm: bytes) -> Ending:
 def _decimated(pcm: bytes) -> Sound:
     """The last part of the sound at 8 kHz; what folds over from above is weak."""
     step = RATE // _RATE
-    sound = np.frombuffer(pcm, "<i2")[-int(LOOKED_AT_S * RATE) :].astype(np.float32) / 2**15
+    sound = floats(pcm)[-int(LOOKED_AT_S * RATE) :]
     return sound[: sound.size // step * step].reshape(-1, step).mean(axis=1)
 
 

@@ -5,7 +5,7 @@ from collections import deque
 import numpy as np
 import numpy.typing as npt
 
-from agent.audio import RATE, seconds
+from agent.audio import RATE, floats, seconds
 from agent.floor import states as floor
 from agent.model.output import Sound
 
@@ -55,8 +55,7 @@ class BandsReader:
         Returns:
             Shape (hops, 16); none if the sound is shorter than a hop.
         """
-        samples = np.frombuffer(pcm, "<i2").astype(np.float32) / np.float32(2**15)
-        sound = np.concatenate((self._tail, samples))
+        sound = np.concatenate((self._tail, floats(pcm)))
         whole = sound.size // HOP * HOP
         self._tail = sound[whole - HOP :]
         if whole < _FFT:

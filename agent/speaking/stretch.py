@@ -9,6 +9,8 @@ Source:
 import numpy as np
 import numpy.typing as npt
 
+from agent.audio import rounded
+
 HOP = 480
 """Samples between frames as they are laid down: 20 ms at 24 kHz. A frame is two of them."""
 SEARCH = 240
@@ -38,7 +40,7 @@ class Stretcher:
         ready: list[Floats] = []
         while max(self._target + SEARCH, self._follows) + 2 * HOP <= self._first + len(self._heard):
             ready.append(self._next())
-        return _pcm16(ready)
+        return rounded(np.concatenate(ready)).tobytes() if ready else b""
 
     def finish(self) -> bytes:
         """Return the last samples, so that all of them last as long as they should."""
@@ -75,9 +77,3 @@ class Stretcher:
         energy = loudness[HOP:] - loudness[:-HOP]
         likeness = np.correlate(near, wanted) / np.sqrt(energy + 1.0)
         return start + int(likeness.argmax())
-
-
-def _pcm16(frames: list[Floats]) -> bytes:
-    if not frames:
-        return b""
-    return np.clip(np.rint(np.concatenate(frames)), -(2**15), 2**15 - 1).astype("<i2").tobytes()

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from agent.audio import RATE
+from agent.audio import RATE, floats
 from agent.errors import AgentError
 from client.evaluation.simulated_phone import Take
 
@@ -103,7 +103,7 @@ def _draw_take(place: Any, take: Take) -> None:
 
 
 def _envelope(pcm: bytes) -> tuple[Any, Any, Any]:
-    sound = np.frombuffer(pcm, np.int16).astype(np.float32) / 2**15
+    sound = floats(pcm)
     step = max(1, len(sound) // COLUMNS)
     columns = sound[: len(sound) // step * step].reshape(-1, step)
     peak = max(float(np.abs(sound).max(initial=0)), 0.05)

@@ -6,12 +6,11 @@ Speech is brought to one level, so that "15 dB below the user" means the same fo
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from agent.audio import RATE, Samples, samples_in
+from agent.audio import RATE, Samples, rounded, samples_in
 from agent.errors import AudioError
 from client.dialogue.latency import level
 from client.sound.sound_file import read
@@ -151,11 +150,7 @@ def levelled(sound: Samples, level_db: float = SPEECH_DB) -> Samples:
 
 
 def scaled(sound: Samples, factor: float) -> Samples:
-    return _pcm(sound * factor)
-
-
-def _pcm(sound: npt.NDArray[np.floating[Any]]) -> Samples:
-    return np.clip(np.rint(sound), -(2**15), 2**15 - 1).astype(np.int16)
+    return rounded(sound * factor)
 
 
 def _cut(sound: Samples, start_s: float, end_s: float) -> Samples:
@@ -181,8 +176,8 @@ def _recorded(spoken: Path) -> Echo:
         read(spoken.with_stem(f"{name}__{part}")).astype(np.int32) for part in ("mic", "gt")
     )
     length = min(len(microphone), len(near))
-    echo = np.clip(microphone[:length] - near[:length], -(2**15), 2**15 - 1)
-    return Echo(name, spoken, read(spoken), echo.astype(np.int16), near.astype(np.int16))
+    echo = rounded(microphone[:length] - near[:length])
+    return Echo(name, spoken, read(spoken), echo, near.astype(np.int16))
 
 
 def _made_up(spoken: Path, near: Samples) -> Echo:
@@ -196,7 +191,7 @@ def _made_up(spoken: Path, near: Samples) -> Echo:
     spectrum = np.fft.rfft(reference, size) * np.fft.rfft(response, size)
     returned = np.fft.irfft(spectrum, size)[: len(reference)]
     gain = 10 ** (ROOM_DB / 20) * np.std(reference) / np.std(returned)
-    return Echo(spoken.stem, spoken, reference, _pcm(returned * gain), near)
+    return Echo(spoken.stem, spoken, reference, rounded(returned * gain), near)
 
 
 def _labels(scv: str) -> Iterator[tuple[float, float]]:

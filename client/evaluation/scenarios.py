@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 
-from agent.audio import RATE, Samples, samples_in
+from agent.audio import RATE, Samples, rounded, samples_in
 from client.dialogue.latency import level
 from client.evaluation import recordings
 from client.evaluation.recordings import (
@@ -201,8 +201,7 @@ def paused(
         missing = max(0, samples_in(pause_ms) - len(inside))
         hiss = generator.normal(0, level(inside) * 2**15, missing)
         half = len(inside) // 2
-        filler = np.clip(np.rint(hiss), -(2**15), 2**15 - 1).astype(np.int16)
-        parts += [before, inside[:half], filler, inside[half:]]
+        parts += [before, inside[:half], rounded(hiss), inside[half:]]
         start = at + len(before)
         pauses.append(Span(start, start + len(inside) + missing))
         at, taken = pauses[-1].end, gap.end

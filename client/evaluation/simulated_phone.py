@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from agent.audio import SAMPLE_BYTES, Samples, milliseconds, samples_in
+from agent.audio import SAMPLE_BYTES, Samples, milliseconds, rounded, samples_in
 from client.dialogue.jitter import JitterBuffer
 from client.dialogue.latency import FRAME_SAMPLES
 from client.evaluation.recordings import scaled
@@ -201,7 +201,7 @@ class SimulatedPhone:
             first, last = max(now, start), min(now + FRAME_SAMPLES, start + len(sound))
             if first < last:
                 mixed[first - now : last - now] += sound[first - start : last - start]
-        return np.clip(mixed, -(2**15), 2**15 - 1).astype(np.int16)
+        return rounded(mixed)
 
     def _echoes(self) -> list[tuple[int, Samples]]:
         """What the room returns of the first answer, as far and as loud as it was played."""

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import Tokenizer
 
+from agent.audio import floats
 from server.embedded.weights import RecogniserWeights
 
 RATE = 16_000
@@ -114,8 +115,7 @@ class Recogniser:
 
         Gives up between pieces of at most 28 s once `unwanted` returns True.
         """
-        sound = np.frombuffer(pcm, "<i2").astype(np.float32) / np.float32(2**15)
-        words = [self._piece(piece) for piece in _pieces(sound) if not unwanted()]
+        words = [self._piece(piece) for piece in _pieces(floats(pcm)) if not unwanted()]
         return " ".join(filter(None, words))
 
     def _token(self, name: str) -> int:

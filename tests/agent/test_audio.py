@@ -5,7 +5,18 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from agent.audio import RATE, Framer, Resampler, milliseconds, read_wav, samples_in, seconds, wav
+from agent.audio import (
+    RATE,
+    Framer,
+    Resampler,
+    floats,
+    milliseconds,
+    pcm16,
+    read_wav,
+    samples_in,
+    seconds,
+    wav,
+)
 
 SAMPLES = [0, 1, -1, 256, -256, 20_000, -20_000, 2**15 - 1, -(2**15)]
 PCM = np.array(SAMPLES, "<i2").tobytes()
@@ -25,6 +36,12 @@ def test_lengths_are_counted_in_samples():
 
 def test_what_is_written_is_read():
     assert read_wav(wav(PCM)) == PCM
+
+
+def test_numbers_become_the_samples_that_they_were_and_clip_beyond_full_scale():
+    assert pcm16(floats(PCM)) == PCM
+    loud = np.array([1.5, -1.5, 0.6 / 2**15])
+    assert pcm16(loud) == np.array([2**15 - 1, -(2**15), 1], "<i2").tobytes()
 
 
 def test_channels_are_averaged():

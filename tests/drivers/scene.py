@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from agent.audio import RATE, read_wav, samples_in
+from agent.audio import RATE, pcm16, read_wav, rounded, samples_in
 from agent.commands import AbortModel, AskModel, Command, Overhear, Send
 from agent.hearing.buffer import FRAME_SAMPLES
 from agent.model.output import Ended, Output, Sound
@@ -73,14 +73,10 @@ def config(detection: TurnDetection, ducks: bool) -> SessionConfig:
     )
 
 
-def pcm16(sound: Pcm) -> bytes:
-    return np.clip(np.rint(sound * 2**15), -(2**15), 2**15 - 1).astype("<i2").tobytes()
-
-
 def _sum(one: bytes, other: bytes) -> bytes:
     total = np.frombuffer(one, "<i2").astype(np.int32)
     total[: len(other) // 2] += np.frombuffer(other, "<i2")[: total.size]
-    return np.clip(total, -(2**15), 2**15 - 1).astype("<i2").tobytes()
+    return rounded(total).tobytes()
 
 
 @dataclass

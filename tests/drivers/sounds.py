@@ -5,6 +5,7 @@ from random import Random
 
 import numpy as np
 
+from agent.audio import rounded
 from agent.hearing.buffer import FRAME_SAMPLES
 
 
@@ -12,7 +13,7 @@ from agent.hearing.buffer import FRAME_SAMPLES
 def frame(level_db: float, samples: int = FRAME_SAMPLES) -> bytes:
     """Noise of that power, in dB of full scale: mono PCM16 at 24 kHz."""
     sound = np.random.default_rng(0).normal(0, 2**15 * 10 ** (level_db / 20), samples)
-    return np.clip(np.rint(sound), -(2**15), 2**15 - 1).astype("<i2").tobytes()
+    return rounded(sound).tobytes()
 
 
 def probabilities(least: float, most: float, count: int, seed: int = 0) -> list[float]:

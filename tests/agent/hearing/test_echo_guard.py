@@ -6,12 +6,12 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from agent.audio import RATE
+from agent.audio import RATE, pcm16
 from agent.floor import states as floor
 from agent.hearing.buffer import FRAME_SAMPLES, DetectedFrame
 from agent.hearing.echo_guard import EchoGuard
 from agent.realtime import client_events as protocol, server_events as events
-from tests.drivers.scene import Scene, clip, noisy, pcm16, silence
+from tests.drivers.scene import Scene, clip, noisy, silence
 
 VOICE = np.concatenate([clip(f"LJ001-000{n}.wav") for n in (4, 6)])
 FRAME_S = FRAME_SAMPLES / RATE
