@@ -17,6 +17,7 @@ from pathlib import Path
 
 from agent.errors import AgentError
 from client.cli import SERVER_URL, local_server
+from client.dialogue.ducking import DUCK_DB
 from client.dialogue.events import page_url
 from client.dialogue.latency import Clip
 from client.kiosk.kiosk import Kiosk
@@ -119,7 +120,7 @@ def _parse(argv: list[str]) -> Options:
     add(
         "--duck-db",
         type=float,
-        default=-15.0,
+        default=DUCK_DB,
         help="change of the agent's volume, in dB, while you may be interrupting",
     )
     add("--plain", action="store_true", help="plain lines instead of the live screen")

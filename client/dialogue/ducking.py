@@ -4,12 +4,20 @@ import numpy as np
 
 from agent.audio import Samples, samples_in
 
-RAMP_SAMPLES = samples_in(40)
-"""From full to ducked or back: fast for an ear, far too slow to click."""
+DUCK_DB = -15.0
+"""Loudness while ducked, relative to full: still understood, and far below the user's voice."""
+
+DUCK_SAMPLES = samples_in(40)
+"""From full to ducked: within the 50 ms that the server's echo guard allows, without a click."""
+
+RESTORE_SAMPLES = samples_in(200)
+"""And back, more slowly: after a cough the voice returns, and doesn't jump out."""
 
 
 class DuckingGain:
     """Scales sound in place; never delays it, so nothing is skipped or repeated.
+
+    `server/page/playout.js` has the same rules.
 
     Args:
         duck_db: Loudness while ducked, relative to full; 0 or less.
@@ -33,12 +41,11 @@ class DuckingGain:
         """Scale the next samples; at full loudness they stay exactly as they are."""
         if self._gain == self._target == 1.0:
             return
-        step = (1.0 - self._quiet) / RAMP_SAMPLES
-        way = np.arange(1, len(out) + 1, dtype=np.float32) * step
+        way = np.arange(1, len(out) + 1, dtype=np.float32) * (1.0 - self._quiet)
         if self._gain < self._target:
-            gains = np.minimum(self._gain + way, self._target)
+            gains = np.minimum(self._gain + way / RESTORE_SAMPLES, self._target)
         else:
-            gains = np.maximum(self._gain - way, self._target)
+            gains = np.maximum(self._gain - way / DUCK_SAMPLES, self._target)
         out[:] = np.rint(out * gains)
         if len(out):
             self._gain = float(gains[-1])

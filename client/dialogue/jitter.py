@@ -14,7 +14,7 @@ import numpy as np
 
 from agent.audio import Samples, samples_in
 
-FADE_SAMPLES = samples_in(5)
+FADE_SAMPLES = samples_in(8)
 LEAST_WAIT_SAMPLES = samples_in(100)
 MOST_WAIT_SAMPLES = samples_in(320)
 CALMER_SAMPLES = samples_in(3)
@@ -52,9 +52,9 @@ class JitterBuffer:
     It waits for 1.75 times the wait's worth of sound, as answers come faster than they play, and
     for half a chunk more, which is the time until the next one; but not longer than the wait. That
     begins at 100 ms, grows with each underrun by half of it, up to 320 ms, and shrinks by 3 ms
-    with each item that plays without one. `server/page/wait.js` has the same rules. Where sound
-    stops, the last value glides to zero in 5 ms; where it starts, it fades in over 5 ms. So neither
-    gaps nor interruptions click.
+    with each item that plays without one. Where sound stops, the last value glides to zero in 8 ms;
+    where it starts, it fades in over 8 ms. So neither gaps nor interruptions click. `wait.js` and
+    `playout.js` in `server/page/` have the same rules.
     """
 
     def __init__(self) -> None:
@@ -124,6 +124,8 @@ class JitterBuffer:
         self._past.add(None, len(out) - filled)
         if ended:
             self._playing = False
+            if self._starved:
+                self._silence.dry += len(out) - filled
         return filled
 
     def played(self, item_id: str, delay_samples: int = 0) -> int:
@@ -131,7 +133,7 @@ class JitterBuffer:
         return self._past.played(item_id, delay_samples)
 
     def flush(self, delay_samples: int = 0) -> list[Heard]:
-        """Drop everything that waits, gliding to silence in 5 ms.
+        """Drop everything that waits, gliding to silence in 8 ms.
 
         Args:
             delay_samples: How much of what was pulled has not reached the ear yet.

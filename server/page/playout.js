@@ -10,9 +10,9 @@ import { Wait } from "./wait.js";
 
 const FADE_SAMPLES = Math.round(0.008 * sampleRate);
 const REPORT_SAMPLES = Math.round(0.032 * sampleRate);
-/** How loud the agent goes on under a sound of the user: 14 dB less. */
-const DUCKED = 0.2;
-const DUCK_SAMPLES = Math.round(0.06 * sampleRate);
+/** How loud the agent goes on under a sound of the user; as in `client/dialogue/ducking.py`. */
+const DUCKED = 10 ** (-15 / 20);
+const DUCK_SAMPLES = Math.round(0.04 * sampleRate);
 const RESTORE_SAMPLES = Math.round(0.2 * sampleRate);
 
 /**

@@ -31,14 +31,6 @@ def test_an_empty_buffer_is_silent():
     assert not pull(JitterBuffer()).any()
 
 
-def test_sound_waits_until_there_is_enough_to_play():
-    jitter = JitterBuffer()
-    jitter.add("item", tone(ENOUGH - 2))
-    assert not pull(jitter).any()
-    jitter.add("item", tone(1))
-    assert pull(jitter).all()
-
-
 def test_a_short_item_plays_at_once_when_it_is_complete():
     jitter = JitterBuffer()
     jitter.add("item", tone(FRAME))
@@ -75,55 +67,6 @@ def test_running_dry_glides_to_silence_and_resumes_with_nothing_lost():
     assert jitter.underruns == 1
 
 
-def test_a_little_sound_waits_no_longer_than_the_wait():
-    jitter = JitterBuffer()
-    jitter.add("item", tone(ENOUGH - 2))
-    for _ in range(LEAST_WAIT_SAMPLES // FRAME):
-        assert not pull(jitter).any()
-    assert pull(jitter).all()
-
-
-def test_in_the_middle_of_an_answer_a_gap_ends_soon():
-    jitter = JitterBuffer()
-    jitter.add("item", tone(ENOUGH))
-    pull(jitter, ENOUGH)
-    pull(jitter)
-    jitter.add("item", tone(LEAST_WAIT_SAMPLES // 2))
-    assert pull(jitter).any()
-
-
-def test_an_underrun_makes_the_next_answer_wait_for_more():
-    jitter = JitterBuffer()
-    jitter.add("item", tone(ENOUGH))
-    pull(jitter, ENOUGH)
-    for _ in range(6):
-        pull(jitter)
-    jitter.add("item", tone(ENOUGH))
-    jitter.complete("item")
-    pull(jitter, 2 * ENOUGH)
-    # Half of the five frames that it ran dry for is waited for in addition.
-    jitter.add("next", tone(ENOUGH))
-    for _ in range(8):
-        assert not pull(jitter).any()
-    assert pull(jitter).any()
-
-
-def test_each_calm_answer_shortens_the_wait_again():
-    jitter = JitterBuffer()
-    jitter.add("item", tone(ENOUGH))
-    pull(jitter, ENOUGH)
-    pull(jitter, 10 * FRAME)
-    jitter.add("item", tone(1))
-    jitter.complete("item")
-    pull(jitter)
-    for number in range(40):
-        jitter.add(f"calm_{number}", tone(ENOUGH))
-        jitter.complete(f"calm_{number}")
-        pull(jitter, 2 * ENOUGH)
-    jitter.add("last", tone(ENOUGH))
-    assert pull(jitter).any()
-
-
 def test_held_sound_glides_to_silence_and_goes_on_with_the_very_next_sample():
     jitter = JitterBuffer()
     jitter.add("item", ramp(2 * ENOUGH))
@@ -136,16 +79,6 @@ def test_held_sound_glides_to_silence_and_goes_on_with_the_very_next_sample():
     jitter.resume()
     heard = pull(jitter, ENOUGH)
     assert heard[FADE_SAMPLES:].tolist() == ramp(ENOUGH, 501)[FADE_SAMPLES:].tolist()
-    assert jitter.underruns == 0
-
-
-def test_the_end_of_an_item_is_no_underrun_even_if_its_completion_comes_late():
-    jitter = JitterBuffer()
-    jitter.add("item", tone(ENOUGH))
-    pull(jitter, ENOUGH + FRAME)
-    jitter.complete("item")
-    jitter.add("next", tone(ENOUGH))
-    assert pull(jitter).any()
     assert jitter.underruns == 0
 
 

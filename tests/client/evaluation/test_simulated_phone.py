@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from agent.audio import RATE, Samples, samples_in
+from client.dialogue.jitter import FADE_SAMPLES
 from client.dialogue.latency import FRAME_SAMPLES
 from client.evaluation.recordings import Echo
 from client.evaluation.scenarios import Overlay, Scenario
@@ -55,7 +56,7 @@ def test_an_interrupted_answer_falls_silent_and_its_heard_part_is_told():
     ]
     phone.receive(delta(tone(1_000)), 10 * FRAME_SAMPLES)
     _, heard = listen(phone, 10, 5)
-    assert not heard[samples_in(5) :].any()
+    assert not heard[FADE_SAMPLES:].any()
     (run,) = phone.take.runs
     assert (run.start, run.count) == (0, 10 * FRAME_SAMPLES)
 

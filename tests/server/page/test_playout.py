@@ -11,7 +11,7 @@ from hypothesis import given, strategies as st
 from playwright.sync_api import sync_playwright
 
 from agent.audio import RATE, Samples, samples_in
-from client.dialogue.ducking import RAMP_SAMPLES, DuckingGain
+from client.dialogue.ducking import DUCK_DB, DUCK_SAMPLES, RESTORE_SAMPLES, DuckingGain
 from client.dialogue.jitter import JitterBuffer
 from tests.drivers.page import CHROMIUM
 from tests.drivers.scripted_server import ScriptedServer
@@ -177,7 +177,7 @@ def test_a_cut_at_any_moment_does_not_click(moment: int, how: str):
 
 @given(st.lists(st.integers(1, 700), min_size=1, max_size=60), st.data())
 def test_ducking_scales_and_never_moves_a_sample(frames: list[int], data: st.DataObject):
-    loudness = DuckingGain(-15.0)
+    loudness = DuckingGain(DUCK_DB)
     sound = np.full(sum(frames), 10000, np.int16)
     start = 0
     for count in frames:
@@ -186,17 +186,17 @@ def test_ducking_scales_and_never_moves_a_sample(frames: list[int], data: st.Dat
         loudness.shape(sound[start : start + count])
         start += count
     steps = np.abs(np.diff(np.concatenate([[10000], sound]).astype(int)))
-    assert steps.max() <= 10000 / RAMP_SAMPLES + 1
-    assert sound.min() >= round(10000 * 10 ** (-15 / 20))
+    assert steps.max() <= 10000 / DUCK_SAMPLES + 1
+    assert sound.min() >= round(10000 * 10 ** (DUCK_DB / 20))
 
 
 def test_ducking_is_as_quiet_as_asked_and_restores_every_sample():
     loudness = DuckingGain(-20.0)
     loudness.duck()
-    ducked = np.full(2 * RAMP_SAMPLES, 10000, np.int16)
+    ducked = np.full(2 * DUCK_SAMPLES, 10000, np.int16)
     loudness.shape(ducked)
-    assert (ducked[RAMP_SAMPLES:] == 1000).all()
+    assert (ducked[DUCK_SAMPLES:] == 1000).all()
     loudness.restore()
-    sound = np.arange(2 * RAMP_SAMPLES, dtype=np.int16)
+    sound = np.arange(2 * RESTORE_SAMPLES, dtype=np.int16)
     loudness.shape(sound)
-    assert sound[RAMP_SAMPLES:].tolist() == list(range(RAMP_SAMPLES, 2 * RAMP_SAMPLES))
+    assert sound[RESTORE_SAMPLES:].tolist() == list(range(RESTORE_SAMPLES, 2 * RESTORE_SAMPLES))

@@ -1,0 +1,82 @@
+"""The rules that terminal and page share: the terminal's side of the golden cases."""
+
+import asyncio
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+import pytest
+
+from agent.audio import RATE, Samples, samples_in
+from client.dialogue import events as wire
+from client.dialogue.call import Call
+from client.dialogue.ducking import DUCK_DB
+from client.dialogue.jitter import JitterBuffer
+from client.terminal.lines import Terminal
+
+RULES = json.loads(
+    (Path(__file__).parents[2] / "golden" / "client_rules.json").read_text(encoding="utf-8")
+)
+FRAME_MS = 20
+LOUD = 10000
+
+Orders = list[list[Any]]
+"""Each with its time in milliseconds first, which is that of a frame."""
+
+
+def a_call(**options: Any) -> Call:
+    """A call without a server."""
+    connection = cast(Any, SimpleNamespace(received=("", 0)))
+    nothing = cast(Terminal, None)
+    return Call(connection, nothing, lambda: 0.0, lambda: 0.0, int, duck_db=DUCK_DB, **options)
+
+
+def loud(duration_ms: float) -> Samples:
+    return np.full(samples_in(round(duration_ms)), LOUD, np.int16)
+
+
+def test_sound_fades_in_and_out_over_the_same_time():
+    jitter, out = JitterBuffer(), np.zeros(samples_in(500), np.int16)
+    jitter.add("one", loud(400))
+    jitter.pull(out)
+    rises = np.flatnonzero(out == LOUD)[0]
+    glides = np.flatnonzero(out)[-1] - np.flatnonzero(out == LOUD)[-1]
+    assert [round(1000 * each / RATE) for each in (rises, glides)] == [RULES["fade_ms"]] * 2
+
+
+@pytest.mark.parametrize("case", RULES["jitter"])
+def test_sound_that_may_be_late_waits(case: dict[str, Any]):
+    jitter, frame = JitterBuffer(), np.zeros(samples_in(FRAME_MS), np.int16)
+    spans: list[list[int]] = []
+    for now in range(0, 2000, FRAME_MS):
+        for _, order, item_id, *duration_ms in (each for each in case["orders"] if each[0] == now):
+            if order == "add":
+                jitter.add(item_id, loud(*duration_ms))
+            else:
+                jitter.complete(item_id)
+        if filled := jitter.pull(frame):
+            start = spans.pop()[0] if spans and spans[-1][1] == now else now
+            spans.append([start, now + filled * 1000 // RATE])
+    assert spans == case["heard"]
+
+
+@pytest.mark.parametrize("case", RULES["ducking"])
+def test_the_agent_lowers_its_voice_in_a_ramp(case: dict[str, Any]):
+    async def run() -> Samples:
+        call, sound = a_call(), np.zeros(samples_in(600), np.int16)
+        await call.apply(wire.AudioDelta("resp", "one", loud(1000).tobytes()))
+        orders = dict(case["orders"])
+        kinds = {"duck": wire.Duck, "hold": wire.Hold, "restore": wire.Restore}
+        for now in range(0, 600, FRAME_MS):
+            if now in orders:
+                await call.apply(kinds[orders[now]]())
+            call.pull(sound[samples_in(now) : samples_in(now + FRAME_MS)])
+        return sound
+
+    sound = asyncio.run(run())
+    for at_ms, loudness_db in case["loudness_db"]:
+        loudness = sound[samples_in(at_ms) - 1] / LOUD
+        expected = 0 if loudness_db is None else 10 ** (loudness_db / 20)
+        assert loudness == pytest.approx(expected, abs=0.003), at_ms

@@ -1,0 +1,81 @@
+"""The rules that terminal and page share: the page's side of the golden cases."""
+
+from typing import Any
+
+import pytest
+
+from tests.client.dialogue.test_client_rules import FRAME_MS, LOUD, RULES
+from tests.drivers.page import CHROMIUM, Chromium
+from tests.drivers.scripted_server import ScriptedServer
+
+pytestmark = [
+    pytest.mark.system,
+    pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt install chromium"),
+]
+
+PLAY = """
+async ([cases, frameMs, loud]) => {
+  globalThis.sampleRate = 24_000;
+  globalThis.AudioWorkletProcessor = class { port = { postMessage() {} }; };
+  const kind = new Promise((resolve) => { globalThis.registerProcessor = (_, it) => resolve(it); });
+  await import("/page/playout.js");
+  const Playout = await kind;
+  return cases.map(play);
+
+  /** All that the loudspeaker plays in 2 s, in shares of what it was given. */
+  function play({ orders }) {
+    const playout = new Playout();
+    const played = [];
+    for (let now = 0; now < 2000; now += frameMs) {
+      for (const [, kind, item, durationMs] of orders.filter(([atMs]) => atMs === now)) {
+        playout.port.onmessage({ data: orderOf(kind, item, durationMs) });
+      }
+      const out = new Float32Array(24 * frameMs);
+      playout.process([], [[out]]);
+      played.push(...out);
+    }
+    return played.map((sample) => (sample * 32_768) / loud);
+  }
+
+  function orderOf(kind, item, durationMs) {
+    const states = { duck: "ducked", hold: "held", restore: "full" };
+    if (kind === "complete") return { type: "complete", item };
+    if (kind !== "add") return { type: "volume", state: states[kind] };
+    return { type: "chunk", item, pcm: new Int16Array(24 * durationMs).fill(loud) };
+  }
+}
+"""
+
+
+def play(server: ScriptedServer, browser: Chromium, cases: list[dict[str, Any]]) -> Any:
+    with browser.page(server.url) as talk:
+        return talk.page.evaluate(PLAY, [cases, FRAME_MS, LOUD])
+
+
+def test_sound_fades_in_and_out_over_the_same_time(server: ScriptedServer, browser: Chromium):
+    [sound] = play(server, browser, [{"orders": [[0, "add", "one", 400]]}])
+    whole = [number for number, sample in enumerate(sound) if sample > 0.9999]
+    rises, falls = whole[0], (24 * 400) - 1 - whole[-1]
+    assert [round(each / 24) for each in (rises, falls)] == [RULES["fade_ms"]] * 2
+
+
+def test_sound_that_may_be_late_waits(server: ScriptedServer, browser: Chromium):
+    cases = RULES["jitter"]
+    for case, sound in zip(cases, play(server, browser, cases), strict=True):
+        edges = [
+            number
+            for number, (before, after) in enumerate(zip([0, *sound], [*sound, 0], strict=True))
+            if (before > 1e-9) != (after > 1e-9)
+        ]
+        spans = [round(edge / 24) for edge in edges]
+        assert spans == [edge for span in case["heard"] for edge in span], case
+
+
+def test_the_agent_lowers_its_voice_in_a_ramp(server: ScriptedServer, browser: Chromium):
+    cases = [
+        case | {"orders": [[0, "add", "one", 1000], *case["orders"]]} for case in RULES["ducking"]
+    ]
+    for case, sound in zip(cases, play(server, browser, cases), strict=True):
+        for at_ms, loudness_db in case["loudness_db"]:
+            expected = 0 if loudness_db is None else 10 ** (loudness_db / 20)
+            assert sound[24 * at_ms - 1] == pytest.approx(expected, abs=0.003), (case, at_ms)
