@@ -36,7 +36,9 @@ INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells count it: 128 and the signal's number."""
 
 START_TIMEOUT_S = 300.0
+"""The models come from slow disks, too; a program that fails says so at once by ending."""
 TAKEN_TIMEOUT_S = 2.0
+"""A port of this machine answers in milliseconds; a firewall that drops everything never does."""
 MODEL_URL = "http://127.0.0.1:18091/v1"
 SERVER_URL = "ws://127.0.0.1:8080/v1/realtime"
 

@@ -19,7 +19,9 @@ RECOGNISER_ALONE = "embedded/whisper-base"
 """What `mimo-live model --recogniser-only` says; it answers nobody."""
 
 TIMEOUT_S = 2.0
+"""Ours answers in milliseconds; longer only delays a start where something else listens."""
 LARGEST_BYTES = 2**16
+"""Of an answer, which has some hundred; any program may listen there."""
 
 
 class _Health(msgspec.Struct):

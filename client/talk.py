@@ -37,6 +37,7 @@ from client.terminal.screen_state import ScreenState
 from client.terminal.view import View
 
 COULD_NOT_RUN = 1
+"""Exit status."""
 SCREEN = "client.terminal.screen"
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 

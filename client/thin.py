@@ -21,10 +21,12 @@ from agent.keys import read_key
 from agent.proxies import proxy_for
 
 RATE = 8_000
+"""As telephones have it."""
 FRAME_SAMPLES = 160
 """20 ms; in G.711 as many bytes."""
 SILENCE = b"\xff"
 BIAS, CLIP = 132, 32_635
+"""Of G.711: what makes every segment begin with a one, and the largest sample that it fits to."""
 G711 = {"format": {"type": "audio/pcmu"}}
 FORMATS = {"input": G711, "output": G711}
 

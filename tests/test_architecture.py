@@ -80,8 +80,9 @@ def test_no_room_of_the_agent_knows_one_beside_or_above_it():
                 assert floor_of(room) < floor_of(own), f"{where} imports {name}"
 
 
-def test_each_figure_of_the_agent_is_explained_where_it_stands():
-    for source in sources("agent"):
+@pytest.mark.parametrize("folder", ["agent", "client"])
+def test_each_figure_is_explained_where_it_stands(folder: str):
+    for source in sources(folder):
         lines = source.read_text().splitlines()
         body = ast.parse(source.read_text()).body
         for statement, after in pairwise([*body, ast.Pass()]):
@@ -100,7 +101,8 @@ def is_figure(statement: ast.stmt) -> bool:
             return False
     numbers = [each for each in within if isinstance(each, ast.Constant)]
     is_plain = all(isinstance(each.value, int | float) for each in numbers)
-    return name.isupper() and bool(numbers) and is_plain and not isinstance(value, ast.Dict)
+    is_table = isinstance(value, ast.Dict | ast.Subscript)
+    return name.isupper() and bool(numbers) and is_plain and not is_table
 
 
 def test_no_file_is_longer_than_a_reader_can_hold():

@@ -30,8 +30,10 @@ from client.sound.native import unheard_libraries
 from client.sound.play_reply import ReplyPlayer
 
 FAILED = 1
+"""Exit status."""
 MODEL = "MiMo-Audio-7B-Instruct"
 CONNECT_TIMEOUT_S = 10.0
+"""A network that is slow connects within it; longer only delays saying that nobody is there."""
 
 EXAMPLES = """\
 examples:

@@ -26,6 +26,7 @@ LARGEST_BYTES = 128 * 1024 * 1024
 """Of one file: more than ten minutes of stereo at 48 kHz, and the model takes ten minutes."""
 
 FETCH_TIMEOUT_S = 30.0
+"""For the whole of a file; longer only delays giving up a link that stalls."""
 
 TYPES = {
     ".wav": "audio/wav",

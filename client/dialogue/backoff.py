@@ -4,7 +4,9 @@ from collections.abc import Iterator
 from random import Random
 
 FIRST_S = 0.5
+"""Less would press a server that restarts, more keep a user waiting after a mere loss."""
 LONGEST_S = 30.0
+"""How late a server's return is noticed; less would have many clients ask a dead one."""
 
 
 def backoff(chance: Random) -> Iterator[float]:

@@ -15,8 +15,11 @@ import numpy as np
 from agent.audio import Samples, samples_in
 
 FADE_SAMPLES = samples_in(8)
+"""Less would click, more would swallow the first sound of a word."""
 LEAST_WAIT_SAMPLES = samples_in(100)
+"""Less has gaps, more delays answers: a GPU's needed up to 83 ms (docs/performance.md)."""
 MOST_WAIT_SAMPLES = samples_in(320)
+"""Where the network is worse than this, gaps disturb less than later answers do."""
 CALMER_SAMPLES = samples_in(3)
 """How much less is waited after each answer that played without a gap."""
 
@@ -24,7 +27,7 @@ MOST_RUNS = 64
 """How many stretches of sound or silence are remembered; a loudspeaker lags by a few at most."""
 
 _RISING = (np.arange(FADE_SAMPLES, dtype=np.float32) + 1) / (FADE_SAMPLES + 1)
-_FALLING = 1 - _RISING
+"""Both ends are left out: those samples stand beside it."""
 
 
 class Heard(NamedTuple):
@@ -245,7 +248,7 @@ class _Fades:
     def _glide(self, out: Samples) -> None:
         count = min(len(out), FADE_SAMPLES - self._glided)
         if count:
-            glide = self._glide_from * _FALLING[self._glided : self._glided + count]
+            glide = self._glide_from * (1 - _RISING[self._glided : self._glided + count])
             out[:count] += glide.astype(np.int16)
             self._glided += count
 

@@ -17,6 +17,7 @@ from agent.errors import AudioError
 from client.sound.sound_file import read
 
 FRAME_SAMPLES = samples_in(20)
+"""To this the end of speech is known; shorter ones would cost more and end between periods."""
 FRAME_S = FRAME_SAMPLES / RATE
 
 QUIET_DB = -45.0
@@ -26,8 +27,11 @@ NOISY_DB = -25.0
 """The same for a live microphone, whose room is never silent."""
 
 CAPTION_S = 2.0
+"""A transcript that is later than this isn't waited for: a server may not write any."""
 FRAMES_BEFORE = 100
+"""Two seconds: more than a server takes to notice speech and say so."""
 MOST_FRAMES = 3000
+"""A minute: of a longer utterance, the beginning tells nothing about the end."""
 
 
 def level(frame: Samples) -> float:

@@ -25,13 +25,17 @@ from client.dialogue.events import SessionCreated, full_url
 from client.keys import authorization, key_of_environment
 
 MOST_FRAME_BYTES = 2**24
+"""Above the largest event of a server; more would let a wrong one fill the memory."""
 HELLO_TIMEOUT_S = 10.0
+"""A busy server greets within it; longer only delays saying that it won't."""
 PING_S = 5.0
 """Between pings, and for each answer: how soon a cut cable is noticed."""
 
 PROBE_S = 3.0
+"""One question more to a server that has refused already: its user waits for the reason."""
 
 REFUSED = (401, 403)
+"""HTTP's for a key that is missing or wrong, and for one that isn't enough."""
 
 WRONG_KEY = "invalid_api_key"
 

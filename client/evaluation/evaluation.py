@@ -32,6 +32,7 @@ from client.recognition import is_conversation_server, is_model_server
 from client.saving import SaveError, check_writable
 
 COULD_NOT_RUN = 1
+"""Exit status."""
 GROUPS = 30
 """Length of the stand-in's replies, 160 ms each."""
 

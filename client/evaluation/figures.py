@@ -17,12 +17,14 @@ from client.evaluation.scenarios import PAUSES_MS, Kind
 from client.evaluation.simulated_phone import Run, Take
 
 LONG_GAP = samples_in(100)
+"""A shorter gap passes for a pause between words."""
 LATE = samples_in(250)
 """A verdict that was reached in a pause may come so much later."""
 COMMITTED = "input_audio_buffer.committed"
 DELTA = "response.output_audio.delta"
 
 SLOW_MS = 900
+"""The bar of the 95th percentile, as a slow answer is to be looked at."""
 SAME_MOMENT_S = 0.03
 """The stand-in and the caller hear of one thing with so much between them."""
 

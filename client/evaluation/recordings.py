@@ -34,9 +34,13 @@ TALK = ("people_talking", "dialogue", "sample", "tst00")
 NEAR = ("weather_question",)
 REF = "__ref"
 ROOM_MS, ROOM_DELAY_MS, ROOM_DB = 250, 40, -8.0
+"""A made-up echo: how long it lasts, how late it begins, and its level beside speech."""
 _SHORTEST_S, _LONGEST_S = 0.25, 0.8
+"""Of segments in meetings: shorter ones are hardly words, longer ones are turns."""
 _FRAME = samples_in(10)
+"""To this the ends of a sound are known."""
 _SILENCE = samples_in(200)
+"""Longer than the stops within a word, shorter than from one word to the next."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

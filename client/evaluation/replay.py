@@ -19,6 +19,7 @@ from client.evaluation.replay_audio import Microphone, ReplayAudio, rows
 from client.evaluation.replay_turns import ReplayTurns
 
 SAME, COULD_NOT_RUN, DIFFERENT = 0, 1, 3
+"""Exit statuses; 2 is a wrong command line, as `argparse` has it."""
 GZIP = b"\x1f\x8b"
 SHOWN = 300
 """Characters of a decision that are printed."""

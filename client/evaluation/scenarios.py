@@ -27,24 +27,34 @@ from client.evaluation.recordings import (
 Kind = Literal["turn", "word", "pause", "interruption", "backchannel", "noise", "side_talk", "echo"]
 
 PAUSES_MS = (300, 600, 1000)
+"""The bar is for the middle one; the others show how it goes on to both sides."""
 NOISE_DB = (-15.0, -6.0, 0.0)
+"""Beside speech: from faint to as loud as the user."""
 SIDE_TALK_DB = (-15.0, -20.0)
+"""Beside speech, for people a few metres away; nearer ones can't be told from the user."""
 BEFORE_S, AFTER_S, EXCERPTS = 2.5, 1.5, 2
 """Of a monologue, so much around so many of its gaps."""
 INTERRUPTION_S = 2.2
 """An interruption lasts no longer, so that it ends before the reply would."""
 SIDE_TALK_S = 2.5
+"""Longer than any sound is judged."""
 EARLIEST_MS, LATEST_MS = 500, 2000
 """How far into the answer something sounds."""
 
 _FRAME = samples_in(10)
+"""To this gaps are known; shorter ones would lie between the periods of a deep voice."""
 _LEAD = samples_in(200)
+"""Silence before speech, as a microphone has it: a detector begins with it."""
 _OVER_FLOOR, _UNDER_TOP = 2.8, 0.03
 """What is silent: 9 dB over the quietest, or 30 dB under the loudest parts."""
 _SHORTEST_GAP = 6
+"""Frames: a shorter silence belongs to a consonant."""
 _LONGEST_GAP = samples_in(450)
+"""Longer ones may be ends of sentences, where an answer would be right."""
 _MARGIN = samples_in(300)
+"""What is so near to an end of the recording is the silence around it."""
 _APART = samples_in(800)
+"""Nobody hesitates at every word: gaps nearer to the one before are left alone."""
 
 
 @dataclass(frozen=True, slots=True)

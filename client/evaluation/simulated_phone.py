@@ -24,11 +24,17 @@ DUCKED = 0.25
 """What is left of the agent's volume while the server wonders."""
 
 ANSWER_TIMEOUT = samples_in(6_000)
+"""Six seconds without an answer are none; longer only delays what fails."""
 REPORT = samples_in(200)
+"""As often as the page says what was played."""
 QUIET = samples_in(500)
+"""So long after its last sound an answer is over, and a cut one would still have been heard."""
 AFTER_INTERRUPTION = samples_in(1_500)
+"""Who isn't yielded to by then has been talked through."""
 AFTER_ANSWER = samples_in(100)
+"""What the answer's first sound is followed by is no latency any more."""
 LONGEST = samples_in(40_000)
+"""An answer that never ends must not keep the others waiting."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from client.evaluation.figures import Figures, percentile
 from client.evaluation.recordings import Labelled
 
 SILENCE_MS = 200
+"""Less would cut speech at consonants, more would join what is labelled apart."""
 DETECTION = {
     "type": "server_vad",
     "prefix_padding_ms": 0,
@@ -27,11 +28,15 @@ DETECTION = {
     "create_response": False,
 }
 CHUNK = samples_in(100)
+"""More at once would be less like a microphone, less would only be more events."""
 SPEED = 10
+"""Times real time: more is done sooner, and asks more of the server at once."""
 STEP_MS = 10
+"""How finely what was found is compared with the labels."""
 NEAR_MS = 500
 """A boundary further from a label is no finding of it."""
 TAIL_S = 1.0
+"""Silence after a clip, so that speech at its end ends."""
 
 Spans = list[tuple[float, float]]
 """Stretches of speech: begin and end in milliseconds."""

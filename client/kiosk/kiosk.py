@@ -24,13 +24,16 @@ from client.script import only_foreseen
 from client.sound.duplex import Duplex
 
 TICK_S = 0.1
+"""The countdown shows seconds, which must not seem to jump."""
 RETRY_S = 15.0
 """Between attempts while out of service; each may play the self-test's sweep."""
 LOOK_S = 5.0
 """Between looks at a server that nobody needs now: as often as it looks at its model."""
 
 ASK_TIMEOUT_S = 5.0
+"""Longer only delays saying that the kiosk is out of service."""
 LARGEST_ANSWER = 2**20
+"""Bytes of an answer about health, which has some hundred."""
 BEFORE_BYTES = samples_in(1500) * SAMPLE_BYTES
 """How much of what was said before the start is sent."""
 

@@ -19,6 +19,7 @@ RISE = 10 ** (1 / 20 / 50)
 """The room is as loud as its quietest moments; it is believed to get louder by 1 dB a second."""
 
 FALL = 0.13
+"""Of the way to a quieter moment: less would learn the room late, more believe one gap."""
 CHUNKS, LOUD_CHUNKS = 19, 13
 """A door bangs for less: most of 0.4 s has to be loud."""
 

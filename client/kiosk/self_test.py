@@ -9,13 +9,18 @@ from agent.audio import RATE, Samples, samples_in
 from agent.errors import AgentError
 
 SWEEP_S = 0.6
+"""Longer is found in more noise, and heard by more visitors."""
 FROM_HZ, TO_HZ = 400, 3000
+"""What small loudspeakers and microphones both carry."""
 AMPLITUDE = 0.3
+"""Louder annoys and distorts, quieter is lost in a noisy hall."""
 FADE_SAMPLES = samples_in(20)
+"""Without it, the sweep would begin and end with a click."""
 LISTEN_SAMPLES = samples_in(1500)
 """How long to listen: the sweep, and the way through buffers, room and echo."""
 
 TIMEOUT_S = 8.0
+"""Devices may take seconds to open; longer only delays saying that they don't work."""
 LEAST_LIKENESS = 0.15
 """Noise alone reaches 0.07; a sweep in an echoing hall 0.3."""
 

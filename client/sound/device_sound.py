@@ -13,6 +13,7 @@ from agent.audio import RATE, Resampler, Samples, samples_in
 from client.sound.ring import Ring
 
 BLOCK_MS = 20
+"""Less wakes the processor more often, more is heard later."""
 RING_S = 2
 """What a microphone may hold while nobody reads."""
 
@@ -21,6 +22,7 @@ AHEAD_SAMPLES = samples_in(40)
 interruption is heard at once."""
 
 EDGE_MS = 5
+"""Less would click, more would swallow the first sound of a word."""
 
 
 class Form(NamedTuple):

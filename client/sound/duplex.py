@@ -17,8 +17,7 @@ from client.sound.portaudio import DeviceError, Names, PortAudio, look_again
 from client.sound.pulse import CallbackWatch
 from client.terminal.view import View
 
-BLOCK_S = 0.019
-LOOK_S = 0.004
+BLOCK_S, LOOK_S = 0.019, 0.004
 """From one look for sound to the next: as it comes every 20 ms, just before the next is due, and
 soon again if it was not there. So it waits 2 ms on average, and a processor is seldom woken."""
 

@@ -15,16 +15,17 @@ from agent.audio import RATE, Samples, milliseconds, samples_in
 FRAME_SAMPLES = samples_in(10)
 """WebRTC works on frames of 10 ms."""
 
-MOST_BEHIND_SAMPLES = samples_in(40)
-KEPT_BEHIND_SAMPLES = samples_in(20)
+MOST_BEHIND_SAMPLES, KEPT_BEHIND_SAMPLES = samples_in(40), samples_in(20)
 """What was played may wait this long, and is trimmed to that: waiting longer, it would be
 compared with an echo that has come before it."""
 
 DELAY_STEP_MS = 10
+"""Smaller changes are a device's doubt about its own figure, and the canceller isn't told."""
 STRONG = 2
 """Noise suppression by 18 dB; stronger than that hurts speech."""
 
 MOST_GAIN_DB = 12.0
+"""More would make the noise of the room as loud as a voice, less leave soft speakers soft."""
 
 
 class Processor(Protocol):

@@ -6,7 +6,9 @@ from agent.audio import Samples, samples_in
 from client.own_command import own_command
 
 CHECKED_SAMPLES = samples_in(3000)
+"""Longer would tell the user later, shorter would judge by a single cough."""
 CLIPPED = 32_700
+"""So near to 32 767 that a device which clips a little below it is found, too."""
 MOST_CLIPPED = 0.001
 """Share of samples at full scale, from which on speech is distorted."""
 

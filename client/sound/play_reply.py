@@ -9,6 +9,7 @@ from client.sound.devices import Loudspeaker
 from client.sound.portaudio import find_portaudio
 
 TICK_S = 0.01
+"""Longer could miss the moment when the loudspeaker runs dry, shorter wakes a processor in vain."""
 TAIL_S = 0.1
 """Sound systems hold a little more than they say; it is heard before the loudspeaker is let go."""
 

@@ -11,6 +11,7 @@ MOST_LINES = 500
 """What can be scrolled back to: the longer, the slower is a change of the window's width."""
 
 MOST_ROWS = 4 * MOST_LINES
+"""A line seldom takes more rows; of more, the oldest are gone from the screen."""
 
 
 class Captions(RichLog):

@@ -19,6 +19,7 @@ from client.terminal.view import STATE_WORDS, Speaker, Status, cells, printable
 NAMES = {"user": "you", "agent": "agent"}
 COLOURS = {"user": "36", "agent": "32", "quiet": "2", "problem": "31", "meter": "34"}
 METER_CELLS = 6
+"""Wider ones would take the place of words in a narrow terminal."""
 DUMB = ("", "dumb", "unknown")
 """Values of TERM: such a terminal obeys no codes, so nothing can be redrawn in it."""
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 
 BARS = " ▁▂▃▄▅▆▇█"
 FLOOR_DB = -60.0
+"""Quieter shows nothing: lower, and the noise of any room would light the meter."""
 
 
 def share(loudness: float) -> float:

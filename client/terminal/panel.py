@@ -18,7 +18,9 @@ STYLES = {"user": "cyan", "agent": "green", "quiet": "dim", "problem": "red"}
 STATES = {"listening": "cyan", "thinking": "magenta", "speaking": "green", "overlap": "yellow"}
 PARTS = {"endpointing": "cyan", "model": "magenta", "playout": "green"}
 MOST_METER_CELLS = 16
+"""Wider ones tell no more, and take the place of words."""
 PART_CELLS = 20
+"""Of the bar of latencies: five hundredths each."""
 
 
 def words_line(line: Line) -> Table:

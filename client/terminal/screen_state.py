@@ -12,6 +12,7 @@ from client.terminal.view import Speaker, Status, printable
 
 Kind = Literal["user", "agent", "quiet", "problem"]
 LATENCIES = 24
+"""Bars of the sparkline; more would take the place of the parts beside it."""
 REMEMBERED = 5000
 """Lines that can be saved; hours of conversation."""
 
