@@ -15,8 +15,8 @@ from client.dialogue.call import Call
 from client.dialogue.connection import KEPT_BYTES, Connection, open_connection
 from client.dialogue.latency import LiveSpeech, SentSound, Turn
 from client.recording import Recording
-from client.script import only_foreseen
 from client.sound.duplex import Duplex
+from client.tasks import together
 from client.terminal.push_to_talk import PushToTalk
 from client.terminal.view import SHOWN_EVERY_S, State, Status, View
 
@@ -68,12 +68,9 @@ class Live:
             UnreachableError: If it can't be reached at the start, or sends this client away.
         """
         self._ends.listener = self
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._ends.run())
-                tasks.create_task(self.converse(url))
-        except ExceptionGroup as failures:
-            raise only_foreseen(failures) from None
+        async with together() as tasks:
+            tasks.create_task(self._ends.run())
+            tasks.create_task(self.converse(url))
 
     async def converse(self, url: str) -> None:
         """Talk with a server, through ends that somebody else runs; else like `run`."""
@@ -93,12 +90,9 @@ class Live:
             self._connection = connection
             self._view.connection("")
             self._invite()
-            try:
-                async with asyncio.TaskGroup() as tasks:
-                    tasks.create_task(self._call.receive())
-                    tasks.create_task(self._show(self._call))
-            except ExceptionGroup as failures:
-                raise only_foreseen(failures) from None
+            async with together() as tasks:
+                tasks.create_task(self._call.receive())
+                tasks.create_task(self._show(self._call))
 
     # --- what a person can do ----------------------------------------------------------------
 

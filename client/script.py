@@ -15,6 +15,7 @@ from client.clip_player import ClipPlayer, ticks
 from client.dialogue.call import Call
 from client.dialogue.connection import open_connection
 from client.dialogue.latency import FRAME_SAMPLES, Clip, stereo
+from client.tasks import together
 from client.terminal.lines import Terminal
 
 ANSWERED, UNANSWERED = 0, 3
@@ -53,7 +54,7 @@ class Script:
             call = Call(connection, self._terminal, clock, ended_at, int, duck_db=duck_db)
             heard = bytearray()
             try:
-                async with asyncio.TaskGroup() as tasks:
+                async with together() as tasks:
                     others = [
                         tasks.create_task(call.receive()),
                         tasks.create_task(voice.speak()),
@@ -62,8 +63,8 @@ class Script:
                     status = await self._turns(call, voice)
                     for task in others:
                         task.cancel()
-            except ExceptionGroup as failures:
-                status = self._gave_up(only_foreseen(failures))
+            except AgentError as error:
+                status = self._gave_up(error)
             if self._options.save is not None:
                 self._options.save.write_bytes(stereo(voice.said, heard))
             return status
@@ -118,13 +119,3 @@ async def _listen(call: Call, heard: bytearray, began: float) -> None:
         call.pull(frame)
         heard += frame.tobytes()
         await call.report()
-
-
-def only_foreseen(failures: ExceptionGroup) -> AgentError:
-    """The first failure of tasks that ended together; a bug among them is raised."""
-    foreseen, bugs = failures.split(AgentError)
-    if foreseen is None or bugs is not None:
-        raise failures
-    first = foreseen.exceptions[0]
-    assert isinstance(first, AgentError)
-    return first

@@ -30,6 +30,7 @@ from client.evaluation.vad_benchmark import Detected, detect, vad_figures
 from client.http import fetch
 from client.recognition import is_conversation_server, is_model_server
 from client.saving import SaveError, check_writable
+from client.tasks import together
 
 COULD_NOT_RUN = 1
 """Exit status."""
@@ -155,10 +156,7 @@ def _evaluate(options: Options, progress: Progress) -> Figures:
     detection = None if options.turn_detection == "server" else {"type": options.turn_detection}
     manner = Manner(detection, options.duck)
     with _lanes(options, library, progress) as lanes:
-        try:
-            results = asyncio.run(_run(lanes, [*chosen, *clips], manner, progress))
-        except ExceptionGroup as failures:
-            raise _only_foreseen(failures) from None
+        results = asyncio.run(_run(lanes, [*chosen, *clips], manner, progress))
         requests = [each for lane in lanes for each in _requests(lane)]
     found = figures(results.takes)
     found |= early_starts(results.takes, requests) | vad_figures(results.detected)
@@ -247,7 +245,7 @@ async def _run(
                 results.takes.append(take)
                 results.lines += [line(take.began_s, 0, "caller", {"scenario": job.name}), *lines]
 
-    async with asyncio.TaskGroup() as tasks:
+    async with together() as tasks:
         for lane in lanes:
             tasks.create_task(work(lane))
     return results
@@ -260,12 +258,3 @@ def _requests(lane: Lane) -> list[Request]:
     address = lane.model_url.removesuffix("/v1") + "/requests"
     answer: dict[str, Any] = json.loads(fetch(address, timeout_s=10, largest_bytes=2**24).body)
     return answer["requests"]
-
-
-def _only_foreseen(failures: ExceptionGroup) -> AgentError:
-    foreseen, bugs = failures.split(AgentError)
-    if foreseen is None or bugs is not None:
-        raise failures
-    first = foreseen.exceptions[0]
-    assert isinstance(first, AgentError)
-    return first

@@ -20,8 +20,8 @@ from client.kiosk.presence import Idle, Presence
 from client.kiosk.self_test import SelfTest
 from client.kiosk.view import KioskView
 from client.live import Live, LiveOptions
-from client.script import only_foreseen
 from client.sound.duplex import Duplex
+from client.tasks import together
 
 TICK_S = 0.1
 """The countdown shows seconds, which must not seem to jump."""
@@ -115,12 +115,10 @@ class Kiosk:
         if has_keys:
             loop.add_reader(sys.stdin, self._key)
         try:
-            async with asyncio.TaskGroup() as tasks:
+            async with together() as tasks:
                 tasks.create_task(self._ends.run())
                 tasks.create_task(self._watch())
                 tasks.create_task(self._serve(url))
-        except ExceptionGroup as failures:
-            raise only_foreseen(failures) from None
         finally:
             if has_keys:
                 loop.remove_reader(sys.stdin)
@@ -178,11 +176,9 @@ class Kiosk:
         self._idle = Idle(settings.idle_s, settings.countdown_s, now)
         self._view.visit()
         try:
-            async with asyncio.TaskGroup() as tasks:
+            async with together() as tasks:
                 visit = tasks.create_task(live.converse(url))
                 tasks.create_task(self._until_left(live, self._idle, visit))
-        except ExceptionGroup as failures:
-            raise only_foreseen(failures) from None
         finally:
             self._ends.listener = self._idle = None
 
