@@ -4,7 +4,6 @@ import argparse
 import asyncio
 import importlib
 import importlib.util
-import io
 import os
 import shlex
 import signal
@@ -80,10 +79,6 @@ def main(argv: list[str]) -> int:
 
 
 def _talk(options: Options) -> int:
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            # A locale without some letter must not end a conversation.
-            stream.reconfigure(errors="replace")
     terminal = Terminal(sys.stdout, sys.stderr, as_json=options.json)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for number in SIGNALS[1:]:

@@ -19,8 +19,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.server import ServerConnection, serve
 
 from agent.audio import RATE, Samples, samples_in, wav
-from client import talk
-from client.cli import PROGRAMS
+from client import cli, talk
 from client.dialogue.jitter import FADE_SAMPLES
 
 Event = dict[str, object]
@@ -495,7 +494,7 @@ def ask_for(answer: str, file: Path) -> None:
 
     file.write_bytes(wav(np.full(4800, USER, np.int16).tobytes()))
     with server(script) as (url, _):
-        assert talk.main(["--url", url, "--wav", str(file)]) == 0
+        assert cli.main(["talk", "--url", url, "--wav", str(file)]) == 0
 
 
 def test_the_screen_for_people_has_captions_and_latencies(
@@ -518,4 +517,4 @@ def test_a_terminal_that_lacks_a_letter_shows_the_others(
 
 
 def test_talk_is_among_the_programs():
-    assert PROGRAMS["talk"].module == talk.__name__
+    assert cli.PROGRAMS["talk"].module == talk.__name__
