@@ -37,30 +37,13 @@ class Microphone:
         """The sound that came in a step, as mono PCM16 at 24 kHz; empty if it brought none."""
         for line in step.recorded:
             if line.source == "server" and b'"session.' in bytes(line.what)[:24]:
-                told = msgspec.json.decode(line.what, type=_Told).session.audio.input.format
+                session = msgspec.json.decode(line.what)["session"]
+                told = msgspec.convert(session["audio"]["input"]["format"], AudioFormat)
                 if told != self._format:
                     self._format, self._decoder = told, Decoder(told)
         if isinstance(step.taken, InputAudioAppend):
             return self._decoder.decode(step.taken.audio)
         return b""
-
-
-class _Input(msgspec.Struct):
-    format: AudioFormat
-
-
-class _Audio(msgspec.Struct):
-    input: _Input
-
-
-class _Session(msgspec.Struct):
-    audio: _Audio
-
-
-class _Told(msgspec.Struct):
-    """The part of `session.created` and `session.updated` that is of use here."""
-
-    session: _Session
 
 
 @dataclass(slots=True)
