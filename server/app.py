@@ -51,6 +51,7 @@ log = logging.getLogger(__name__)
 LARGEST_FRAME = 21 * 2**20
 """Bytes: one append may carry 15 MiB of sound, which are 20 MiB of base64, and its JSON."""
 LONGEST_SESSION_S = 3_600
+"""An hour, as at OpenAI; longer keeps the memory of a session that was left open."""
 
 
 class App:

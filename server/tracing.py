@@ -20,9 +20,11 @@ from server import settings
 log = logging.getLogger(__name__)
 
 WRITTEN_EVERY_S = 1.0
+"""More often asks more of the disk; less often loses more of a process that dies."""
 MOST_WAITING_BYTES = 64 * 2**20
 """Of all sessions together; the largest append makes a line of 21 MiB."""
 LOOKED_AFTER_EVERY_BYTES = 4 * 2**20
+"""The folder may grow beyond its limit by so much a session; less would list it in vain."""
 NAMES = "*_sess_*.jsonl.gz"
 
 Note = Callable[[Line], None]

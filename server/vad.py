@@ -10,9 +10,8 @@ import webrtcvad
 
 from agent.audio import RATE, Framer, Resampler, floats
 
-_RATE = 16_000
-_FRAME = 512
-_CONTEXT = 64
+_RATE, _FRAME, _CONTEXT = 16_000, 512, 64
+"""Silero's figures: samples a second, samples judged at once, and those seen again before them."""
 
 
 class VoiceActivityDetector(Protocol):

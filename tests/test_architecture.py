@@ -80,7 +80,7 @@ def test_no_room_of_the_agent_knows_one_beside_or_above_it():
                 assert floor_of(room) < floor_of(own), f"{where} imports {name}"
 
 
-@pytest.mark.parametrize("folder", ["agent", "client"])
+@pytest.mark.parametrize("folder", ["agent", "client", "server"])
 def test_each_figure_is_explained_where_it_stands(folder: str):
     for source in sources(folder):
         lines = source.read_text().splitlines()

@@ -14,6 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 DEFAULT_PORT = 18091
+"""The one that `mimo-live model --gpu` takes, too, so that clients find either."""
 
 _WHAT = """\
 A small speech model on the processor, behind the same HTTP interface as MiMo-Audio on

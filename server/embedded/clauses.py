@@ -7,8 +7,11 @@ the synthesiser speaks long clauses more naturally.
 import re
 
 _FIRST = 10
+"""Characters: fewer would be spoken sooner, and a single "Yes," sounds like a sentence."""
 _LATER = 40
+"""Shorter clauses sound chopped, longer ones may come too late to follow the one before."""
 _LONGEST = 100
+"""A text without punctuation is cut here, or the listener would wait for all of it."""
 _CLAUSE_END = re.compile(
     r"[.!?][\"')\]]*\s|[,;:]\s|\s[-\u2013\u2014]\s|[\u3002\uff01\uff1f\uff1b\uff0c]"
 )

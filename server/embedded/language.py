@@ -14,6 +14,7 @@ import xllamacpp
 from agent.errors import ModelError, SettingsError
 
 CONTEXT_TOKENS = 4096
+"""Above what prompt and history take at most; more would only take memory."""
 
 
 class _Choice(TypedDict):

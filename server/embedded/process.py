@@ -32,6 +32,7 @@ Say = Callable[[str], None]
 
 LANGUAGE_MODEL = "SmolLM2-135M"
 _MOST_THREADS = 4
+"""More would take the processor from the conversation server beside it."""
 
 
 class Files(NamedTuple):

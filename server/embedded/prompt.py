@@ -32,11 +32,14 @@ _EXAMPLES = [
     ("What is one plus one?", "One plus one is two."),
 ]
 _PERSONA_CHARACTERS = 120
+"""More would take longer to read, and hide the question from a model this small."""
 _YOU_ARE = re.compile(r"\b[Yy]ou are ([^.!?\n]+)")
 _YOU = re.compile(r"\byou\b", re.IGNORECASE)
 _YOUR = re.compile(r"\byour\b", re.IGNORECASE)
 _TURN_BYTES = 600
+"""Of one turn; more would leave fewer turns in the history."""
 _HISTORY_BYTES = 2400
+"""More would take longer to read before every answer, fewer forget what was said."""
 _DROPPED_AT_ONCE = 8
 """History is shortened by this many turns at a time: each cut makes the model read it all anew."""
 

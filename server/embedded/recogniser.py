@@ -25,19 +25,27 @@ RATE = 16_000
 
 Sound = npt.NDArray[np.float32]
 
-_FFT = 400
-_HOP = 160
-_MELS = 80
+_FFT, _HOP, _MELS = 400, 160, 80
+"""Whisper's features, as it was trained with them: 25 ms every 10 ms, in 80 bands."""
 _WINDOW_S = 30.0
+"""What Whisper was trained on; nothing longer fits."""
 _LONGEST_PIECE_S = 28.0
+"""A window less the silence after it."""
 _SHORTEST_WINDOW_S = 8.0
+"""A shorter one would cost less, and have to be done again in full more often."""
 _MARGIN_S = 1.5
-_TOKENS = 16
-_TOKENS_PER_S = 7
+"""Silence after the words, without which Whisper may leave out the last ones."""
+_TOKENS, _TOKENS_PER_S = 16, 7
+"""At the least, and for each second: more than anybody says, so that a repetition ends here."""
 _LOOPING = 2.4
+"""Compressed to less than 1 : 2.4 a text repeats itself: Whisper's own threshold."""
 _SILENCE_PEAK = 0.003
+"""-50 dB: in quieter sound Whisper hears words that nobody said."""
 _NOT_SPEECH = 0.4
+"""Where it is less likely, unsure words are kept, too. Whisper's own is 0.6: less drops more of
+what nobody said, and of what was said softly."""
 _UNSURE_LOGPROB = -0.7
+"""Mean logarithm of the probability of a token; Whisper's own is -1.0."""
 _TAG = re.compile(r"\[[^\]]*\]|\([^)]*\)|\*[^*]*\*|[♪♫]")
 
 

@@ -19,7 +19,9 @@ from server.embedded.transcripts import Clip, Transcripts
 from server.embedded.writing import Writer
 
 _CHUNK_BYTES = samples_in(480) * SAMPLE_BYTES
+"""As MiMo-Audio sends it: 480 ms at most."""
 _STEP_BYTES = samples_in(160) * SAMPLE_BYTES
+"""160 ms, the model server's unit: limits and usage count in it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,9 @@ STANDS_FOR = "MiMo-Audio-7B-Instruct"
 """What requests may call this model, too: a server that is set up for that one works with this."""
 
 _STAGES = 2
+"""Of MiMo-Audio: one writes text and codes, one makes sound of the codes."""
 _UNLIMITED = 3200
+"""More tokens than any reply takes."""
 _UNNAMED_MAX_TOKENS = 16
 """What the model server takes when an entry of `sampling_params_list` has no `max_tokens`."""
 _SAMPLING_KEYS = frozenset(

@@ -15,7 +15,9 @@ DONE = b"data: [DONE]\n\n"
 Json = dict[str, object]
 
 _END_OF_TEXT = 151671
+"""MiMo-Audio's `<|eostm|>`."""
 _DAY_S = 86_400
+"""Clients are told that sound is kept so long; nothing here is."""
 
 
 def error_body(error: RequestError) -> Json:

@@ -14,7 +14,9 @@ from threading import Event, Lock
 from server.embedded.recogniser import Recogniser
 
 _REMEMBERED_TRANSCRIPTS = 1024
+"""A history is sent anew with each request: of fewer, its clips would be heard again."""
 _REMEMBERED_BYTES = 64 * 2**20
+"""35 minutes of sound; a client whose clip is gone sends it again."""
 
 
 @dataclass(frozen=True, slots=True)

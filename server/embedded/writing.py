@@ -17,7 +17,9 @@ GREETING = "Hello! How can I help you today?"
 ONWARD = "Is there anything else that I can help you with?"
 
 _MOST_TOKENS = 60
+"""Two sentences have room in it, and the model has little to say after them."""
 _SENTENCES = 2
+"""More would only be spoken longer: a model this small repeats itself then."""
 
 
 class Writer:

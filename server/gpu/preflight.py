@@ -24,6 +24,7 @@ KNOWN_MINORS = range(20, 33)
 """Minor versions of vLLM-Omni 0.x whose behaviour is known."""
 
 PROBE_TIMEOUT_S = 120.0
+"""Importing torch from a cold disk takes long; longer than this only delays the report."""
 
 # The import is the one that the audio tokenizer does: being installed is not enough, a build
 # for another torch fails only when imported.

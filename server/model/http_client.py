@@ -8,6 +8,7 @@ import openai
 from agent.proxies import ProxyError, proxy_for
 
 LIMITS = httpx2.Limits(max_connections=1_000, max_keepalive_connections=100)
+"""More connections than sessions, so that none waits here; of idle ones a few save handshakes."""
 
 
 class Routed(httpx2.AsyncBaseTransport):

@@ -25,10 +25,13 @@ from server.model.http_client import api_client
 from server.settings import Model
 
 CONNECT_TIMEOUT_S = 5.0
+"""A replica in the same network answers in milliseconds; while it doesn't, a user waits."""
 PROBE_TIMEOUT_S = 10.0
+"""Longer would keep a dead replica among the living, shorter lose one that is busy."""
 LOOK_EVERY_S = 5.0
 """Between looks at a replica; the longest that its end goes unnoticed while nobody talks."""
 FIRST_PAUSE_S = 0.5
+"""It doubles: a replica that restarts is found soon, one that is gone is left alone."""
 LONGEST_NAME = 200
 """Characters of a model's name, which everybody is shown."""
 LONGEST_PAUSE_S = 10.0

@@ -28,10 +28,14 @@ from server.settings import Settings
 log = logging.getLogger(__name__)
 
 START_TIMEOUT_S = 60.0
+"""Its models come from slow disks, too, and at the lowest priority."""
 ANSWER_TIMEOUT_S = 30.0
+"""After so long a transcript is of no use; and it keeps others waiting."""
 GRACE_S = 5.0
+"""Between asking a recogniser to end and killing it; the end of the server waits for it."""
 PROMPT = "Please transcribe this audio."
 MOST_TOKENS = 300
+"""More than anybody says in a turn; a reply that never ends would keep others waiting."""
 MOST_WAITING = 64
 """Transcripts that may be owed at once, over all sessions."""
 

@@ -8,6 +8,7 @@ from agent.speaking.speaker import DEFAULT_VOICE
 from server.settings import Persona
 
 SHORTEST_S = 0.5
+"""Less tells the model nothing about a voice."""
 LONGEST_S = 60.0
 """A sample stays in the model's context for the whole session, 6.25 positions a second."""
 

@@ -42,6 +42,7 @@ from server.vad import VoiceActivityDetector
 log = logging.getLogger(__name__)
 
 INBOX_EVENTS = 64
+"""A second or two of sound: more would let a client run ahead, fewer stall the socket."""
 JUDGED_AT_ONCE = RATE * SAMPLE_BYTES // 2
 """Bytes: half a second of sound keeps the loop for two or three milliseconds."""
 

@@ -8,6 +8,7 @@ from agent.realtime.server_events import ResponseDone, ServerEvent, SessionCreat
 from agent.speaking.resend_buffer import Frame, ResendBuffer
 
 OUTBOX_EVENTS = 256
+"""A reply is held up while so many wait: more take memory for a client that doesn't read."""
 
 
 class Outbox:

@@ -15,6 +15,7 @@ from server.auth import FOREIGN, Authenticator, Secret
 from server.web.http import JSON, Answer, Request, Taker, refusal, wrong_method
 
 SECONDS_BY_DEFAULT = 600
+"""As at OpenAI: time to load a page, and little for whoever steals it."""
 
 
 class _Expiry(Struct, frozen=True, forbid_unknown_fields=True):

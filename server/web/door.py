@@ -21,6 +21,7 @@ from server.web.refusals import Refusals
 from server.web.site import Site
 
 LARGEST_BODY = 2**20
+"""Bytes; the largest are sessions with their instructions and functions."""
 
 REQUEST_S = 10.0
 """For a whole head, from the connection or from the answer before; and for a whole body."""

@@ -9,9 +9,11 @@ from websockets.datastructures import Headers
 from server.web.http import Answer, Request, refusal
 
 LARGEST_HEAD = 2**14
+"""Bytes of all lines: cookies of other services on this host may be long."""
 LARGEST_LINE = 8_000
 """Bytes; `websockets` takes no longer one."""
 MOST_HEADERS = 100
+"""Browsers send some twenty."""
 
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _PARTS = ("Content-Length", "Transfer-Encoding", "Host", "request line", "header line", "chunk")
