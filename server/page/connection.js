@@ -1,12 +1,11 @@
 /** The connection to the server, which outlives its sockets: it asks for the same session again. */
 
+import { backoff } from "./backoff.js";
 import { Problem } from "./problem.js";
 import { Socket } from "./socket.js";
 
 /** As long as the server keeps a session whose client has gone. */
 const GRACE_MS = 60_000;
-const FIRST_WAIT_MS = 250;
-const LONGEST_WAIT_MS = 10_000;
 /** A server that was silent for so long is asked for a sign, and after twice that given up. */
 const QUIET_MS = 15_000;
 /** Events that wait for a socket; ten seconds of sound are 313. */
@@ -41,8 +40,8 @@ export class Connection {
   #hasBegun = false;
   /** @type {ClientEvent[]} */
   #waiting = [];
-  #tries = 0;
-  #droppedAtMs = 0;
+  #waits = backoff();
+  #droppedAtMs = performance.now();
   #receivedAtMs = 0;
   #timer = 0;
   #watch;
@@ -123,7 +122,7 @@ export class Connection {
     const beginning = !before ? "first" : before === session.id ? "resumed" : "replaced";
     this.#session = session.id;
     this.#token = session.x_mimo?.resume_token ?? (beginning === "resumed" ? this.#token : "");
-    this.#tries = 0;
+    this.#waits = backoff();
     this.#hasBegun = true;
     this.#listener.began(beginning, session);
     const waiting = beginning === "replaced" ? [] : this.#waiting;
@@ -134,7 +133,7 @@ export class Connection {
   /** @param {Problem} [problem] */
   #lost(problem) {
     const wasOpen = this.#hasBegun;
-    if (this.#hasBegun || this.#tries === 0) this.#droppedAtMs = performance.now();
+    if (wasOpen) this.#droppedAtMs = performance.now();
     this.#hasBegun = false;
     if (!this.#mayReturn(problem)) {
       this.close();
@@ -145,7 +144,7 @@ export class Connection {
     const isForgotten = !wasOpen && this.#token && problem?.code === "refused";
     if (isForgotten) this.#token = "";
     this.#listener.dropped();
-    this.#timer = setTimeout(() => this.#connect(), isForgotten ? 0 : this.#waitMs());
+    this.#timer = setTimeout(() => this.#connect(), isForgotten ? 0 : this.#waits.next().value);
   }
 
   /** @param {Problem} [problem] */
@@ -154,11 +153,6 @@ export class Connection {
     if (performance.now() - this.#droppedAtMs > GRACE_MS) return false;
     if (problem.code === "refused") return !this.#hasBegun && this.#token !== "";
     return ["lost", "busy", "proxy", "unreachable"].includes(problem.code);
-  }
-
-  #waitMs() {
-    const wait = Math.min(LONGEST_WAIT_MS, FIRST_WAIT_MS * 2 ** this.#tries++);
-    return wait * (0.5 + Math.random());
   }
 
   /** A network that was cut says nothing: only silence tells. */

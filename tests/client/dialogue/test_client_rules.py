@@ -3,6 +3,7 @@
 import asyncio
 import json
 from pathlib import Path
+from random import Random
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -11,6 +12,7 @@ import pytest
 
 from agent.audio import RATE, Samples, samples_in
 from client.dialogue import events as wire
+from client.dialogue.backoff import backoff
 from client.dialogue.call import Call
 from client.dialogue.ducking import DUCK_DB
 from client.dialogue.jitter import JitterBuffer
@@ -31,6 +33,23 @@ def a_call(**options: Any) -> Call:
     connection = cast(Any, SimpleNamespace(received=("", 0)))
     nothing = cast(Terminal, None)
     return Call(connection, nothing, lambda: 0.0, lambda: 0.0, int, duck_db=DUCK_DB, **options)
+
+
+class Chance(Random):
+    """Always the same."""
+
+    def __init__(self, value: float):
+        super().__init__(0)
+        self._value = value
+
+    def random(self) -> float:
+        return self._value
+
+
+@pytest.mark.parametrize("case", RULES["backoff"])
+def test_each_attempt_to_come_back_waits_longer_than_the_one_before(case: dict[str, Any]):
+    waits_s = backoff(Chance(case["chance"]))
+    assert [1000 * next(waits_s) for _ in case["waits_ms"]] == case["waits_ms"]
 
 
 def loud(duration_ms: float) -> Samples:

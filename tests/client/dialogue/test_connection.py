@@ -4,7 +4,6 @@ import asyncio
 import base64
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
-from random import Random
 from typing import cast
 from urllib.parse import parse_qsl, urlsplit
 
@@ -14,7 +13,6 @@ import pytest
 from websockets.asyncio.server import ServerConnection, serve
 
 from agent.audio import RATE, SAMPLE_BYTES
-from client.dialogue.backoff import LONGEST_S, backoff
 from client.dialogue.call import Call
 from client.dialogue.connection import KEPT_BYTES, Connection, Lost, open_connection
 from client.dialogue.events import SpeechStarted, SpeechStopped, full_url, page_url
@@ -150,16 +148,6 @@ ANSWERED: Event = {
     "item_id": "answer_1",
     "transcript": "Fine.",
 }
-
-
-def test_waits_double_up_to_half_a_minute_and_differ_between_clients():
-    ones, others = (backoff(Random(seed)) for seed in (1, 2))
-    waits = [next(ones) for _ in range(40)]
-    assert 0.25 <= waits[0] <= 0.5
-    for number, wait_s in enumerate(waits):
-        longest_s = min(LONGEST_S, 0.5 * 2**number)
-        assert longest_s / 2 <= wait_s <= longest_s
-    assert waits != [next(others) for _ in range(40)]
 
 
 def test_the_path_and_the_query_are_added_to_what_the_address_has():

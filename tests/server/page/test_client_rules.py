@@ -52,6 +52,24 @@ def play(server: ScriptedServer, browser: Chromium, cases: list[dict[str, Any]])
         return talk.page.evaluate(PLAY, [cases, FRAME_MS, LOUD])
 
 
+BACK_OFF = """
+async ({ chance, waits_ms: expected }) => {
+  const { backoff } = await import("/page/backoff.js");
+  Math.random = () => chance;
+  const waits = backoff();
+  return expected.map(() => waits.next().value);
+}
+"""
+
+
+def test_each_attempt_to_come_back_waits_longer_than_the_one_before(
+    server: ScriptedServer, browser: Chromium
+):
+    with browser.page(server.url) as talk:
+        for case in RULES["backoff"]:
+            assert talk.page.evaluate(BACK_OFF, case) == case["waits_ms"]
+
+
 def test_sound_fades_in_and_out_over_the_same_time(server: ScriptedServer, browser: Chromium):
     [sound] = play(server, browser, [{"orders": [[0, "add", "one", 400]]}])
     whole = [number for number, sample in enumerate(sound) if sample > 0.9999]
