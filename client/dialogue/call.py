@@ -270,15 +270,13 @@ class Call:
             pass
 
     async def _bring_history(self) -> None:
-        """Tell a new session what was said."""
+        """Tell a new session what was said and heard; it knows of no answer that still plays."""
         self.floor.answer_due = self.floor.user_speaks = False
         self.floor.uncaptioned.clear()
-        self.jitter.complete(self._connection.received[0])
-        said = list(self._captions)
-        for answer in self._answers.values():
-            answer.complete = True
-            said.append(("agent", answer.text.strip()))
-        for who, text in said:
+        self._cut()
+        self.jitter.flush()
+        self._connection.received = ("", 0)
+        for who, text in self._captions:
             if text:
                 await self._connection.write(who, text)
 

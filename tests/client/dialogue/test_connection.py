@@ -137,17 +137,14 @@ def audio(item_id: str, samples: int) -> Event:
     return {"type": "response.output_audio.delta", **ids, "delta": delta}
 
 
+def words(delta: str) -> Event:
+    kind = "response.output_audio_transcript.delta"
+    return {"type": kind, "response_id": "resp_1", "item_id": "answer_1", "delta": delta}
+
+
 def said(item_id: str, text: str) -> Event:
     kind = "conversation.item.input_audio_transcription.completed"
     return {"type": kind, "item_id": item_id, "transcript": text}
-
-
-ANSWERED: Event = {
-    "type": "response.output_audio_transcript.done",
-    "response_id": "resp_1",
-    "item_id": "answer_1",
-    "transcript": "Fine.",
-}
 
 
 def test_the_path_and_the_query_are_added_to_what_the_address_has():
@@ -224,10 +221,16 @@ def test_a_dropped_session_goes_on_where_the_sound_broke_off():
     assert shown.connections == ["Reconnecting…", "", "Reconnecting…", ""]
 
 
-def test_a_server_that_forgot_the_session_is_told_what_was_said():
+def test_a_server_that_forgot_the_session_is_told_what_was_said_and_heard():
+    calls: list[Call] = []
+
     async def first(peer: Peer) -> None:
         await peer.greet("sess_1", resume_token="token_1")
-        await peer.send(said("item_1", "How are you?"), ANSWERED)
+        await peer.send(
+            said("item_1", "How are you?"),
+            *(words("Fine. "), audio("answer_1", RATE), words("And you?"), audio("answer_1", RATE)),
+        )
+        await peer.hear(10)
         peer.drop()
 
     async def second(peer: Peer) -> None:
@@ -235,16 +238,26 @@ def test_a_server_that_forgot_the_session_is_told_what_was_said():
         await peer.receive("conversation.item.create")
         await peer.receive("conversation.item.create")
 
+    async def use(connection: Connection, call: Call) -> None:
+        calls.append(call)
+        while not call.jitter.played("answer_1"):
+            call.pull(np.zeros(RATE, np.int16))
+            await asyncio.sleep(0)
+        await connection.append(bytes(10))
+
     async def run() -> list[Event]:
         async with server(first, second) as (url, peers):
-            await until_ended(url, Shown(), nothing)
+            await until_ended(url, shown, use)
             return [event for event in peers[1].received if "item" in event]
 
+    shown = Shown()
     created = [cast(Event, event["item"]) for event in asyncio.run(run())]
     assert [(item["role"], item["content"]) for item in created] == [
         ("user", [{"type": "input_text", "text": "How are you?"}]),
         ("assistant", [{"type": "output_text", "text": "Fine."}]),
     ]
+    assert shown.captions == [("user", "How are you?"), ("agent", "Fine. —")]
+    assert calls[0].jitter.buffered == 0
 
 
 @pytest.mark.parametrize("resumed", [True, False])
