@@ -8,7 +8,7 @@ import numpy as np
 from agent.audio import RATE, Samples, samples_in
 from agent.errors import ProtocolError
 from client.dialogue import events as wire
-from client.dialogue.connection import Connection, Lost, Regained
+from client.dialogue.connection import Connection, Lost, Received, Regained
 from client.dialogue.ducking import DuckingGain
 from client.dialogue.events import ServerEvent
 from client.dialogue.heard import Answer
@@ -136,7 +136,7 @@ class Call:
             case wire.ErrorEvent(error):
                 floor.failure = error.message
                 self._view.problem(error.message)
-            case wire.SessionCreated() | wire.SessionUpdated():
+            case wire.SessionCreated() | wire.SessionUpdated() | wire.Resumed():
                 name = self._connection.agreed.answered_by
                 if name and name != self._answered_by:
                     self._answered_by = name
@@ -240,10 +240,11 @@ class Call:
     async def report(self) -> None:
         """Show what was heard, and tell the server, about five times for each second that was."""
         self._show_heard()
-        item_id, received = self._connection.received
+        received = self._connection.received
+        item_id = received.item_id
         heard = Heard(item_id, self.jitter.played(item_id, self._delay_samples()))
         before = self._reported.samples if self._reported.item_id == item_id else 0
-        ended = heard.samples == received and self.jitter.idle
+        ended = heard.samples == received.samples and self.jitter.idle
         if heard.samples >= before + (1 if ended else REPORT_SAMPLES):
             self._reported = heard
             await self._connection.report(heard)
@@ -254,11 +255,9 @@ class Call:
         turn = self.floor.turn
         if turn is not None and turn.first_audio_at is None:
             turn.first_audio_at, turn.item_id = self._clock(), item_id
-        before_id, before = self._connection.received
-        count = len(delta) // 2
-        self._connection.received = (item_id, count + (before if item_id == before_id else 0))
-        self._answer(item_id).received += count
-        self.jitter.add(item_id, np.frombuffer(delta, "<i2"))
+        sound = self._connection.received.take(item_id, np.frombuffer(delta, "<i2"))
+        self._answer(item_id).received += len(sound)
+        self.jitter.add(item_id, sound)
 
     async def _regain(self, resumed: bool) -> None:
         await self.apply(wire.Restore())
@@ -275,7 +274,7 @@ class Call:
         self.floor.uncaptioned.clear()
         self._cut()
         self.jitter.flush()
-        self._connection.received = ("", 0)
+        self._connection.received = Received()
         for who, text in self._captions:
             if text:
                 await self._connection.write(who, text)

@@ -14,7 +14,7 @@ import msgspec
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
-from agent.audio import RATE, SAMPLE_BYTES, milliseconds
+from agent.audio import RATE, SAMPLE_BYTES, Samples, milliseconds
 from client.dialogue import events as wire
 from client.dialogue.events import Extension, Extensions, ServerEvent, SessionConfig
 from client.dialogue.jitter import Heard
@@ -47,8 +47,27 @@ class Regained:
     """The session goes on; else it is a new one that knows nothing of what was said."""
 
 
-Received = tuple[str, int]
-"""An item and how many samples of its sound have arrived."""
+class Received:
+    """The latest item with sound, and how many samples of it have arrived."""
+
+    def __init__(self) -> None:
+        self.item_id = ""
+        self.samples = 0
+        self._again = 0
+        """How much of what comes next is here already."""
+
+    def resume(self, item_id: str, start_samples: int) -> None:
+        """The item goes on from that sample, which may have arrived before."""
+        self._again = max(0, self.samples - start_samples) if item_id == self.item_id else 0
+
+    def take(self, item_id: str, sound: Samples) -> Samples:
+        """Count more sound of an item; return what of it is new."""
+        if item_id != self.item_id:
+            self.item_id, self.samples, self._again = item_id, 0, 0
+        new = sound[self._again :]
+        self._again -= len(sound) - len(new)
+        self.samples += len(new)
+        return new
 
 
 class Connection:
@@ -74,8 +93,8 @@ class Connection:
         self._changes: dict[str, dict[str, object]] = {}
         """What was changed of the sound since, by its direction; a lost session may forget it."""
         self._extensions: list[Extension] = []
-        self.received: Received = ("", 0)
-        """The latest sound, told to the server when the connection is back."""
+        self.received = Received()
+        """Told to the server when the connection is back."""
 
     @property
     def agreed(self) -> Extensions:
@@ -187,6 +206,8 @@ class Connection:
         match event:
             case wire.SessionCreated(session) | wire.SessionUpdated(session):
                 self._note(session)
+            case wire.Resumed(item_id, start_samples):
+                self.received.resume(item_id, start_samples)
             case wire.ErrorEvent(wire.Problem(_, "unknown_parameter", str(where))) if (
                 self._extensions and where.startswith("session.x_mimo")
             ):
@@ -240,9 +261,9 @@ class Connection:
             return {}
         if self._after:
             return {"resume": self._token, "after": self._after}
-        item_id, samples = self.received
-        where = {"item_id": item_id, "received_samples": samples} if samples else {}
-        return {"resume": self._token, **where}
+        received = self.received
+        where = {"item_id": received.item_id, "received_samples": received.samples}
+        return {"resume": self._token, **(where if received.samples else {})}
 
     async def _send_kept(self) -> bool:
         """Send what waits; return whether it went."""

@@ -112,6 +112,13 @@ class Restore(_Event, tag="x_mimo.restore"):
     pass
 
 
+class Resumed(_Event, tag="x_mimo.resumed"):
+    """The item's next sound begins at that sample, which may have been received before."""
+
+    item_id: str
+    audio_start_samples: int
+
+
 class Marks(_Event, tag="x_mimo.marks"):
     requested_ms: int
     first_sound_ms: int | None = None
@@ -168,6 +175,7 @@ ServerEvent = (
     | Duck
     | Hold
     | Restore
+    | Resumed
     | Marks
     | ResponseDone
     | ErrorEvent

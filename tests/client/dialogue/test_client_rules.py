@@ -14,6 +14,7 @@ from agent.audio import RATE, Samples, samples_in
 from client.dialogue import events as wire
 from client.dialogue.backoff import backoff
 from client.dialogue.call import Call
+from client.dialogue.connection import Received
 from client.dialogue.ducking import DUCK_DB
 from client.dialogue.jitter import JitterBuffer
 from client.terminal.lines import Terminal
@@ -30,7 +31,7 @@ Orders = list[list[Any]]
 
 def a_call(**options: Any) -> Call:
     """A call without a server."""
-    connection = cast(Any, SimpleNamespace(received=("", 0)))
+    connection = cast(Any, SimpleNamespace(received=Received()))
     nothing = cast(Terminal, None)
     return Call(connection, nothing, lambda: 0.0, lambda: 0.0, int, duck_db=DUCK_DB, **options)
 
@@ -79,6 +80,18 @@ def test_sound_that_may_be_late_waits(case: dict[str, Any]):
             start = spans.pop()[0] if spans and spans[-1][1] == now else now
             spans.append([start, now + filled * 1000 // RATE])
     assert spans == case["heard"]
+
+
+@pytest.mark.parametrize("case", RULES["resume"])
+def test_what_was_received_before_the_connection_was_lost_is_played_once(case: dict[str, Any]):
+    received = Received()
+
+    def play(samples: int) -> int:
+        return len(received.take("one", np.zeros(samples, np.int16)))
+
+    play(case["received"])
+    received.resume("one", case["audio_start_samples"])
+    assert [play(samples) for samples in case["sent"]] == case["played"]
 
 
 @pytest.mark.parametrize("case", RULES["ducking"])

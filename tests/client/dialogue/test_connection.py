@@ -193,7 +193,8 @@ def test_a_dropped_session_goes_on_where_the_sound_broke_off():
 
     async def second(peer: Peer) -> None:
         await peer.greet("sess_1", resume_token="token_2")
-        await peer.send(audio("answer_1", 300))
+        goes_on = {"item_id": "answer_1", "audio_start_samples": 5400}
+        await peer.send({"type": "x_mimo.resumed", **goes_on}, audio("answer_1", 400))
         await peer.hear(10)
         peer.drop()
 

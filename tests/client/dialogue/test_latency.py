@@ -11,6 +11,7 @@ from hypothesis import given, strategies as st
 from agent.audio import samples_in
 from client.dialogue import events as wire
 from client.dialogue.call import Call
+from client.dialogue.connection import Received
 from client.dialogue.latency import FRAME_S, FRAME_SAMPLES, Latency, SentSound, Turn
 from client.terminal.lines import Terminal
 
@@ -25,7 +26,7 @@ class Talk:
         self.now = 1000.0
         self.sent = SentSound()
         self.call = Call(
-            cast(Any, SimpleNamespace(received=("", 0))),
+            cast(Any, SimpleNamespace(received=Received())),
             cast(Terminal, None),
             lambda: self.now,
             lambda: self.now - 0.1,

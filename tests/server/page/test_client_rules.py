@@ -70,6 +70,32 @@ def test_each_attempt_to_come_back_waits_longer_than_the_one_before(
             assert talk.page.evaluate(BACK_OFF, case) == case["waits_ms"]
 
 
+RESUME = """
+async ({ received, audio_start_samples: start, sent }) => {
+  const { Playing } = await import("/page/playing.js");
+  const played = [];
+  const playing = new Playing({ play: (_, pcm) => played.push(pcm.length) });
+  playing.play("one", soundOf(received));
+  playing.resume("one", start);
+  for (const samples of sent) playing.play("one", soundOf(samples));
+  return played;
+
+  function soundOf(samples) {
+    return btoa("\\0".repeat(2 * samples));
+  }
+}
+"""
+
+
+def test_what_was_received_before_the_connection_was_lost_is_played_once(
+    server: ScriptedServer, browser: Chromium
+):
+    with browser.page(server.url) as talk:
+        for case in RULES["resume"]:
+            played = talk.page.evaluate(RESUME, case)
+            assert played == [case["received"], *case["played"]]
+
+
 def test_sound_fades_in_and_out_over_the_same_time(server: ScriptedServer, browser: Chromium):
     [sound] = play(server, browser, [{"orders": [[0, "add", "one", 400]]}])
     whole = [number for number, sample in enumerate(sound) if sample > 0.9999]
