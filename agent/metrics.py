@@ -52,7 +52,7 @@ class _Lap:
     speech_end_ms: int | None
     requested_at: float
     output_at: float | None = None
-    told: bool = False
+    is_sent: bool = False
 
 
 class Stopwatch:
@@ -61,7 +61,7 @@ class Stopwatch:
     def __init__(self) -> None:
         self._stopped_at = self._decided_at = 0.0
         self._speech_end_ms: int | None = None
-        self._lap = _Lap("", 0.0, None, 0.0, told=True)
+        self._lap = _Lap("", 0.0, None, 0.0, is_sent=True)
 
     def note_event(self, event: Event, now: float) -> None:
         """Take what happens, before the floor does."""
@@ -87,17 +87,17 @@ class Stopwatch:
                 self._decided_at = now
             case RequestReply(response_id):
                 self._lap = _Lap(response_id, self._stopped_at, self._speech_end_ms, now)
-            case Deliver(output=Sound()) if not self._lap.told:
-                return self._tell(now)
-            case CloseResponse() if not self._lap.told:
-                return self._tell(None)
+            case Deliver(output=Sound()) if not self._lap.is_sent:
+                return self._marks(now)
+            case CloseResponse() if not self._lap.is_sent:
+                return self._marks(None)
             case _:
                 pass
         return None
 
-    def _tell(self, sound_at: float | None) -> Marks:
+    def _marks(self, sound_at: float | None) -> Marks:
         lap = self._lap
-        lap.told = True
+        lap.is_sent = True
         return Marks(
             response_id=lap.response_id,
             speech_end_ms=lap.speech_end_ms,

@@ -201,8 +201,8 @@ class Live:
         if call is None or connection is None or connection.is_away:
             return False
         now = asyncio.get_running_loop().time()
-        told = call.floor.user_speaks or call.floor.answer_due
-        return call.jitter.buffered > 0 or (told and now < call.floor.changed_at + STUCK_S)
+        is_owed = call.floor.user_speaks or call.floor.answer_due
+        return call.jitter.buffered > 0 or (is_owed and now < call.floor.changed_at + STUCK_S)
 
     # --- what is shown -----------------------------------------------------------------------
 

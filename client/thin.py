@@ -86,7 +86,7 @@ class Call:
                 pass
 
     def _fall_silent(self) -> None:
-        """The user cuts in: the server is told how much was heard, and forgets the rest."""
+        """The user cuts in: the server is sent how much was heard, and forgets the rest."""
         self.is_answered = False
         if self._waiting:
             heard_ms = self._played * 1000 // RATE

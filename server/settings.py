@@ -74,7 +74,7 @@ class Persona(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Kiosk(Struct, frozen=True, forbid_unknown_fields=True):
-    """What the page at `/kiosk` is told, as JSON: nothing here is secret."""
+    """What the page at `/kiosk` is sent, as JSON: nothing here is secret."""
 
     greeting: str = "Talk to me"
     starts_on_speech: bool = True

@@ -104,9 +104,9 @@ def entry_from(wire: ConversationItem, formats: Audio, new_id: NewId, path: str)
     return entry
 
 
-def check_size(told: msgspec.Struct, path: str) -> None:
+def check_size(shown: msgspec.Struct, path: str) -> None:
     """Refuse what would come back to the client in too large a frame."""
-    size = len(msgspec.json.encode(told))
+    size = len(msgspec.json.encode(shown))
     if size > MOST_EVENT_BYTES:
         message = f"The text is {size} bytes long; the limit is {MOST_EVENT_BYTES}."
         raise ProtocolError(message, code="string_above_max_length", param=path)

@@ -1,4 +1,4 @@
-"""Endpointing: where utterances begin and end, told from speech probabilities.
+"""Endpointing: where utterances begin and end, found in speech probabilities.
 
 Time is counted in samples of the microphone, not read from a clock, so a recording
 gives the same utterances at any speed and a stalled network ends nobody's turn.

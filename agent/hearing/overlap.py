@@ -89,7 +89,7 @@ def judge(
         held: Whether the agent is silent meanwhile, so that there is time.
 
     Returns:
-        Whether it takes the floor; `None` until that can be told, after 700 ms at the latest,
+        Whether it takes the floor; `None` until that is known, after 700 ms at the latest,
         or 1056 ms while the agent is held.
     """
     if has_ended(frames, HELD_SILENT_FRAMES if held else SILENT_FRAMES):

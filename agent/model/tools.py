@@ -1,4 +1,4 @@
-"""Functions that the client offers: how the model is told of them, and how its calls are read.
+"""Functions that the client offers: how the model learns of them, and how its calls are read.
 
 The model writes a call into its text, `<tool_call>{"name": ..., "arguments": {...}}</tool_call>`.
 It is taken out there: never shown, and what the model says or sounds after it is dropped, as

@@ -126,7 +126,7 @@ class Extensions(Struct, frozen=True, forbid_unknown_fields=True):
     duck: bool = False
     playout: bool = False
     marks: bool = False
-    """The parts of each response's latency are told."""
+    """The parts of each response's latency are sent."""
     resume: bool = False
     """The session outlives its connection for a while, and another one may go on with it."""
 

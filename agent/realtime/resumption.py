@@ -13,7 +13,7 @@ class GrantedExtensions(Extensions, frozen=True, kw_only=True):
     """The extensions as the server shows them."""
 
     resume_token: str | UnsetType = UNSET
-    """Good for one connection, which is told the next."""
+    """Good for one connection, which is sent the next."""
     answered_by: str | UnsetType = UNSET
     """The model that answers, whatever name the client asked for."""
     voices: Sequence[str]

@@ -66,7 +66,7 @@ class Message:
     def opened(self) -> tuple[MessageItem, ServerEvent]:
         """The item as it begins, without content, and the beginning of its only part."""
         item = MessageItem(id=self.item.id, status="in_progress", role="assistant", content=[])
-        return item, events.PartAdded(**self._place, part=self._told(""))
+        return item, events.PartAdded(**self._place, part=self._part_object(""))
 
     def add(self, output: Text | Sound) -> list[ServerEvent]:
         """Add output of the model; sound has no place in a written message."""
@@ -96,7 +96,7 @@ class Message:
                 ]
             case Written(said):
                 ends = [events.TextDone(**self._place, text=said)]
-        return [*ends, events.PartDone(**self._place, part=self._told(said))]
+        return [*ends, events.PartDone(**self._place, part=self._part_object(said))]
 
     def _sound(self, data: bytes) -> list[ServerEvent]:
         return [
@@ -104,7 +104,7 @@ class Message:
             for start in range(0, len(data), MOST_DELTA_BYTES)
         ]
 
-    def _told(self, said: str) -> PartObject:
+    def _part_object(self, said: str) -> PartObject:
         if isinstance(self._part, Spoken):
             return PartObject("audio", transcript=said)
         return PartObject("text", text=said)
@@ -134,7 +134,7 @@ class Response:
         self._message: Message | None = None
         self._entries: list[Entry] = []
         self._calls: list[FunctionCall] = []
-        """What the client is not told of yet."""
+        """What the client has not been sent yet."""
 
     @property
     def modality(self) -> Modality:
@@ -147,7 +147,7 @@ class Response:
 
     @property
     def made(self) -> list[Entry]:
-        """The same, with the calls that the client is not told of yet."""
+        """The same, with the calls that the client has not been sent yet."""
         return [*self._entries, *self._calls]
 
     def created(self) -> list[ServerEvent]:
@@ -182,8 +182,8 @@ class Response:
         )
         # Nobody carries out what was called off.
         calls = [] if status == "cancelled" else self._calls
-        told = [event for entry in calls for event in self._call(entry)]
-        return [*ended, *told, events.ResponseDone(response=self._object(status, details, usage))]
+        called = [event for entry in calls for event in self._call(entry)]
+        return [*ended, *called, events.ResponseDone(response=self._object(status, details, usage))]
 
     def _open_message(self) -> tuple[Message, list[ServerEvent]]:
         binary = bool(self._config.x_mimo and self._config.x_mimo.binary_audio)
@@ -195,7 +195,7 @@ class Response:
         previous = self._add(message.item)
         return message, [
             events.OutputItemAdded(response_id=self.id, output_index=index, item=wire),
-            *self._told(events.ItemAdded(previous_item_id=previous, item=wire)),
+            *self._in_conversation(events.ItemAdded(previous_item_id=previous, item=wire)),
             part_added,
         ]
 
@@ -203,7 +203,7 @@ class Response:
         self._entries.append(entry)
         return self._conversation.add(entry)
 
-    def _told(self, event: ServerEvent) -> list[ServerEvent]:
+    def _in_conversation(self, event: ServerEvent) -> list[ServerEvent]:
         """What concerns the conversation is not said of a response outside of it."""
         return [] if self._options.conversation == "none" else [event]
 
@@ -220,7 +220,7 @@ class Response:
         wire, previous = entry.wire(), self._conversation.previous(entry)
         index = self._entries.index(entry)
         return [
-            *self._told(events.ItemDone(previous_item_id=previous, item=wire)),
+            *self._in_conversation(events.ItemDone(previous_item_id=previous, item=wire)),
             events.OutputItemDone(response_id=self.id, output_index=index, item=wire),
         ]
 
@@ -235,7 +235,7 @@ class Response:
         )
         return [
             events.OutputItemAdded(response_id=self.id, output_index=index, item=begun),
-            *self._told(events.ItemAdded(previous_item_id=previous, item=begun)),
+            *self._in_conversation(events.ItemAdded(previous_item_id=previous, item=begun)),
             events.ArgumentsDelta(**place, delta=call.arguments),
             events.ArgumentsDone(**place, name=call.name, arguments=call.arguments),
             *self._item_done(entry),

@@ -243,12 +243,12 @@ class Speaker:
     def close_response(self, cause: Reason | ModelError | None) -> list[ServerEvent]:
         response = self._open_response
         cost = usage(self._request.read, _size_said(response), self._request.counted)
-        told = response.close(cause, cost)
+        closing = response.close(cause, cost)
         for entry in response.entries if cause else []:
             # Words that never sounded were not heard either.
             if isinstance(entry, Item) and entry.spoken and not entry.spoken.pcm:
                 self._conversation.interrupt(entry.id, 0.0)
-        return told
+        return closing
 
     def speaks(self, item_id: str) -> str | None:
         """The response that an item belongs to, if it is the latest one."""

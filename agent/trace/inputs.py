@@ -74,7 +74,7 @@ Input = (
 def feed(session: Session, taken: Input, now: float) -> list[Command]:
     """Give a session one input, whatever it is.
 
-    What there is to judge of sound from the microphone is not told; see `Session.append`.
+    What there is to judge of sound from the microphone is not returned; see `Session.append`.
     """
     match taken:
         case Judged(probability):

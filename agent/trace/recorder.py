@@ -124,8 +124,8 @@ class Recorder:
             case Send(event):
                 return "server", event
             case AskModel(response_id, messages, modality, max_tokens):
-                told = [(each.role, each.text, len(each.pcm) // SAMPLE_BYTES) for each in messages]
-                ask = {"ask": response_id, "messages": told}
+                sizes = [(each.role, each.text, len(each.pcm) // SAMPLE_BYTES) for each in messages]
+                ask = {"ask": response_id, "messages": sizes}
                 return "request", {**ask, "modality": modality, "max_tokens": max_tokens}
             case AbortModel(response_id):
                 return "request", {"abort": response_id}

@@ -61,8 +61,8 @@ class Step:
         recorded, again = self.recorded, self.again
         if not self.is_whole:
             again = again[: len(recorded)]
-        told = ([line for line in lines if line.source != "id"] for lines in (recorded, again))
-        return _first_difference(*told) or _first_difference(recorded, again)
+        decided = ([line for line in lines if line.source != "id"] for lines in (recorded, again))
+        return _first_difference(*decided) or _first_difference(recorded, again)
 
 
 def _first_difference(recorded: list[Line], again: list[Line]) -> Difference | None:
@@ -149,9 +149,9 @@ def _input(line: Line) -> Setup | Input | None:
         case "sound":
             return protocol.BinaryAppend(audio=_read(line, bytes))
         case "refused":
-            told = _read(line, Refused)
+            refused = _read(line, Refused)
             return ProtocolError(
-                told.message, code=told.code, param=told.param, event_id=told.event_id
+                refused.message, code=refused.code, param=refused.param, event_id=refused.event_id
             )
         case "speech":
             return Judged(_read(line, float))

@@ -148,5 +148,5 @@ def _refused(status: int, body: bytes, key: str | None) -> ModelError:
         message = f"the model server requires {other} API key: use --api-key-file or {MODEL}"
         return ModelError(message, code="model_refused")
     reason = read_refusal(body, status)
-    told = redacted(str(reason), key)
-    return ModelError(f"the model server refused (HTTP {status}): {told}", code=reason.code)
+    shown = redacted(str(reason), key)
+    return ModelError(f"the model server refused (HTTP {status}): {shown}", code=reason.code)

@@ -179,8 +179,8 @@ def _sound(source: str, folder: Path) -> Json:
             raise InputError(f"{name}: not base64")
         return _inline(_decoded(data, name), _kind(head), name)
     if source.startswith(("http://", "https://")):
-        file, told = _fetched(source)
-        return _inline(file, _kind_by_name(urlsplit(source).path) or _kind(told), source)
+        file, type_sent = _fetched(source)
+        return _inline(file, _kind_by_name(urlsplit(source).path) or _kind(type_sent), source)
     path = folder / unquote(source.removeprefix("file://")) if "://" in source else folder / source
     return _inline(_file(path), _kind_by_name(path.name), str(path))
 

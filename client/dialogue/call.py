@@ -17,7 +17,7 @@ from client.dialogue.latency import Floor, Turn
 from client.terminal.view import Speaker, View
 
 REPORT_SAMPLES = samples_in(200)
-"""How much more must have been heard until the server is told so."""
+"""How much more must have been heard until that is reported to the server."""
 
 REMEMBERED = 100
 """Captions that are brought to a server that has forgotten them."""
@@ -109,7 +109,7 @@ class Call:
                 self.caption("user", transcript.strip())
             case wire.NotUnderstood(item_id):
                 floor.uncaptioned.discard(item_id)
-                # Shown only: a session that is told again what was said must not take it for words.
+                # Shown only: a session that is sent again what was said must not take it for words.
                 self._view.caption("user", "(could not be transcribed)")
             case wire.AudioDelta(response_id, item_id, delta):
                 if response_id not in floor.cancelled and item_id not in floor.cancelled:

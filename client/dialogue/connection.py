@@ -1,7 +1,7 @@
 """A connection to a conversation server that comes back by itself.
 
 While it is away the newest speech is kept, and sent once it is back. Where the server can, the
-same session goes on; where it can't, whoever follows the events is told to bring the history.
+same session goes on; where it can't, whoever follows the events is asked for the history.
 """
 
 import asyncio
@@ -190,8 +190,8 @@ class Connection:
                         yield event
                 reason = "the server ended the conversation"
             except ConnectionClosed as error:
-                told = error.rcvd.reason if error.rcvd is not None else ""
-                reason = f"the connection to the server was lost: {told or error}"
+                given = error.rcvd.reason if error.rcvd is not None else ""
+                reason = f"the connection to the server was lost: {given or error}"
             if self._waits_s is None or self._socket.close_code == ENDED:
                 raise UnreachableError(reason)
             self._away = True

@@ -1,7 +1,7 @@
 """Turns in time: who speaks, what is owed, and the latency of each answer with its parts.
 
 The clock is the caller's; all times are seconds on it. The end of speech is measured in
-the sound itself, never told by the server that is being measured.
+the sound itself, never taken from the server that is being measured.
 """
 
 import math
@@ -159,7 +159,7 @@ class Turn:
 
 @dataclass
 class Floor:
-    """Who speaks and what is owed, as far as the server's events told."""
+    """Who speaks and what is owed, as far as the server's events say."""
 
     user_speaks: bool = False
     answer_due: bool = False
@@ -204,7 +204,7 @@ class Latency:
     model_ms: int
     playout_ms: int
     reply_ms: int | None = None
-    """From the request to the first sound, if it is told; more than was waited for if the request
+    """From the request to the first sound, if it is known; more than was waited for if the request
     was made in a pause."""
 
     @property

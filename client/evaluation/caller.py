@@ -24,7 +24,7 @@ class Manner:
     turn_detection: Event | None = None
     """As in `session.update`; `None` leaves it to the server."""
     duck: bool = True
-    """Ask to be told, with the events `x_mimo.duck`, `.hold` and `.restore`, when to lower the
+    """Ask to be notified, with the events `x_mimo.duck`, `.hold` and `.restore`, when to lower the
     agent's volume, to hold its voice, and to go on from there; and tell what was played."""
 
 

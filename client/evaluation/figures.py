@@ -1,4 +1,4 @@
-"""Figures of an evaluation, told from takes: pure, and the only place that judges.
+"""Figures of an evaluation, computed from takes: pure, and the only place that judges.
 
 All positions are samples of the call, at which the microphone and the loudspeaker share one
 clock. What is judged is what could be heard and what was in the recordings, not what the

@@ -38,9 +38,9 @@ class Microphone:
         for line in step.recorded:
             if line.source == "server" and b'"session.' in bytes(line.what)[:24]:
                 session = msgspec.json.decode(line.what)["session"]
-                told = msgspec.convert(session["audio"]["input"]["format"], AudioFormat)
-                if told != self._format:
-                    self._format, self._decoder = told, Decoder(told)
+                found = msgspec.convert(session["audio"]["input"]["format"], AudioFormat)
+                if found != self._format:
+                    self._format, self._decoder = found, Decoder(found)
         if isinstance(step.taken, InputAudioAppend):
             return self._decoder.decode(step.taken.audio)
         return b""
@@ -65,15 +65,15 @@ class ReplayAudio:
         ]
 
     def _heard(self, event: events.ServerEvent) -> Event:
-        told: Event = msgspec.to_builtins(event)
+        shown: Event = msgspec.to_builtins(event)
         match event:
             case events.ResponseCreated(response=response):
                 self._decoder = Decoder(response.audio.output.format)
             case events.AudioDelta(delta=delta):
-                return {**told, "delta": self._decoder.decode(delta)}
+                return {**shown, "delta": self._decoder.decode(delta)}
             case _:
                 pass
-        return told
+        return shown
 
     def take(self, name: str) -> Take:
         """Play the session from its beginning to the last sound."""

@@ -1,4 +1,4 @@
-"""Whether somebody is there: told by how loud the room is, and by how long nothing has happened.
+"""Whether somebody is there: judged by how loud the room is, and by how long nothing has happened.
 
 No clock and no sound; the numbers are those of the kiosk page, for chunks of 20 ms.
 """

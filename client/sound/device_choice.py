@@ -76,7 +76,7 @@ def remembered_file() -> Path:
 
 
 def _missing(portaudio: PortAudio, name: str, kind: str) -> str | None:
-    """Why a device can't be told by this name; `None` if it can."""
+    """Why a device can't be chosen by this name; `None` if it can."""
     try:
         portaudio.query_devices(name, kind)
     except (portaudio.PortAudioError, ValueError) as error:

@@ -20,7 +20,7 @@ MOST_BEHIND_SAMPLES, KEPT_BEHIND_SAMPLES = samples_in(40), samples_in(20)
 compared with an echo that has come before it."""
 
 DELAY_STEP_MS = 10
-"""Smaller changes are a device's doubt about its own figure, and the canceller isn't told."""
+"""Smaller changes are a device's doubt about its own figure, and the canceller isn't notified."""
 STRONG = 2
 """Noise suppression by 18 dB; stronger than that hurts speech."""
 

@@ -1,7 +1,7 @@
 """Keeps what C libraries write to descriptor 2 from the terminal.
 
 ALSA, PulseAudio, JACK and PortAudio write there whenever they like, from threads of their own, and
-each has another way of being told not to, or none.
+each has another way to turn that off, or none.
 """
 
 import io

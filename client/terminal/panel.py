@@ -103,9 +103,9 @@ def latency_line(latencies: Sequence[Latency]) -> Group | Text:
     bar = Text()
     for name, part in parts.items():
         bar.append("━" * round(PART_CELLS * max(0, part) / whole), PARTS[name])
-    told = [Text(f"{name} {words}", PARTS[name]) for name, words in last.parts.items()]
-    told[-1].append(" ms", "dim")
+    parts = [Text(f"{name} {words}", PARTS[name]) for name, words in last.parts.items()]
+    parts[-1].append(" ms", "dim")
     answered = Text.assemble(
         ("answered in ", "dim"), (f"{last.voice_to_voice_ms / 1000:.2f} s", "bold")
     )
-    return Group(Flow([answered, Text(sparkline(values), "blue")]), Flow([bar, *told]))
+    return Group(Flow([answered, Text(sparkline(values), "blue")]), Flow([bar, *parts]))

@@ -35,7 +35,7 @@ class Models:
 
     def __init__(self, name: str, transcripts: Transcripts, replies: Replies | None):
         self.name = name
-        """What everybody is told of the model that answers."""
+        """What everybody is shown of the model that answers."""
         self.transcripts = transcripts
         self.replies = replies
         self.clips = Clips()

@@ -146,7 +146,7 @@ class Process:
 
 
 class _EndedEarlyError(Exception):
-    """The process was told to end while it was loading."""
+    """The process was asked to end while it was loading."""
 
 
 class _Server(uvicorn.Server):

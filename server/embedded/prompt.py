@@ -69,9 +69,11 @@ def render(persona: str, turns: Sequence[Turn]) -> str:
     examples = [part for user, reply in _EXAMPLES for part in (_user(user), _assistant(reply))]
     *history, last = [Turn(turn.role, _shortened(plain(turn.text))) for turn in turns]
     reminder = _reminder(history, last.text)
-    told = [_user(reminder)] if reminder else [*map(_message, _recent(history)), _user(last.text)]
+    messages = (
+        [_user(reminder)] if reminder else [*map(_message, _recent(history)), _user(last.text)]
+    )
     opening = [_block("system", _PERSONA), *examples, *_introduction(persona)]
-    return "".join([*opening, *told, "<|im_start|>assistant\n"])
+    return "".join([*opening, *messages, "<|im_start|>assistant\n"])
 
 
 def _introduction(persona: str) -> list[str]:

@@ -1,7 +1,7 @@
 """Clips of speech and their words: every clip is recognised once, whoever asks for it.
 
 A conversation sends its whole history with every turn, and captions ask for the clip that a
-reply is being made to, so the same sound arrives many times. It is told by its digest.
+reply is being made to, so the same sound arrives many times. It is known by its digest.
 """
 
 import asyncio

@@ -61,11 +61,11 @@ def _divided(argv: list[str]) -> tuple[list[str], list[str]]:
 
 
 def _environment() -> list[str]:
-    told = {TOKENIZER: "/path/to/MiMo-Audio-Tokenizer"}
+    shown = {TOKENIZER: "/path/to/MiMo-Audio-Tokenizer"}
     for name in (TOKENIZER, "CUDA_VISIBLE_DEVICES"):
         if value := os.environ.get(name):
-            told[name] = value
-    return [f"{name}={value}" for name, value in told.items()]
+            shown[name] = value
+    return [f"{name}={value}" for name, value in shown.items()]
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -8,7 +8,7 @@ export class Alarm {
 
   /**
    * @param {HTMLElement} element Hidden while nothing is wrong.
-   * @param {(reason: Error) => string} [words] In which a reason is told.
+   * @param {(reason: Error) => string} [words] In which a reason is shown.
    */
   constructor(element, words = ({ message }) => message) {
     this.#element = element;

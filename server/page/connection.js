@@ -25,7 +25,7 @@ const MOST_WAITING = 400;
  *   The server greets; what is sent now comes before all that waited.
  * @property {(event: ServerEvent) => void} received
  * @property {() => void} dropped The socket is lost, and the connection tries to come back.
- * @property {(problem?: Problem) => void} ended For good; not told when the page closed it.
+ * @property {(problem?: Problem) => void} ended For good; not called when the page closed it.
  */
 
 export class Connection {

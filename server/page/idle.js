@@ -1,4 +1,4 @@
-/** How long nobody has used the kiosk; told the time, so that it needs no clock. */
+/** How long nobody has used the kiosk; given the time, so that it needs no clock. */
 
 export class Idle {
   #idleMs;

@@ -53,7 +53,7 @@ export function keepCall(call) {
 }
 
 /**
- * The call that the page before this one was in; told once, because its token works once.
+ * The call that the page before this one was in; given once, because its token works once.
  *
  * @returns {Call | undefined}
  */

@@ -1,4 +1,4 @@
-/** The agent's sound in a call: what is played of which item, and what the server is told of it. */
+/** The agent's sound in a call: what is played of which item, and what is reported of it to the server. */
 
 import { RATE, pcmOf } from "./sound.js";
 

@@ -17,7 +17,7 @@ export class Socket {
    * @param {{key: string, token: string, after: string}} credentials Of the API, and of the session
    *   to go on with; `after` is the last event received in it. Each is "" where there is none.
    * @param {{received: (event: ServerEvent) => void, ended: (problem?: Problem) => void}} listener
-   *   `ended` is not told of a socket that the page closed.
+   *   `ended` is not called for a socket that the page closed.
    */
   constructor({ key, token, after }, { received, ended }) {
     const url = new URL(REALTIME, location.href);

@@ -1,4 +1,4 @@
-/** Whose turn it is, and when what was said was said; told from events, without I/O. */
+/** Whose turn it is, and when what was said was said; derived from events, without I/O. */
 
 /**
  * @typedef {"listening" | "user" | "thinking" | "agent"} Holder

@@ -16,7 +16,7 @@ UNAUTHORIZED = 3000
 """WebSocket close code; clients take it and those above it as final, and try no more."""
 
 MOST_GOODBYES = 100
-"""Clients that are being turned away at once, which takes up to 10 s; more are not told why."""
+"""Clients that are being turned away at once, which takes up to 10 s; more get no reason."""
 
 
 class Entrance:
