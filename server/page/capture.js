@@ -2,6 +2,7 @@
 
 import { Resampler } from "./resample.js";
 
+/** Samples a second of the Realtime protocol. */
 const RATE = 24_000;
 /** 32 ms, the frame that the server's voice detection takes. */
 const FRAME_SAMPLES = 768;

@@ -2,6 +2,7 @@
 
 import { Problem } from "./problem.js";
 
+/** The kiosk's own server answers in milliseconds; longer only delays the notice. */
 const TIMEOUT_MS = 2000;
 
 /**

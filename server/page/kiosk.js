@@ -24,9 +24,13 @@ const STATES = {
   thinking: "Thinking…",
   agent: "Speak to interrupt",
 };
+/** The countdown shows seconds, which must not seem to jump. */
 const TICK_MS = 250;
+/** Between looks at the server: how late a visitor finds that it is gone. */
 const HEALTH_MS = 2000;
+/** Between attempts while out of service; each may play the self-test's sweep. */
 const RETRY_MS = 15_000;
+/** How long a notice stays: time to read it. */
 const NOTICE_MS = 8000;
 /** How much of what was said before the start is sent: 1.5 s. */
 const FRAMES_BEFORE = 47;

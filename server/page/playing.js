@@ -2,6 +2,7 @@
 
 import { RATE, pcmOf } from "./sound.js";
 
+/** Less sends more events, more lets the server guess longer at what was heard. */
 const REPORT_MS = 200;
 
 /**

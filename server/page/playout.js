@@ -8,11 +8,15 @@
 
 import { Wait } from "./wait.js";
 
+/** Less would click, more would swallow the first sound of a word. */
 const FADE_SAMPLES = Math.round(0.008 * sampleRate);
+/** How finely the page knows what was heard; less would only cost messages. */
 const REPORT_SAMPLES = Math.round(0.032 * sampleRate);
 /** How loud the agent goes on under a sound of the user; as in `client/dialogue/ducking.py`. */
 const DUCKED = 10 ** (-15 / 20);
+/** Within the 50 ms that the server's echo guard allows, without a click. */
 const DUCK_SAMPLES = Math.round(0.04 * sampleRate);
+/** More slowly: after a cough the voice returns, and doesn't jump out. */
 const RESTORE_SAMPLES = Math.round(0.2 * sampleRate);
 
 /**

@@ -8,6 +8,7 @@ const LEAST_LEVEL = 0.005;
 const ABOVE = 4;
 /** The room is as loud as its quietest moments; it is believed to get louder by 1 dB a second. */
 const RISE = 10 ** (1 / 20 / 31.25);
+/** Of the way to a quieter moment: less would learn the room late, more believe one gap. */
 const FALL = 0.2;
 /** A door bangs for less: 8 of 12 frames of 32 ms have to be loud. */
 const FRAMES = 12;

@@ -1,5 +1,6 @@
 /** Changes the sample rate of a stream: a windowed-sinc filter, one set of taps per phase. */
 
+/** On each side of the filter: fewer let more of other rates through, more delay the sound. */
 const ZERO_CROSSINGS = 16;
 
 export class Resampler {

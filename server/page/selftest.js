@@ -3,12 +3,16 @@
 import { Problem } from "./problem.js";
 import { Microphone, RATE } from "./sound.js";
 
+/** Longer is found in more noise, and heard by more visitors. */
 const SWEEP_S = 0.6;
+/** To the next: what small loudspeakers and microphones both carry. */
 const FROM_HZ = 400;
 const TO_HZ = 3000;
+/** Louder annoys and distorts, quieter is lost in a noisy hall. */
 const AMPLITUDE = 0.3;
 /** How long to listen: the sweep, and the way through buffers, room and echo. */
 const LISTEN_SAMPLES = 1.5 * RATE;
+/** Devices may take seconds to open; longer only delays saying that they don't work. */
 const TIMEOUT_MS = 6000;
 /** Noise alone reaches 0.07; a sweep in an echoing hall 0.3. */
 const LEAST_LIKENESS = 0.15;

@@ -4,6 +4,7 @@ import { Problem, closeProblem } from "./problem.js";
 
 /** As all addresses, below the folder that the page is in: a proxy may put it anywhere. */
 const REALTIME = "v1/realtime";
+/** A busy server answers within it; longer only delays saying that it won't. */
 const CONNECT_TIMEOUT_MS = 10_000;
 
 /** @typedef {any} ServerEvent One event of the Realtime protocol, decoded. */

@@ -1,5 +1,6 @@
 /** Brings sound back that the browser, the system or a telephone call has taken away. */
 
+/** Between attempts that no click asks for; the browser may refuse each. */
 const RETRY_MS = 1000;
 /** What a person does that lets a browser begin sound, and signs that the page is in use again. */
 const SIGNS = ["click", "keydown", "pointerdown", "touchend", "focus", "pageshow"];
