@@ -15,7 +15,6 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 from agent.errors import AgentError
-from client.cli import SERVER_URL, local_server
 from client.dialogue.ducking import DUCK_DB
 from client.dialogue.events import page_url
 from client.dialogue.latency import Clip
@@ -23,6 +22,7 @@ from client.kiosk.kiosk import Kiosk
 from client.kiosk.view import KioskView
 from client.live import Live, LiveOptions
 from client.own_command import example_question, own_command
+from client.processes import SERVER_URL, local_server
 from client.recording import Recording
 from client.saving import check_writable
 from client.script import Script, ScriptOptions

@@ -23,9 +23,9 @@ from agent.model.request import chat_request
 from agent.realtime.config import Json
 from client.ask.answer import Answer, ask
 from client.ask.messages import InputError, message_file, spoken, system, written
-from client.cli import MODEL_URL
 from client.http import Routed
 from client.keys import authorization, key_of_environment, key_of_file
+from client.processes import MODEL_URL
 from client.sound.native import unheard_libraries
 from client.sound.play_reply import ReplyPlayer
 

@@ -18,7 +18,6 @@ from typing import Any
 
 from agent.errors import AgentError
 from agent.trace.lines import Line, encode, line
-from client.cli import MODEL_URL, SERVER_URL, Service, StartError, started
 from client.evaluation import plot
 from client.evaluation.caller import Manner, call
 from client.evaluation.figures import Figures, Request, early_starts, figures, went_wrong
@@ -28,6 +27,7 @@ from client.evaluation.scenarios import Scenario, named, quick, scenarios
 from client.evaluation.simulated_phone import Take
 from client.evaluation.vad_benchmark import Detected, detect, vad_figures
 from client.http import fetch
+from client.processes import MODEL_URL, SERVER_URL, Service, StartError, started
 from client.recognition import is_conversation_server, is_model_server
 from client.saving import SaveError, check_writable
 from client.tasks import together

@@ -20,8 +20,8 @@ def command(*words: str) -> list[str]:
 
 _ON_FREE_PORTS = """
 import sys
-from client import cli
-cli.MODEL_URL, cli.SERVER_URL = "http://127.0.0.1:0/v1", "ws://127.0.0.1:0/v1/realtime"
+from client import cli, processes
+processes.MODEL_URL, processes.SERVER_URL = "http://127.0.0.1:0/v1", "ws://127.0.0.1:0/v1/realtime"
 sys.exit(cli.main())
 """
 
