@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import numpy as np
 
 from agent.audio import SAMPLE_BYTES
-from client.dialogue.latency import FRAME_S, FRAME_SAMPLES, Clip
+from client.sound.clip import FRAME_S, FRAME_SAMPLES, Clip
 
 
 async def ticks(began: float, period_s: float = FRAME_S) -> AsyncIterator[int]:

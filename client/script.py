@@ -14,7 +14,7 @@ from agent.errors import AgentError
 from client.clip_player import ClipPlayer, ticks
 from client.dialogue.call import Call
 from client.dialogue.connection import open_connection
-from client.dialogue.latency import FRAME_SAMPLES, Clip, stereo
+from client.sound.clip import FRAME_SAMPLES, Clip, stereo
 from client.tasks import together
 from client.terminal.lines import Terminal
 

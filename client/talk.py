@@ -17,7 +17,6 @@ from pathlib import Path
 from agent.errors import AgentError
 from client.dialogue.ducking import DUCK_DB
 from client.dialogue.events import page_url
-from client.dialogue.latency import Clip
 from client.kiosk.kiosk import Kiosk
 from client.kiosk.view import KioskView
 from client.live import Live, LiveOptions
@@ -26,6 +25,7 @@ from client.processes import SERVER_URL, local_server
 from client.recording import Recording
 from client.saving import check_writable
 from client.script import Script, ScriptOptions
+from client.sound.clip import Clip
 from client.sound.device_choice import list_devices, select
 from client.sound.duplex import Duplex
 from client.sound.native import unheard_libraries

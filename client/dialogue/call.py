@@ -11,9 +11,10 @@ from client.dialogue import events as wire
 from client.dialogue.connection import Connection, Lost, Received, Regained
 from client.dialogue.ducking import DuckingGain
 from client.dialogue.events import ServerEvent
+from client.dialogue.floor import Floor
 from client.dialogue.heard import Answer
 from client.dialogue.jitter import Heard, JitterBuffer
-from client.dialogue.latency import Floor, Turn
+from client.dialogue.latency import Turn
 from client.terminal.view import Speaker, View
 
 REPORT_SAMPLES = samples_in(200)

@@ -1,93 +1,21 @@
-"""Turns in time: who speaks, what is owed, and the latency of each answer with its parts.
+"""Turns in time: when the user stopped speaking, and the latency of each answer with its parts.
 
 The clock is the caller's; all times are seconds on it. The end of speech is measured in
 the sound itself, never taken from the server that is being measured.
 """
 
-import math
 from collections import deque
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import NamedTuple
+from dataclasses import dataclass
 
-import numpy as np
-
-from agent.audio import RATE, SAMPLE_BYTES, Samples, samples_in, wav
-from agent.errors import AudioError
-from client.sound.sound_file import read
-
-FRAME_SAMPLES = samples_in(20)
-"""To this the end of speech is known; shorter ones would cost more and end between periods."""
-FRAME_S = FRAME_SAMPLES / RATE
-
-QUIET_DB = -45.0
-"""Relative to the loudest frame: what a recording without noise falls below after speech."""
+from client.sound.clip import last_loud
 
 NOISY_DB = -25.0
-"""The same for a live microphone, whose room is never silent."""
+"""Relative to the loudest frame of an utterance: the room around a microphone is never silent."""
 
-CAPTION_S = 2.0
-"""A transcript that is later than this isn't waited for: a server may not write any."""
 FRAMES_BEFORE = 100
 """Two seconds: more than a server takes to notice speech and say so."""
 MOST_FRAMES = 3000
 """A minute: of a longer utterance, the beginning tells nothing about the end."""
-
-
-def level(frame: Samples) -> float:
-    """Root mean square of a frame, from 0.0 to 1.0."""
-    if not len(frame):
-        return 0.0
-    sound = frame.astype(np.float32)
-    return math.sqrt(float(np.dot(sound, sound)) / len(sound)) / 2**15
-
-
-def end_of_speech(sound: Samples) -> int:
-    """Where speech ends in a recording, in samples.
-
-    That is the end of the last 20 ms frame whose energy is within 45 dB of the loudest one's;
-    0 if the recording is silent.
-    """
-    starts = range(0, len(sound), FRAME_SAMPLES)
-    levels = [level(sound[start : start + FRAME_SAMPLES]) for start in starts]
-    last = _last_loud(levels, QUIET_DB)
-    return 0 if last is None else min((last + 1) * FRAME_SAMPLES, len(sound))
-
-
-def stereo(left: bytes | bytearray, right: bytes | bytearray) -> bytes:
-    """Make a WAV file of two mono recordings that began together."""
-    sides = np.zeros((max(len(left), len(right)) // SAMPLE_BYTES, 2), np.int16)
-    for side, pcm in enumerate((left, right)):
-        sides[: len(pcm) // SAMPLE_BYTES, side] = np.frombuffer(pcm, np.int16)
-    return wav(sides.tobytes(), channels=2)
-
-
-def _last_loud(levels: list[float], below_db: float) -> int | None:
-    floor = max(levels, default=0.0) * 10 ** (below_db / 20)
-    loud = [number for number, found in enumerate(levels) if found > 0 and found >= floor]
-    return loud[-1] if loud else None
-
-
-class Clip(NamedTuple):
-    """A recording that is to be spoken."""
-
-    name: str
-    sound: Samples
-    speech_s: float
-    """Where its speech ends; see `end_of_speech`."""
-
-    @classmethod
-    def read(cls, path: Path) -> "Clip":
-        """Read a WAV file.
-
-        Raises:
-            AudioError: If it can't be read, or is silent; it names the file.
-        """
-        sound = read(path)
-        end = end_of_speech(sound)
-        if not end:
-            raise AudioError(f"{path}: only silence")
-        return cls(path.name, sound, end / RATE)
 
 
 class LiveSpeech:
@@ -109,7 +37,7 @@ class LiveSpeech:
 
     def ended_at(self) -> float:
         """When the latest loud frame ended; there must have been a frame."""
-        last = _last_loud([loudness for _, loudness in self._frames], NOISY_DB)
+        last = last_loud([loudness for _, loudness in self._frames], NOISY_DB)
         return self._frames[-1 if last is None else last][0]
 
 
@@ -155,41 +83,6 @@ class Turn:
             playout_ms=heard - sounded,
             reply_ms=self.reply_ms,
         )
-
-
-@dataclass
-class Floor:
-    """Who speaks and what is owed, as far as the server's events say."""
-
-    user_speaks: bool = False
-    answer_due: bool = False
-    turn: Turn | None = None
-    cancelled: set[str] = field(default_factory=set[str])
-    """Responses and items of which nothing more is to be played."""
-    uncaptioned: set[str] = field(default_factory=set[str])
-    """What the user said and no caption came for yet."""
-    failure: str | None = None
-    """The server's latest complaint."""
-    changed_at: float = 0.0
-
-    def expect_answer(self, now: float) -> None:
-        """The user wrote: an answer is due from now on."""
-        self.answer_due, self.changed_at = True, now
-        self.turn = Turn(now, now)
-
-    def is_settled(self, now: float) -> bool:
-        """Nobody speaks and nothing is owed; a late caption is waited for, but not forever."""
-        captioned = not self.uncaptioned or now > self.changed_at + CAPTION_S
-        return captioned and not self.answer_due and not self.user_speaks
-
-    def missing(self, timeout_s: float) -> str:
-        """Say what has not come, when it was waited for in vain."""
-        if self.turn is None:
-            what = "the end of the speech was not" if self.user_speaks else "no speech was"
-            what = f"{what} noticed by the server"
-        else:
-            what = "the answer did not end" if self.turn.heard_at else "no sound came"
-        return f"{what} within {timeout_s:g} s" + (f" ({self.failure})" if self.failure else "")
 
 
 @dataclass(frozen=True, slots=True)

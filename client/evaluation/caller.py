@@ -11,10 +11,10 @@ from websockets.exceptions import ConnectionClosed
 from agent.audio import RATE, SAMPLE_BYTES
 from agent.trace.lines import Line, Source, line
 from client.clip_player import ticks
-from client.dialogue.latency import FRAME_SAMPLES
 from client.dialogue.socket import UnreachableError, open_socket
 from client.evaluation.scenarios import Scenario
 from client.evaluation.simulated_phone import Event, SimulatedPhone, Take, without_sound
+from client.sound.clip import FRAME_SAMPLES
 
 
 @dataclass(frozen=True, slots=True)

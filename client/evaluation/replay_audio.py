@@ -16,9 +16,9 @@ from agent.realtime.client_events import InputAudioAppend
 from agent.realtime.codec import Decoder
 from agent.realtime.config import AudioFormat, PcmFormat
 from agent.trace.replay import Step
-from client.dialogue.latency import FRAME_SAMPLES
 from client.evaluation.scenarios import Scenario
 from client.evaluation.simulated_phone import Event, Happened, SimulatedPhone, Take
+from client.sound.clip import FRAME_SAMPLES
 
 GAP = samples_in(200)
 """Sound that comes later than this was not spoken without a gap: the client had been away."""

@@ -13,7 +13,8 @@ import numpy as np
 from agent.audio import RATE, Samples
 from agent.trace.inputs import Returned
 from agent.trace.replay import Step
-from client.dialogue.latency import FRAME_SAMPLES, LiveSpeech, Turn, level
+from client.dialogue.latency import LiveSpeech, Turn
+from client.sound.clip import FRAME_SAMPLES, level
 
 HEAD = ("turn", "at", "endpointing", "model", "answered after", "answer")
 

@@ -13,7 +13,6 @@ from typing import Literal
 import numpy as np
 
 from agent.audio import RATE, Samples, rounded, samples_in
-from client.dialogue.latency import level
 from client.evaluation import recordings
 from client.evaluation.recordings import (
     Echo,
@@ -23,6 +22,7 @@ from client.evaluation.recordings import (
     loud_part,
     until_silence,
 )
+from client.sound.clip import level
 
 Kind = Literal["turn", "word", "pause", "interruption", "backchannel", "noise", "side_talk", "echo"]
 

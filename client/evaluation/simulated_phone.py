@@ -13,9 +13,9 @@ import numpy as np
 
 from agent.audio import SAMPLE_BYTES, Samples, milliseconds, rounded, samples_in
 from client.dialogue.jitter import JitterBuffer
-from client.dialogue.latency import FRAME_SAMPLES
 from client.evaluation.recordings import scaled
 from client.evaluation.scenarios import Scenario, Span
+from client.sound.clip import FRAME_SAMPLES
 
 Event = dict[str, Any]
 """An event of either side, as JSON."""

@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from agent.audio import RATE, Samples
-from client.dialogue.latency import FRAME_SAMPLES, level
+from client.sound.clip import FRAME_SAMPLES, level
 from client.sound.devices import Loudspeaker, Microphone, open_devices
 from client.sound.echo_canceller import EchoCanceller, find_processor
 from client.sound.microphone_check import MicrophoneCheck

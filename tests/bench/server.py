@@ -13,7 +13,7 @@ import numpy as np
 from websockets.asyncio.client import ClientConnection, connect
 
 from agent.audio import RATE, read_wav, samples_in
-from client.dialogue.latency import end_of_speech, level
+from client.sound.clip import end_of_speech, level
 from tests.drivers.model_client import recording
 from tests.drivers.processes import start_server
 from tests.fakes import StandIn, stand_in

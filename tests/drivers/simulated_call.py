@@ -26,9 +26,9 @@ from agent.realtime.config import (
 from agent.trace.inputs import DeadlinePassed, FromModel, Input, Judged, feed
 from agent.trace.lines import Line
 from agent.trace.recorder import Recorder, Setup
-from client.dialogue.latency import FRAME_SAMPLES
 from client.evaluation.scenarios import Scenario
 from client.evaluation.simulated_phone import Event, SimulatedPhone, Take
+from client.sound.clip import FRAME_SAMPLES
 from server.vad import Silero
 
 FIRST_CHUNK_S = 0.3

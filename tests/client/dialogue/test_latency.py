@@ -12,7 +12,8 @@ from agent.audio import samples_in
 from client.dialogue import events as wire
 from client.dialogue.call import Call
 from client.dialogue.connection import Received
-from client.dialogue.latency import FRAME_S, FRAME_SAMPLES, Latency, SentSound, Turn
+from client.dialogue.latency import Latency, SentSound, Turn
+from client.sound.clip import FRAME_S, FRAME_SAMPLES
 from client.terminal.lines import Terminal
 
 DELAY_MS = 60

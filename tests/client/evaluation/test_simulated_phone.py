@@ -9,10 +9,10 @@ import numpy as np
 
 from agent.audio import RATE, Samples, samples_in
 from client.dialogue.jitter import FADE_SAMPLES
-from client.dialogue.latency import FRAME_SAMPLES
 from client.evaluation.recordings import Echo
 from client.evaluation.scenarios import Overlay, Scenario
 from client.evaluation.simulated_phone import DUCKED, Event, SimulatedPhone, Take
+from client.sound.clip import FRAME_SAMPLES
 
 QUESTION = np.full(samples_in(100), 1_000, np.int16)
 ASKED = Scenario("a call", "turn", QUESTION, len(QUESTION))

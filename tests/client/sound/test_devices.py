@@ -12,7 +12,7 @@ from hypothesis import given, strategies as st
 
 from agent.audio import RATE, Samples, read_wav, samples_in, wav
 from client.clip_player import ClipPlayer
-from client.dialogue.latency import FRAME_SAMPLES, Clip
+from client.sound.clip import FRAME_SAMPLES, Clip
 from client.sound.device_sound import Form
 from client.sound.ring import Ring
 from tests.drivers.virtual_audio import VirtualAudio, is_installed, virtual_audio

@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import expect
 
 from agent.audio import RATE, SAMPLE_BYTES, Samples, milliseconds, read_wav, samples_in
-from client.dialogue.latency import end_of_speech
+from client.sound.clip import end_of_speech
 from tests.agent.test_words import CASES
 from tests.drivers.page import CHROMIUM, Caption, Chromium, TalkPage
 from tests.drivers.scripted_server import AMPLITUDE, LARGEST_STEP, Peer, ScriptedServer
