@@ -20,7 +20,7 @@ from agent.realtime.config import Json
 from agent.riff import is_wav
 from agent.text_file import text_in
 from client.http import Fetched, FetchError, fetch
-from client.sound import sound_file
+from client.sound import clip as sound_file
 
 LARGEST_BYTES = 128 * 1024 * 1024
 """Of one file: more than ten minutes of stereo at 48 kHz, and the model takes ten minutes."""

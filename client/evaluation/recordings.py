@@ -12,8 +12,7 @@ import numpy.typing as npt
 
 from agent.audio import RATE, Samples, rounded, samples_in
 from agent.errors import AudioError
-from client.sound.clip import level
-from client.sound.sound_file import read
+from client.sound.clip import level, read
 
 SHIPPED = Path(__file__).parents[2] / "tests" / "data"
 SPEECH_DB = -23.0

@@ -13,8 +13,7 @@ from client.sound.clip import FRAME_SAMPLES, level
 from client.sound.devices import Loudspeaker, Microphone, open_devices
 from client.sound.echo_canceller import EchoCanceller, find_processor
 from client.sound.microphone_check import MicrophoneCheck
-from client.sound.portaudio import DeviceError, Names, PortAudio, look_again
-from client.sound.pulse import CallbackWatch
+from client.sound.portaudio import CallbackWatch, DeviceError, Names, PortAudio, look_again
 from client.terminal.view import View
 
 BLOCK_S, LOOK_S = 0.019, 0.004

@@ -13,7 +13,7 @@ from hypothesis import given, strategies as st
 from agent import g711
 from agent.audio import RATE, read_wav, wav
 from agent.errors import AudioError
-from client.sound import sound_file
+from client.sound import clip as sound_file
 
 SAMPLES = [0, 1, -1, 256, -256, 20_000, -20_000, 2**15 - 1, -(2**15)]
 PCM = struct.pack("<9h", *SAMPLES)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from agent.audio import RATE, read_wav
-from client.sound.pulse import SILENT_DEVICE_S, STARTING_S, CallbackWatch
+from client.sound.portaudio import SILENT_DEVICE_S, STARTING_S, CallbackWatch
 from tests.drivers.model_client import DATA
 from tests.drivers.processes import ROOT
 from tests.drivers.virtual_audio import is_installed, virtual_audio
