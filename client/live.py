@@ -23,6 +23,8 @@ from client.terminal.view import SHOWN_EVERY_S, State, Status, View
 STUCK_S = 60.0
 """A server that says nothing for so long owes nothing any more."""
 
+TOO_SHORT = "That was too short. Hold the key for as long as you speak."
+
 
 class LiveOptions(NamedTuple):
     instructions: str | None
@@ -166,7 +168,12 @@ class Live:
             self._speech.add(now, loudness, True)
             await self._send(connection, pcm)
             self._push.tick(now)
-            if not self._push.open:
+            if self._push.open:
+                return
+            if self._push.slipped:
+                await connection.send("input_audio_buffer.clear")
+                self._view.problem(TOO_SHORT)
+            else:
                 await connection.send("input_audio_buffer.commit")
                 await connection.send("response.create")
 

@@ -18,6 +18,7 @@ from client.dialogue.connection import Received
 from client.dialogue.ducking import DUCK_DB
 from client.dialogue.jitter import JitterBuffer
 from client.terminal.lines import Terminal
+from client.terminal.push_to_talk import PushToTalk
 
 RULES = json.loads(
     (Path(__file__).parents[2] / "golden" / "client_rules.json").read_text(encoding="utf-8")
@@ -80,6 +81,16 @@ def test_sound_that_may_be_late_waits(case: dict[str, Any]):
             start = spans.pop()[0] if spans and spans[-1][1] == now else now
             spans.append([start, now + filled * 1000 // RATE])
     assert spans == case["heard"]
+
+
+@pytest.mark.parametrize("case", RULES["push_to_talk"])
+def test_a_slip_of_the_finger_asks_nothing(case: dict[str, Any]):
+    push, closing_s = PushToTalk(), case["held_ms"] / 1000
+    push.press(0.0)
+    push.tick(closing_s)
+    push.press(closing_s)
+    push.tick(closing_s + 1)
+    assert (push.open, push.slipped) == (False, not case["asks"])
 
 
 @pytest.mark.parametrize("case", RULES["resume"])

@@ -4,6 +4,7 @@ import asyncio
 import base64
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 from typing import cast
 from urllib.parse import parse_qsl, urlsplit
 
@@ -19,8 +20,9 @@ from client.dialogue.events import SpeechStarted, SpeechStopped, full_url, page_
 from client.dialogue.jitter import Heard
 from client.dialogue.latency import Latency
 from client.dialogue.socket import UnreachableError
-from client.live import Live, LiveOptions
+from client.live import TOO_SHORT, Live, LiveOptions
 from client.sound.duplex import Duplex
+from client.terminal import push_to_talk
 from client.terminal.view import Speaker, Status
 
 Event = dict[str, object]
@@ -350,6 +352,38 @@ def test_what_is_written_before_there_is_a_connection_is_marked_as_not_sent():
     live = Live(cast(Duplex, None), LiveOptions(None, 0.0, None), shown)
     asyncio.run(live.say("Hello?"))
     assert shown.notes == ["Not sent, as there is no connection yet: Hello?"]
+
+
+@pytest.mark.parametrize("slipped", [True, False])
+def test_only_a_key_that_was_held_for_a_word_has_it_answered(
+    slipped: bool, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(push_to_talk, "REPEAT_S", 0.0)
+    monkeypatch.setattr(push_to_talk, "LEAST_S", 3600.0 if slipped else 0.0)
+
+    async def script(peer: Peer) -> None:
+        await peer.greet("sess_1")
+        await peer.receive("session.update")
+        await peer.receive("input_audio_buffer.append")
+        await peer.receive("input_audio_buffer.clear" if slipped else "response.create")
+
+    async def run() -> list[object]:
+        async with server(script) as (url, peers):
+            talking = asyncio.create_task(live.converse(url))
+            await shown.news.get()
+            await live.toggle_push_to_talk()
+            await live.push()
+            await live.push()
+            await live.hear(bytes(960), 0.0)
+            with pytest.raises(UnreachableError):
+                await talking
+            return [event["type"] for event in peers[0].received[-2:]]
+
+    shown = Shown()
+    ends = SimpleNamespace(delay_samples=int, heard=0.0, played=0.0)
+    live = Live(cast(Duplex, ends), LiveOptions(None, 0.0, None), shown)
+    sent = asyncio.run(run())
+    assert (sent[-1] == "input_audio_buffer.clear") == slipped == (shown.problems == [TOO_SHORT])
 
 
 def test_what_was_changed_of_the_sound_holds_after_a_gap():

@@ -6,6 +6,7 @@ from typing import Any, cast
 
 import msgspec
 import numpy as np
+import pytest
 from hypothesis import given, strategies as st
 
 from agent.audio import samples_in
@@ -15,15 +16,13 @@ from client.dialogue.connection import Received
 from client.dialogue.latency import Latency, SentSound, Turn
 from client.sound.clip import FRAME_S, FRAME_SAMPLES
 from client.terminal.lines import Terminal
-
-DELAY_MS = 60
-"""On the way to the ear."""
+from tests.client.dialogue.test_client_rules import RULES
 
 
 class Talk:
     """A call in which the microphone sends 20 ms after 20 ms."""
 
-    def __init__(self) -> None:
+    def __init__(self, delay_ms: int = 60) -> None:
         self.now = 1000.0
         self.sent = SentSound()
         self.call = Call(
@@ -31,7 +30,7 @@ class Talk:
             cast(Terminal, None),
             lambda: self.now,
             lambda: self.now - 0.1,
-            lambda: samples_in(DELAY_MS),
+            lambda: samples_in(delay_ms),
             duck_db=12.0,
             said_at=self.sent.caught_at,
         )
@@ -46,12 +45,13 @@ class Talk:
         assert event is not None
         asyncio.run(self.call.apply(event))
 
-    def answered(self, **marks: int | None) -> Latency:
-        """One second is said from 200 ms on; the turn ends 400 ms later, and sound comes 300 ms
-        after that."""
-        self.wait(1600)
+    def answered(
+        self, *, sent_ms: int = 1600, first_audio_after_ms: int = 300, **marks: int | None
+    ) -> Latency:
+        """The turn ends when so much was sent, and sound comes so long after that."""
+        self.wait(sent_ms)
         self.take("input_audio_buffer.committed", item_id="said")
-        self.wait(300)
+        self.wait(first_audio_after_ms)
         self.take("x_mimo.marks", requested_ms=160, first_sound_ms=700, **marks)
         pcm = np.full(samples_in(1000), 1000, "<i2").tobytes()
         self.take("response.output_audio.delta", response_id="r", item_id="answer", delta=pcm)
@@ -63,15 +63,21 @@ class Talk:
         return latency
 
 
-def test_latency_counts_from_where_the_server_heard_the_speech_end_up_to_the_ear():
+@pytest.mark.parametrize("case", RULES["latency"])
+def test_latency_counts_from_where_the_server_heard_the_speech_end_up_to_the_ear(
+    case: dict[str, int],
+):
+    asked = {name: case[name] for name in ("sent_ms", "speech_end_ms", "first_audio_after_ms")}
+    latency = Talk(case["delay_ms"]).answered(**asked)
+    assert latency.reply_ms == 540
+    assert {name: getattr(latency, name) for name in case if hasattr(latency, name)} == {
+        name: case[name]
+        for name in ("voice_to_voice_ms", "endpointing_ms", "model_ms", "playout_ms")
+    }
+
+
+def test_a_reply_that_was_asked_for_in_a_pause_tells_how_long_it_took_as_a_whole():
     latency = Talk().answered(speech_end_ms=1200)
-    assert latency == Latency(
-        voice_to_voice_ms=400 + 300 + DELAY_MS,
-        endpointing_ms=400,
-        model_ms=300,
-        playout_ms=DELAY_MS,
-        reply_ms=540,
-    )
     assert latency.parts == {"endpointing": "400", "model": "300 of 540", "playout": "60"}
 
 

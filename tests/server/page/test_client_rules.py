@@ -96,6 +96,56 @@ def test_what_was_received_before_the_connection_was_lost_is_played_once(
             assert played == [case["received"], *case["played"]]
 
 
+PUSH = """
+async ({ held_ms: heldMs }) => {
+  const { PushToTalk } = await import("/page/push_to_talk.js");
+  const push = new PushToTalk();
+  push.isOn = true;
+  push.press();
+  for (let atMs = 0; atMs < heldMs; atMs += 32) push.frame();
+  push.release();
+  for (;;) {
+    const fate = push.frame();
+    if (fate !== "send") return fate;
+  }
+}
+"""
+
+
+def test_a_slip_of_the_finger_asks_nothing(server: ScriptedServer, browser: Chromium):
+    with browser.page(server.url) as talk:
+        for case in RULES["push_to_talk"]:
+            assert talk.page.evaluate(PUSH, case) == ("commit" if case["asks"] else "clear")
+
+
+LATENCY = """
+async (rule) => {
+  const { Dialogue } = await import("/page/dialogue.js");
+  let now = 1000;
+  performance.now = () => now;
+  const shown = [];
+  const view = { latency: (ms) => shown.push(ms) };
+  const dialogue = new Dialogue(view, { delayMs: rule.delay_ms }, () => undefined);
+  for (let sentMs = 0; sentMs < rule.sent_ms + rule.first_audio_after_ms; sentMs += 20) {
+    now += 20;
+    dialogue.sent(24 * 20);
+  }
+  const marks = { type: "x_mimo.marks", speech_end_ms: rule.speech_end_ms, first_sound_ms: 700 };
+  dialogue.received(marks);
+  dialogue.played({ type: "started", item: "answer" });
+  return shown;
+}
+"""
+
+
+def test_latency_counts_from_where_the_server_heard_the_speech_end_up_to_the_ear(
+    server: ScriptedServer, browser: Chromium
+):
+    with browser.page(server.url) as talk:
+        for case in RULES["latency"]:
+            assert talk.page.evaluate(LATENCY, case) == [case["voice_to_voice_ms"]]
+
+
 def test_sound_fades_in_and_out_over_the_same_time(server: ScriptedServer, browser: Chromium):
     [sound] = play(server, browser, [{"orders": [[0, "add", "one", 400]]}])
     whole = [number for number, sample in enumerate(sound) if sample > 0.9999]
