@@ -32,7 +32,7 @@ export class Captions {
         this.#log.settle(item, "user", event.transcript);
         break;
       case "conversation.item.input_audio_transcription.failed":
-        this.#log.settle(item, "user", "(unintelligible)");
+        this.#log.settle(item, "user", "(could not be transcribed)");
         break;
       case "response.output_audio_transcript.delta":
         this.#answer(item).add(soundOf(item), this.#log.textOf(item));

@@ -8,8 +8,8 @@ import { Socket } from "./socket.js";
 const GRACE_MS = 60_000;
 /** A server that was silent for so long is asked for a sign, and after twice that given up. */
 const QUIET_MS = 15_000;
-/** Events that wait for a socket; ten seconds of sound are 313. */
-const MOST_WAITING = 400;
+/** Frames of speech kept while the connection is away: the newest 10 s, as in the terminal. */
+const MOST_FRAMES = 313;
 
 /**
  * @typedef {import("./socket.js").ServerEvent} ServerEvent
@@ -78,10 +78,9 @@ export class Connection {
       return;
     }
     this.#waiting.push(event);
-    if (this.#waiting.length <= MOST_WAITING) return;
     // What was written is kept, whatever was said meanwhile.
-    const oldest = this.#waiting.findIndex(({ type }) => type === "input_audio_buffer.append");
-    this.#waiting.splice(Math.max(0, oldest), 1);
+    const frames = this.#waiting.filter(({ type }) => type === "input_audio_buffer.append");
+    if (frames.length > MOST_FRAMES) this.#waiting.splice(this.#waiting.indexOf(frames[0]), 1);
   }
 
   /** @param {object} event Is of no use later. */

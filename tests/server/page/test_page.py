@@ -428,7 +428,7 @@ def test_sound_that_waits_for_a_connection_leaves_room_for_what_is_typed(
         peer = server.accept()
         peer.send({"type": "session.created", "session": {"id": "sess_1"}})
         peer.expect("conversation.item.create")
-        assert peer.expect("input_audio_buffer.append")["n"] == 101
+        assert peer.expect("input_audio_buffer.append")["n"] == 500 - 313
 
 
 def test_the_page_shows_which_model_answers_and_not_what_it_was_called(
