@@ -20,7 +20,7 @@ from agent.realtime.config import Json
 from agent.riff import is_wav
 from agent.text_file import text_in
 from client.http import Fetched, FetchError, fetch
-from client.sound import clip as sound_file
+from client.sound import clip
 
 LARGEST_BYTES = 128 * 1024 * 1024
 """Of one file: more than ten minutes of stereo at 48 kHz, and the model takes ten minutes."""
@@ -227,7 +227,7 @@ def _decoded(data: str, source: str) -> bytes:
 
 def _file(path: Path) -> bytes:
     try:
-        return sound_file.whole(path, LARGEST_BYTES)
+        return clip.whole(path, LARGEST_BYTES)
     except AudioError as error:
         raise InputError(f"{path}: {error}") from error
 

@@ -13,7 +13,7 @@ from hypothesis import given, strategies as st
 from agent import g711
 from agent.audio import RATE, read_wav, wav
 from agent.errors import AudioError
-from client.sound import clip as sound_file
+from client.sound import clip
 
 SAMPLES = [0, 1, -1, 256, -256, 20_000, -20_000, 2**15 - 1, -(2**15)]
 PCM = struct.pack("<9h", *SAMPLES)
@@ -203,9 +203,9 @@ def test_a_file_that_is_refused_is_named(tmp_path: Path):
     path = tmp_path / "question.wav"
     path.write_bytes(b"fLaC")
     with pytest.raises(AudioError, match=r"question\.wav: not a WAV file: it is a FLAC file"):
-        sound_file.read(path)
+        clip.read(path)
     with pytest.raises(AudioError, match=r"none\.wav: No such file or directory$"):
-        sound_file.read(tmp_path / "none.wav")
+        clip.read(tmp_path / "none.wav")
 
 
 @given(
