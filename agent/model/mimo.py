@@ -1,6 +1,6 @@
 """MiMo-Audio's own: everything that another speech model would have otherwise.
 
-Another one is another file like this, with its `Profile`.
+Another one is another file like this, with its `Profile` in the place of `MIMO`.
 
 Source:
     The model's tokenizer and chat template, its `generation_config`, and what vLLM-Omni 0.24 on a
@@ -82,14 +82,14 @@ MIMO = Profile(
 )
 
 
-def plain(text: str, profile: Profile = MIMO) -> str:
+def plain(text: str) -> str:
     """Take out what the model server would read as special tokens.
 
     Taking one out may join the halves of another. Text nested deeper than a few levels is an
     attack; what could still open a token is broken up there.
     """
-    for _ in range(profile.deepest):
-        text, found = profile.special_tokens.subn("", text)
+    for _ in range(MIMO.deepest):
+        text, found = MIMO.special_tokens.subn("", text)
         if not found:
             return text
     return text.replace("<|", "< |")

@@ -10,7 +10,7 @@ import binascii
 from agent import riff
 from agent.audio import RATE, SAMPLE_BYTES, Resampler
 from agent.errors import AudioError, ModelError
-from agent.model.mimo import MIMO, Profile
+from agent.model.mimo import MIMO
 
 
 class TextFilter:
@@ -19,19 +19,18 @@ class TextFilter:
     Only what may yet turn out to be noise waits for the next chunk.
     """
 
-    def __init__(self, profile: Profile = MIMO) -> None:
-        self._noise, self._undecided = profile.noise, profile.undecided
+    def __init__(self) -> None:
         self._held = ""
 
     def filter(self, text: str) -> str:
         raw = self._held + text
-        undecided = self._undecided.search(raw)
+        undecided = MIMO.undecided.search(raw)
         cut = undecided.start() if undecided else len(raw)
         self._held = raw[cut:]
-        return self._noise.sub("", raw[:cut])
+        return MIMO.noise.sub("", raw[:cut])
 
     def finish(self) -> str:
-        rest, self._held = self._noise.sub("", self._held), ""
+        rest, self._held = MIMO.noise.sub("", self._held), ""
         return rest
 
 

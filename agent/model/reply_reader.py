@@ -17,7 +17,7 @@ from agent.model.lenient_json import (
     refusal,
     usage_of,
 )
-from agent.model.mimo import MIMO, Profile
+from agent.model.mimo import MIMO
 from agent.model.output import Ended, Failed, Output, Sound, Text, TextEnded, Usage
 from agent.model.reply_content import SoundReader, TextFilter
 from agent.model.sse import EventReader, ServerEvent
@@ -30,10 +30,9 @@ _WAV = "UklGR"
 class ReplyReader:
     """Reads one streamed reply; `push` takes its bytes as they come, `finish` the end of them."""
 
-    def __init__(self, profile: Profile = MIMO) -> None:
-        self._lull = profile.lull
+    def __init__(self) -> None:
         self._events = EventReader()
-        self._text = TextFilter(profile)
+        self._text = TextFilter()
         self._sound = SoundReader()
         self._usage: Usage | None = None
         self._empty_steps = 0
@@ -94,7 +93,7 @@ class ReplyReader:
             return
         self._empty_steps = 0 if content else self._empty_steps + 1
         stopped = "stop_reason" in choice and (self._looks_complete or not content)
-        ends = self._empty_steps == self._lull or (stopped and self._empty_steps < self._lull)
+        ends = self._empty_steps == MIMO.lull or (stopped and self._empty_steps < MIMO.lull)
         if text := self._text.filter(content) + (self._text.finish() if ends else ""):
             yield Text(text)
         if stopped or content:

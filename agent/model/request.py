@@ -4,7 +4,7 @@ import base64
 from collections.abc import Collection, Iterator, Sequence
 
 from agent.audio import wav
-from agent.model.mimo import MIMO, Profile, plain
+from agent.model.mimo import MIMO, plain
 from agent.model.output import ChatMessage
 from agent.realtime.config import Json, Modality
 
@@ -20,7 +20,6 @@ def chat_request(
     tools: Sequence[Json] = (),
     *,
     known: Collection[str] = (),
-    profile: Profile = MIMO,
 ) -> Json:
     """Build the body of a streaming request to `/v1/chat/completions`.
 
@@ -47,11 +46,11 @@ def chat_request(
         ],
         "sampling_params_list": [
             {
-                **profile.sampling,
+                **MIMO.sampling,
                 "max_tokens": max_tokens,
-                "stop_token_ids": list(profile.stop_tokens),
+                "stop_token_ids": list(MIMO.stop_tokens),
             },
-            {**profile.sampling, "max_tokens": profile.most_sound_tokens},
+            {**MIMO.sampling, "max_tokens": MIMO.most_sound_tokens},
         ],
     }
 

@@ -11,7 +11,7 @@ from typing import Literal
 import msgspec
 
 from agent.errors import ModelError, ProtocolError
-from agent.model.mimo import MIMO, Profile
+from agent.model.mimo import MIMO
 from agent.model.output import Call
 from agent.realtime.config import Json, ToolChoice
 
@@ -22,11 +22,11 @@ Style = Literal["request", "prompt"]
 """Who tells the model of the functions: its chat template, or our own words in the instructions."""
 
 
-def call_text(call: Call, profile: Profile = MIMO) -> str:
+def call_text(call: Call) -> str:
     """A call as the model writes and reads it."""
     name = msgspec.json.encode(call.name).decode()
     body = f'{{"name": {name}, "arguments": {call.arguments}}}'
-    return f"{profile.call_opening}\n{body}\n{profile.call_closing}"
+    return f"{MIMO.call_opening}\n{body}\n{MIMO.call_closing}"
 
 
 class _Call(msgspec.Struct):
@@ -37,8 +37,7 @@ class _Call(msgspec.Struct):
 class CallReader:
     """Takes the calls out of one reply's text, wherever its chunks are cut."""
 
-    def __init__(self, offered: frozenset[str], profile: Profile = MIMO):
-        self._opening, self._closing = profile.call_opening, profile.call_closing
+    def __init__(self, offered: frozenset[str]):
         self._offered = offered
         self._held = ""
         self._inside = False
@@ -52,7 +51,7 @@ class CallReader:
         """Take text; return what of it is said, and the calls that are complete."""
         self._held += text
         while True:
-            mark = self._closing if self._inside else self._opening
+            mark = MIMO.call_closing if self._inside else MIMO.call_opening
             before, found, rest = self._held.partition(mark)
             if not found:
                 break
@@ -60,7 +59,7 @@ class CallReader:
             self._held = rest
             self._inside, self.calling = not self._inside, True
         if not self._inside:
-            cut = len(self._held) - _beginning_of(self._opening, self._held)
+            cut = len(self._held) - _beginning_of(MIMO.call_opening, self._held)
             said, self._held = self._held[:cut], self._held[cut:]
             yield from self._say(said)
         elif len(self._held) > LONGEST_CALL:
