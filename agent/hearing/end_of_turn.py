@@ -20,8 +20,8 @@ from agent.realtime.config import SemanticVad, ServerVad, TurnDetection
 
 Sound = npt.NDArray[np.float32]
 
-LOOKED_AT_S = 1.5
-"""How much of the end is looked at."""
+_LOOKED_AT_BYTES = samples_in(1_500) * SAMPLE_BYTES
+"""So much of the end is looked at."""
 
 _RATE = 8_000
 """Twenty samples for a period of the highest pitch; more would only take longer."""
@@ -86,7 +86,7 @@ def ending(pcm: bytes) -> Ending:
 def _decimated(pcm: bytes) -> Sound:
     """The last part of the sound at 8 kHz; what folds over from above is weak."""
     step = RATE // _RATE
-    sound = floats(pcm)[-int(LOOKED_AT_S * RATE) :]
+    sound = floats(pcm[-_LOOKED_AT_BYTES:])
     return sound[: sound.size // step * step].reshape(-1, step).mean(axis=1)
 
 
@@ -239,7 +239,6 @@ _PAUSE_MS = 160
 """Where no reply is prepared, an end is looked at after this; gaps within words are shorter."""
 _SOON_MS = 2_000
 """A turn after this is a new thought; more would take quick answers for pauses."""
-_LOOKED_AT_BYTES = int(LOOKED_AT_S * RATE) * SAMPLE_BYTES
 
 
 def _limits(detection: TurnDetection, early_start_ms: int, longest_ms: int) -> Limits:
@@ -283,8 +282,7 @@ class EndOfTurnWait:
     def paused(self, pcm: bytes) -> None:
         """The speaker has paused after saying this: mono PCM16 at 24 kHz, the pause included."""
         if isinstance(self.detection, SemanticVad):
-            end = ending(pcm[-_LOOKED_AT_BYTES:])
-            wanted_ms = silence_wanted_ms(end, self._pausing, self.detection.eagerness)
+            wanted_ms = silence_wanted_ms(ending(pcm), self._pausing, self.detection.eagerness)
             self.limits = replace(self._asked, silence=samples_in(wanted_ms))
 
     def resumed(self, silence_ms: int) -> None:
