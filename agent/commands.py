@@ -82,13 +82,13 @@ def refuse(error: ProtocolError, event_id: str | None = None) -> Send:
     return Send(events.Error(error=detail))
 
 
-EXPIRED = "Your session hit the maximum duration of 60 minutes."
-CODE = "session_expired"
+_EXPIRED = "Your session hit the maximum duration of 60 minutes."
+_EXPIRED_CODE = "session_expired"
 
-CUT_OFF = Failed(ModelError(EXPIRED, code=CODE))
+CUT_OFF = Failed(ModelError(_EXPIRED, code=_EXPIRED_CODE))
 """What becomes of a response that is open then."""
 
 
 def goodbye() -> list[Command]:
     """The last that a client hears."""
-    return [refuse(ProtocolError(EXPIRED, code=CODE)), Close(1001, EXPIRED)]
+    return [refuse(ProtocolError(_EXPIRED, code=_EXPIRED_CODE)), Close(1001, _EXPIRED)]

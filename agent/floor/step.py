@@ -1,13 +1,11 @@
 """The floor: who speaks, and what becomes of the reply, as one pure function.
 
-    Listening ──speech──▶ UserSpeaking ◀──goes on── Hesitating
-        ▲                   │   └────────pause────────▲   │
-        │                   └──────turn ended──┬──────────┘
-        │                                      ▼
-        ├──played to its end── AgentSpeaking ◀──sound── Thinking
-        │                        ▲      │
-        │                 passed │      ▼ speech
-        └──── (interrupts: UserSpeaking) Overlap
+    Listening      speech: UserSpeaking · asked to speak: Thinking
+    UserSpeaking   a pause: Hesitating · the turn is over: Thinking
+    Hesitating     goes on: UserSpeaking · the turn is over: Thinking, and what was held is said
+    Thinking       sound: AgentSpeaking · speech: UserSpeaking · over without sound: Listening
+    AgentSpeaking  speech: Overlap · played to its end: Listening
+    Overlap        it interrupts: UserSpeaking · it passes: AgentSpeaking
 
 A reply may be requested while the user only pauses. What it brings is held, unheard, until the
 turn is over; if the user goes on speaking it is dropped instead. A sound over the agent's voice
