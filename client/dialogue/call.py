@@ -215,10 +215,13 @@ class Call:
             return Answer()
         return self._answers.setdefault(item_id, Answer())
 
+    def _heard(self, item_id: str) -> int:
+        """How many samples of an item have reached the ear."""
+        return self.jitter.played(item_id, self._delay_samples())
+
     def _words(self, item_id: str) -> str:
         """The words of an answer that were heard."""
-        samples = self.jitter.played(item_id, self._delay_samples())
-        return self._answers[item_id].words(samples)
+        return self._answers[item_id].words(self._heard(item_id))
 
     def _cut(self) -> None:
         """End the answers where they were heard."""
@@ -233,8 +236,7 @@ class Call:
     def _show_heard(self) -> None:
         """Show the answers that have been heard to their end."""
         for item_id, answer in list(self._answers.items()):
-            heard = self.jitter.played(item_id, self._delay_samples())
-            if answer.complete and heard >= answer.received:
+            if answer.complete and self._heard(item_id) >= answer.received:
                 del self._answers[item_id]
                 self.caption("agent", answer.text.strip())
 
@@ -243,7 +245,7 @@ class Call:
         self._show_heard()
         received = self._connection.received
         item_id = received.item_id
-        heard = Heard(item_id, self.jitter.played(item_id, self._delay_samples()))
+        heard = Heard(item_id, self._heard(item_id))
         before = self._reported.samples if self._reported.item_id == item_id else 0
         ended = heard.samples == received.samples and self.jitter.idle
         if heard.samples >= before + (1 if ended else REPORT_SAMPLES):
