@@ -42,23 +42,23 @@ class Session:
     def __init__(
         self,
         config: SessionConfig,
-        timing: Policy,
+        policy: Policy,
         new_id: Callable[[str], str],
         expires_at: float = math.inf,
         voices: Mapping[str, bytes] = NO_VOICES,
     ):
         self._config = config
-        self._policy = timing
+        self._policy = policy
         self._new_id = new_id
         self._expires_at = expires_at
         self.is_over = False
         """Whether it has expired and said so: nothing that comes now matters."""
-        self.resumption = Resumption(new_id, timing.answered_by, sorted({DEFAULT_VOICE, *voices}))
+        self.resumption = Resumption(new_id, policy.answered_by, sorted({DEFAULT_VOICE, *voices}))
         self.state: floor.State = floor.Listening()
         """Who has the floor."""
-        self.microphone = Microphone(config.audio.input, timing, new_id)
+        self.microphone = Microphone(config.audio.input, policy, new_id)
         self._conversation = Conversation(new_id("secret"))
-        self._speaker = Speaker(self._conversation, timing.tool_style, voices, new_id)
+        self._speaker = Speaker(self._conversation, policy.tool_style, voices, new_id)
         self._heard_at = 0.0
         """When the microphone last sent a frame."""
         self._guard = EchoGuard()

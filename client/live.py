@@ -42,13 +42,13 @@ class Live:
 
     def __init__(
         self,
-        ends: Duplex,
+        duplex: Duplex,
         options: LiveOptions,
         view: View,
         recording: Recording | None = None,
         before: bytearray | None = None,
     ):
-        self._ends = ends
+        self._duplex = duplex
         self._recording = recording
         self._before = before
         self._options = options
@@ -69,13 +69,13 @@ class Live:
         Raises:
             UnreachableError: If it can't be reached at the start, or sends this client away.
         """
-        self._ends.listener = self
+        self._duplex.listener = self
         async with together() as tasks:
-            tasks.create_task(self._ends.run())
+            tasks.create_task(self._duplex.run())
             tasks.create_task(self.converse(url))
 
     async def converse(self, url: str) -> None:
-        """Talk with a server, through ends that somebody else runs; else like `run`."""
+        """Talk with a server, through devices that somebody else runs; else like `run`."""
         clock = asyncio.get_running_loop().time
         waits_s = lambda: backoff(Random())  # noqa: E731
         async with open_connection(url, waits_s) as connection:
@@ -83,7 +83,7 @@ class Live:
             if self._before is not None:
                 self._sent.add(clock(), seconds(self._before))
                 await connection.append(bytes(self._before))
-            ended_at, delay = self._speech.ended_at, self._ends.delay_samples
+            ended_at, delay = self._speech.ended_at, self._duplex.delay_samples
             duck_db = self._options.duck_db
             said_at = self._sent.caught_at
             self._call = Call(
@@ -189,7 +189,7 @@ class Live:
             out[:] = 0
             return
         if self._call.pull(out) and self._recording is not None:
-            delay_s = self._ends.delay_samples() / RATE
+            delay_s = self._duplex.delay_samples() / RATE
             self._recording.add("agent", out, time.monotonic() + delay_s)
         await self._call.report()
 
@@ -224,8 +224,8 @@ class Live:
             self._view.status(
                 Status(
                     state=self._state(call),
-                    microphone=self._ends.heard,
-                    loudspeaker=self._ends.played,
+                    microphone=self._duplex.heard,
+                    loudspeaker=self._duplex.played,
                     saying=call.saying,
                     muted=self._muted,
                     push=self._push_state(),

@@ -179,8 +179,8 @@ def _live(options: Options, terminal: Terminal) -> int:
     wishes = LiveOptions(options.instructions, options.duck_db, options.voice)
 
     def talk(view: View, recording: Recording | None = None) -> Live:
-        ends = Duplex(portaudio, names, options.headphones, view)
-        return Live(ends, wishes, view, recording)
+        duplex = Duplex(portaudio, names, options.headphones, view)
+        return Live(duplex, wishes, view, recording)
 
     wants_screen = not options.kiosk and not options.plain
     with_screen = wants_screen and terminal.is_live and sys.stdin.isatty() and _has_screen()
@@ -195,8 +195,8 @@ def _live(options: Options, terminal: Terminal) -> int:
             terminal.problem(complaint)
         if options.kiosk:
             kiosk_view = KioskView(terminal, words=terminal.is_live or options.json)
-            ends = Duplex(portaudio, names, options.headphones, kiosk_view)
-            return _in_lines(Kiosk(ends, options.duck_db, kiosk_view).run(url), terminal)
+            duplex = Duplex(portaudio, names, options.headphones, kiosk_view)
+            return _in_lines(Kiosk(duplex, options.duck_db, kiosk_view).run(url), terminal)
         return _in_lines(talk(terminal).run(url), terminal)
 
 

@@ -165,7 +165,7 @@ class App:
         patience = Patience(
             model.first_output_timeout_ms / 1000, model.between_outputs_timeout_ms / 1000
         )
-        timing = Policy(
+        policy = Policy(
             patience,
             turn.early_start_ms,
             turn.longest_turn_ms,
@@ -174,7 +174,7 @@ class App:
             self._model.answered_by,
         )
         voices = {name: len(pcm) // SAMPLE_BYTES for name, pcm in self._voices.items()}
-        return Setup(config, timing, expires_at, voices)
+        return Setup(config, policy, expires_at, voices)
 
     def _config(self, session_id: str, target: str, secret: Secret | None) -> SessionConfig:
         """The configuration that a session begins with."""

@@ -65,17 +65,17 @@ class _Sound:
     paused_at: int | None = None
 
 
-def _wait(detection: TurnDetection | None, timing: Policy) -> EndOfTurnWait | None:
+def _wait(detection: TurnDetection | None, policy: Policy) -> EndOfTurnWait | None:
     if detection is None:
         return None
-    return EndOfTurnWait(detection, timing.early_start_ms, timing.longest_turn_ms)
+    return EndOfTurnWait(detection, policy.early_start_ms, policy.longest_turn_ms)
 
 
 class Microphone:
     """One microphone; its time is the count of samples received."""
 
-    def __init__(self, config: AudioInput, timing: Policy, new_id: Callable[[str], str]):
-        self._policy = timing
+    def __init__(self, config: AudioInput, policy: Policy, new_id: Callable[[str], str]):
+        self._policy = policy
         self._new_id = new_id
         self._buffer = InputAudio(config.format)
         self._endpointer = Endpointer()
@@ -84,7 +84,7 @@ class Microphone:
         self._sound = _Sound()
         self._silent_from: int | None = None
         """Where a silence began that may become a turn."""
-        self._wait = _wait(config.turn_detection, timing)
+        self._wait = _wait(config.turn_detection, policy)
         self.utterance = Utterance("", b"")
         """The latest utterance, up to its latest pause or its end."""
 

@@ -94,8 +94,8 @@ def _asked(url: str, path: str, kind: type[_Found]) -> _Found:
 class Kiosk:
     """Talks with whoever comes, until sound is dead."""
 
-    def __init__(self, ends: Duplex, duck_db: float, view: KioskView):
-        self._ends = ends
+    def __init__(self, duplex: Duplex, duck_db: float, view: KioskView):
+        self._duplex = duplex
         self._options = LiveOptions(None, duck_db, None)
         self._view = view
         self._presence = Presence()
@@ -116,7 +116,7 @@ class Kiosk:
             loop.add_reader(sys.stdin, self._key)
         try:
             async with together() as tasks:
-                tasks.create_task(self._ends.run())
+                tasks.create_task(self._duplex.run())
                 tasks.create_task(self._watch())
                 tasks.create_task(self._serve(url))
         finally:
@@ -125,9 +125,9 @@ class Kiosk:
 
     async def _watch(self) -> None:
         clock = asyncio.get_running_loop().time
-        self._ends.alive_at = clock()
+        self._duplex.alive_at = clock()
         async for _ in ticks(clock(), 1.0):
-            if clock() - self._ends.alive_at > self._dead_s:
+            if clock() - self._duplex.alive_at > self._dead_s:
                 raise DeadError(f"no sound device has worked for {self._dead_s:g} s")
 
     async def _serve(self, url: str) -> None:
@@ -148,17 +148,17 @@ class Kiosk:
             return
         test = SelfTest()
         # An echo canceller would take the sweep for an echo.
-        self._ends.listener, self._ends.cleans = test, False
+        self._duplex.listener, self._duplex.cleans = test, False
         try:
             await test.verdict()
         finally:
-            self._ends.listener, self._ends.cleans = None, True
+            self._duplex.listener, self._duplex.cleans = None, True
         self._tested = True
 
     async def _attract(self, url: str, settings: KioskSettings) -> bytearray:
         """Wait for somebody; return what was said just before."""
         self._presence.forget()
-        self._room = self._ends.listener = Room(self._presence, settings.starts_on_speech)
+        self._room = self._duplex.listener = Room(self._presence, settings.starts_on_speech)
         ways = ["Start speaking."] if settings.starts_on_speech else []
         ways += ["Press Enter to start."] if sys.stdin.isatty() else []
         self._view.attract(settings.greeting, " ".join(ways))
@@ -167,11 +167,11 @@ class Kiosk:
                 await asyncio.to_thread(check_model, url)
             return self._room.before
         finally:
-            self._ends.listener = self._room = None
+            self._duplex.listener = self._room = None
 
     async def _visit(self, url: str, settings: KioskSettings, before: bytearray) -> None:
-        live = Live(self._ends, self._options, self._view, before=before)
-        self._ends.listener = live
+        live = Live(self._duplex, self._options, self._view, before=before)
+        self._duplex.listener = live
         now = asyncio.get_running_loop().time()
         self._idle = Idle(settings.idle_s, settings.countdown_s, now)
         self._view.visit()
@@ -180,7 +180,7 @@ class Kiosk:
                 visit = tasks.create_task(live.converse(url))
                 tasks.create_task(self._until_left(live, self._idle, visit))
         finally:
-            self._ends.listener = self._idle = None
+            self._duplex.listener = self._idle = None
 
     async def _until_left(self, live: Live, idle: Idle, visit: asyncio.Task[None]) -> None:
         clock = asyncio.get_running_loop().time
@@ -203,7 +203,7 @@ class Kiosk:
 
 
 class Room:
-    """What the ends serve while nobody is there; what it hears stays here."""
+    """Whom the devices serve while nobody is there; what it hears stays here."""
 
     def __init__(self, presence: Presence, starts_on_speech: bool):
         self._presence = presence

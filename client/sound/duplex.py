@@ -1,4 +1,4 @@
-"""The two ends of sound, microphone and loudspeaker, while devices come and go.
+"""Sound both ways, microphone and loudspeaker, while devices come and go.
 
 They may serve several conversations in turn; whom they serve now is their `listener`.
 """
@@ -28,7 +28,7 @@ NO_DEVICE_S = 2.0
 
 
 class Listener(Protocol):
-    """Whom the ends serve."""
+    """Whom the devices serve."""
 
     def ready(self, safe: bool) -> None:
         """The devices run; `safe` if the agent won't hear itself."""

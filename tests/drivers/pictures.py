@@ -36,8 +36,8 @@ async def take_terminal(card: VirtualAudio, url: str) -> None:
     """The live screen, while the second answer is played."""
     os.environ.update(card.environment)
     screen_state, recording = ScreenState(), Recording(time.monotonic())
-    ends = Duplex(find_portaudio(), Names(), headphones=False, view=screen_state)
-    talk = Background(Live(ends, LiveOptions(None, -15.0, None), screen_state, recording), url)
+    duplex = Duplex(find_portaudio(), Names(), headphones=False, view=screen_state)
+    talk = Background(Live(duplex, LiveOptions(None, -15.0, None), screen_state, recording), url)
     screen = LiveScreen(talk, screen_state, recording)
     talk.start()
     async with screen.run_test(size=(100, 22)) as pilot:
