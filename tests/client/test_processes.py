@@ -273,10 +273,10 @@ def test_a_program_that_will_not_end_is_killed(place: Place, monkeypatch: pytest
 
 
 STARTER = """
-import sys
+import signal, sys
 from client import processes
-from client.recognition import is_model_server
-from tests.fakes import stand_in
+# Where the tests run in the background, a shell has had Ctrl-C ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 processes.MODEL_URL, processes.SERVER_URL = "http://127.0.0.1:9/v1", "ws://127.0.0.1:9/v1/realtime"
 with processes.local_server(lambda *_: None) as url:
     print(url, flush=True)
