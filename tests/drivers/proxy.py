@@ -9,6 +9,8 @@ from contextlib import contextmanager, suppress
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
+from tests.drivers.website import served
+
 HOP = {"connection", "keep-alive", "transfer-encoding"}
 
 
@@ -71,14 +73,8 @@ def proxy(**places: str) -> Generator[Proxy]:
         def log_message(self, format: str, *args: object) -> None:
             pass
 
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Way) as listening:
-        thread = threading.Thread(target=listening.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            yield Proxy(f"http://127.0.0.1:{listening.server_port}", asked)
-        finally:
-            listening.shutdown()
-            thread.join()
+    with served(Way) as url:
+        yield Proxy(url, asked)
 
 
 def _pass_on(reader: socket.socket, writer: socket.socket) -> None:

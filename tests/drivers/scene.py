@@ -20,16 +20,13 @@ from agent.policy import Patience, Policy
 from agent.realtime import server_events as events
 from agent.realtime.client_events import InputAudioAppend
 from agent.realtime.config import (
-    Audio,
-    AudioInput,
-    Extensions,
     SemanticVad,
-    SessionConfig,
     TurnDetection,
 )
 from agent.realtime.server_events import ServerEvent
 from agent.session import Session
 from server.vad import Silero
+from tests.drivers.scripted import session_config
 
 DATA = Path(__file__).parents[1] / "data"
 Pcm = npt.NDArray[np.float64]
@@ -59,20 +56,6 @@ def noisy(sound: Pcm, level_db: float = -70.0) -> Pcm:
     return sound + np.random.default_rng(0).normal(0, 10 ** (level_db / 20), sound.size)
 
 
-def config(detection: TurnDetection, ducks: bool) -> SessionConfig:
-    return SessionConfig(
-        id="sess_1",
-        model="MiMo-Audio",
-        output_modalities=["audio"],
-        instructions="",
-        audio=Audio(input=AudioInput(turn_detection=detection)),
-        tools=[],
-        tool_choice="auto",
-        max_output_tokens="inf",
-        x_mimo=Extensions(duck=ducks),
-    )
-
-
 def _sum(one: bytes, other: bytes) -> bytes:
     total = np.frombuffer(one, "<i2").astype(np.int32)
     total[: len(other) // 2] += np.frombuffer(other, "<i2")[: total.size]
@@ -100,9 +83,9 @@ class Scene:
     asked: list[AskModel] = field(default_factory=list[AskModel])
 
     def __post_init__(self) -> None:
-        timing = Policy(Patience(30.0, 10.0), self.early_start_ms, 300_000, echo_guard=self.guard)
+        policy = Policy(Patience(30.0, 10.0), self.early_start_ms, 300_000, echo_guard=self.guard)
         self._ids = 0
-        self.session = Session(config(self.detection, self.ducks), timing, self._new_id)
+        self.session = Session(session_config(self.detection, self.ducks), policy, self._new_id)
         self._vad = Silero()
         self._due: list[tuple[float, str, Output | str]] = []
         self._aborted: set[str] = set()

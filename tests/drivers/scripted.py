@@ -20,7 +20,7 @@ from agent.hearing.buffer import FRAME_SAMPLES
 from agent.model.output import Ended, Failed, Output, Sound, Text, TextEnded, Usage
 from agent.policy import Patience, Policy
 from agent.realtime import client_events as protocol, server_events as events
-from agent.realtime.config import Audio, SessionConfig
+from agent.realtime.config import Audio, AudioInput, Extensions, SessionConfig, TurnDetection
 from agent.session import Session
 
 FOLDER = Path(__file__).parents[1] / "golden" / "events"
@@ -45,6 +45,14 @@ def config(**changes: Any) -> SessionConfig:
         "expires_at": 1_800_003_600,
     }
     return SessionConfig(**(fields | changes))
+
+
+def session_config(detection: TurnDetection, ducks: bool) -> SessionConfig:
+    """The same, by how turns are detected, and whether the client plays as ours does."""
+    return config(
+        audio=Audio(input=AudioInput(turn_detection=detection)),
+        x_mimo=Extensions(duck=ducks, playout=ducks, marks=True),
+    )
 
 
 @dataclass

@@ -16,11 +16,7 @@ from agent.model.output import Ended, Output, Sound, Text
 from agent.policy import Patience, Policy
 from agent.realtime import client_events as protocol
 from agent.realtime.config import (
-    Audio,
-    AudioInput,
-    Extensions,
     SemanticVad,
-    SessionConfig,
     TurnDetection,
 )
 from agent.trace.inputs import DeadlinePassed, FromModel, Input, Judged, feed
@@ -30,26 +26,13 @@ from client.evaluation.scenarios import Scenario
 from client.evaluation.simulated_phone import Event, SimulatedPhone, Take
 from client.sound.clip import FRAME_SAMPLES
 from server.vad import Silero
+from tests.drivers.scripted import session_config
 
 FIRST_CHUNK_S = 0.3
 CHUNK_S = 0.48
 RTF = 0.5
 CHUNKS = 10
 TIMING = Policy(Patience(3.0, 3.0), early_start_ms=160, longest_turn_ms=60_000)
-
-
-def session_config(detection: TurnDetection, ducks: bool) -> SessionConfig:
-    return SessionConfig(
-        id="sess_1",
-        model="scripted",
-        output_modalities=["audio"],
-        instructions="",
-        audio=Audio(input=AudioInput(turn_detection=detection)),
-        tools=[],
-        tool_choice="auto",
-        max_output_tokens="inf",
-        x_mimo=Extensions(duck=ducks, playout=ducks, marks=True),
-    )
 
 
 def reply(echo: Samples | None) -> list[tuple[float, Output]]:

@@ -27,6 +27,7 @@ from agent.realtime.config import (
 from agent.realtime.items import MessageItem
 from agent.realtime.server_events import ServerEvent
 from agent.session import Session
+from tests.drivers import scripted
 
 FRAME = bytes(FRAME_SAMPLES * SAMPLE_BYTES)
 FRAME_S = seconds(FRAME)
@@ -46,18 +47,9 @@ ANSWER = (Text("It is "), SECOND, Text("sunny."), SECOND, Ended())
 def config(
     turn_detection: TurnDetection | None, transcription: bool = False, duck: bool = False
 ) -> SessionConfig:
-    wish = Transcription() if transcription else None
-    return SessionConfig(
-        id="sess_1",
-        model="any",
-        output_modalities=["audio"],
-        instructions="Be brief.",
-        audio=Audio(input=AudioInput(transcription=wish, turn_detection=turn_detection)),
-        tools=[],
-        tool_choice="auto",
-        max_output_tokens="inf",
-        x_mimo=Extensions(duck=duck),
-    )
+    asked = Transcription() if transcription else None
+    audio = Audio(input=AudioInput(transcription=asked, turn_detection=turn_detection))
+    return scripted.config(model="any", audio=audio, x_mimo=Extensions(duck=duck))
 
 
 def kind(event: ServerEvent) -> str:

@@ -1,4 +1,4 @@
-"""A web server on loopback that answers every request in the same way."""
+"""Web servers on loopback."""
 
 import http.server
 import threading
@@ -7,8 +7,21 @@ from contextlib import contextmanager
 
 
 @contextmanager
+def served(handler: type[http.server.BaseHTTPRequestHandler]) -> Generator[str]:
+    """Have a handler answer all requests; give the address."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as listening:
+        thread = threading.Thread(target=listening.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listening.server_port}"
+        finally:
+            listening.shutdown()
+            thread.join()
+
+
+@contextmanager
 def website(status: int, kind: str, body: bytes, **headers: str) -> Generator[str]:
-    """Run one; give its address.
+    """Answer every request in the same way; give the address.
 
     Args:
         kind: The media type that it says `body` has.
@@ -34,11 +47,5 @@ def website(status: int, kind: str, body: bytes, **headers: str) -> Generator[st
         def log_message(self, format: str, *args: object) -> None:
             pass
 
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Page) as listening:
-        thread = threading.Thread(target=listening.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{listening.server_port}"
-        finally:
-            listening.shutdown()
-            thread.join()
+    with served(Page) as url:
+        yield url

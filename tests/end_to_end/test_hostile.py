@@ -9,8 +9,7 @@ import sys
 from collections.abc import AsyncGenerator, Coroutine, Generator, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
+from http.server import BaseHTTPRequestHandler
 
 import msgspec
 import pytest
@@ -24,6 +23,7 @@ from agent.errors import ProtocolError
 from agent.realtime import client_events as protocol
 from agent.realtime.config import Json
 from tests.drivers.processes import ROOT, memory_mb
+from tests.drivers.website import served
 
 pytestmark = pytest.mark.system
 
@@ -50,12 +50,8 @@ class Model(BaseHTTPRequestHandler):
 
 @contextmanager
 def model_url() -> Generator[str, None, None]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), Model) as model:
-        thread = Thread(target=model.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{model.server_port}/v1"
-        model.shutdown()
-        thread.join()
+    with served(Model) as url:
+        yield f"{url}/v1"
 
 
 @dataclass(frozen=True)

@@ -3,23 +3,18 @@
 import asyncio
 import logging
 from collections.abc import Generator
-from contextlib import aclosing
 from pathlib import Path
 
 import pytest
 
-from agent.audio import RATE
-from agent.commands import AskModel
 from agent.errors import ModelError, SettingsError
 from agent.keys import MODEL, SERVER, TRANSCRIPTION, read_key, redacted
-from agent.model.output import ChatMessage, Ended, Failed, Output
+from agent.model.output import Ended, Failed
 from client import keys, thin
 from client.ask import ask
 from client.dialogue.socket import greeted, open_socket
 from server.keys import find_key
-from server.model.router import ModelRouter
-from server.model.transcription import Transcriber
-from server.settings import checked
+from tests.drivers.model_router import last_output, transcript
 from tests.drivers.processes import start_server
 from tests.drivers.website import website
 from tests.fakes import StandIn, stand_in
@@ -100,38 +95,18 @@ def test_the_environment_comes_before_the_file(tmp_path: Path):
     assert find_key({MODEL: " "}, MODEL, "", "model.api_key_file") is None
 
 
-async def reply(settings: object) -> Output:
-    server = ModelRouter(checked(settings, "test"))
-    question = AskModel("resp_1", [ChatMessage("user", "Hello.")], "audio", None)
-    async with aclosing(server.client().reply(question)) as outputs:
-        heard = [output async for output in outputs]
-    await server.close()
-    return heard[-1]
-
-
-async def transcript(settings: object) -> str:
-    read = checked(settings, "test")
-    model = ModelRouter(read)
-    transcriber = Transcriber(read, model)
-    try:
-        return await transcriber.transcribe(bytes(RATE))
-    finally:
-        await transcriber.close()
-        await model.close()
-
-
 def test_the_model_server_and_the_recogniser_are_shown_their_keys(
     model: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     file = tmp_path / "key"
     file.write_text(f"\ufeff{KEY}\r\n")
     by_file = {"urls": [model.url], "api_key_file": str(file)}
-    assert isinstance(asyncio.run(reply({"model": by_file})), Ended)
+    assert isinstance(asyncio.run(last_output({"model": by_file})), Ended)
     by_file = {"url": model.url, "api_key_file": str(file)}
     assert asyncio.run(transcript({"transcription": by_file})) == "What was said."
     monkeypatch.setenv(MODEL, f" {KEY}\n")
     monkeypatch.setenv(TRANSCRIPTION, KEY)
-    assert isinstance(asyncio.run(reply({"model": {"urls": [model.url]}})), Ended)
+    assert isinstance(asyncio.run(last_output({"model": {"urls": [model.url]}})), Ended)
     assert asyncio.run(transcript({"transcription": {"url": model.url}})) == "What was said."
 
 
@@ -146,7 +121,7 @@ def test_the_model_server_and_the_recogniser_are_shown_nothing_but_their_keys(
     for name in (MODEL, TRANSCRIPTION):
         monkeypatch.setenv(name, key or "")
     with stand_in() as model:
-        assert isinstance(asyncio.run(reply({"model": {"urls": [model.url]}})), Ended)
+        assert isinstance(asyncio.run(last_output({"model": {"urls": [model.url]}})), Ended)
         assert asyncio.run(transcript({"transcription": {"url": model.url}})) == "What was said."
     assert len(model.requests) == 2
     for request in model.requests:
@@ -167,7 +142,7 @@ def test_a_wrong_key_is_said_and_never_shown(
     for variable in (MODEL, TRANSCRIPTION):
         if shown is not None:
             monkeypatch.setenv(variable, shown)
-    failed = asyncio.run(reply({"model": {"urls": [model.url]}}))
+    failed = asyncio.run(last_output({"model": {"urls": [model.url]}}))
     assert isinstance(failed, Failed)
     assert str(failed.error) == f"the model server requires {wanted}"
     assert failed.error.code == "model_refused"
@@ -188,7 +163,7 @@ def test_what_a_server_says_is_repeated_without_the_key(
     monkeypatch.setenv(MODEL, KEY)
     said = b'{"error": {"message": "Bearer sk-Right_key.1 may not do that"}}'
     with website(403, "application/json", said) as url:
-        failed = asyncio.run(reply({"model": {"urls": [url]}}))
+        failed = asyncio.run(last_output({"model": {"urls": [url]}}))
         assert isinstance(failed, Failed)
         assert str(failed.error) == "Bearer [key] may not do that"
         assert ask.main(["--url", url, "--text", "hi"]) == 1
@@ -216,7 +191,7 @@ def test_a_key_does_not_follow_a_redirect_to_another_host(
     monkeypatch.setenv(MODEL, KEY)
     with website(307, "text/plain", b"", Location=f"{model.url}/chat/completions") as moved:
         assert ask.main(["--url", moved, "--text", "hi"]) == 1
-        assert isinstance(asyncio.run(reply({"model": {"urls": [moved]}})), Failed)
+        assert isinstance(asyncio.run(last_output({"model": {"urls": [moved]}})), Failed)
     asked = [each for each in model.requests if each.method == "POST"]
     assert len(asked) == 2
     assert all("authorization" not in each.headers for each in asked)

@@ -7,8 +7,8 @@ import sys
 from base64 import b64encode
 from collections.abc import Generator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Event, Thread
+from http.server import BaseHTTPRequestHandler
+from threading import Event
 from typing import Any
 
 import pytest
@@ -20,6 +20,7 @@ from websockets.asyncio.client import connect
 
 from agent.audio import RATE, SAMPLE_BYTES, read_wav
 from tests.drivers.processes import ROOT
+from tests.drivers.website import served
 
 pytestmark = pytest.mark.system
 
@@ -77,12 +78,8 @@ class Model(BaseHTTPRequestHandler):
 
 @contextmanager
 def model_url() -> Generator[str, None, None]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), Model) as model:
-        thread = Thread(target=model.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{model.server_port}/v1"
-        model.shutdown()
-        thread.join()
+    with served(Model) as url:
+        yield f"{url}/v1"
 
 
 @pytest.fixture(scope="module")

@@ -5,21 +5,18 @@ import json
 import os
 import subprocess
 from collections.abc import Generator
-from contextlib import AbstractContextManager, aclosing
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 
 from agent.audio import RATE, wav
-from agent.commands import AskModel
-from agent.model.output import ChatMessage, Ended, Failed, Output
+from agent.model.output import Ended, Failed
 from agent.proxies import ProxyError, proxy_for
 from client.ask import ask
 from client.dialogue.socket import UnreachableError, greeted, open_socket
 from client.kiosk import kiosk
-from server.model.router import ModelRouter
-from server.model.transcription import Transcriber
-from server.settings import checked
+from tests.drivers.model_router import last_output, transcript
 from tests.drivers.processes import ROOT, command_on_free_ports, start_server
 from tests.drivers.proxy import proxy
 from tests.drivers.website import website
@@ -173,26 +170,6 @@ def server_url(model: StandIn) -> Generator[str]:
         yield url
 
 
-async def reply(url: str) -> list[Output]:
-    server = ModelRouter(checked({"model": {"urls": [url]}}, "test"))
-    question = AskModel("resp_1", [ChatMessage("user", "Hello.")], "audio", None)
-    async with aclosing(server.client().reply(question)) as outputs:
-        heard = [output async for output in outputs]
-    await server.close()
-    return heard
-
-
-async def transcript(url: str) -> str:
-    settings = checked({"transcription": {"url": url}}, "test")
-    model = ModelRouter(settings)
-    transcriber = Transcriber(settings, model)
-    try:
-        return await transcriber.transcribe(bytes(RATE))
-    finally:
-        await transcriber.close()
-        await model.close()
-
-
 @pytest.mark.system
 def test_every_connection_goes_through_the_proxy_to_another_host(
     model: StandIn, server_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
@@ -204,8 +181,13 @@ def test_every_connection_goes_through_the_proxy_to_another_host(
         proxy(model=model.url, voice=server_url, site=site) as way,
     ):
         monkeypatch.setenv("http_proxy", way.url)
-        assert isinstance(asyncio.run(reply("http://model.example/v1"))[-1], Ended)
-        assert asyncio.run(transcript("http://model.example/v1")) == "What was said."
+        assert isinstance(
+            asyncio.run(last_output({"model": {"urls": ["http://model.example/v1"]}})), Ended
+        )
+        assert (
+            asyncio.run(transcript({"transcription": {"url": "http://model.example/v1"}}))
+            == "What was said."
+        )
         assert ask.main(["--url", "http://model.example", "--text", "hi"]) == 0
         assert ask.main(["--url", model.url, "--audio", "http://site.example/clip.wav"]) == 0
         assert kiosk.read_settings("ws://voice.example").greeting == "Talk to me"
@@ -247,7 +229,7 @@ def test_a_variable_that_cannot_be_used_is_named_by_each(
     named = "the environment variable all_proxy names no proxy that can be used for far.example"
     with pytest.raises(UnreachableError, match=named):
         asyncio.run(meet("ws://far.example"))
-    failed = asyncio.run(reply("http://far.example/v1"))[-1]
+    failed = asyncio.run(last_output({"model": {"urls": ["http://far.example/v1"]}}))
     assert isinstance(failed, Failed)
     assert failed.error.code == "model_unreachable"
     assert named in str(failed.error)
