@@ -14,6 +14,7 @@ from typing import cast
 import msgspec
 import pytest
 
+from agent.realtime.config import ServerVad
 from client import cli, talk
 from client.ask import ask
 from client.evaluation import evaluation, replay
@@ -21,6 +22,7 @@ from server import app
 from server.embedded import app as embedded
 from server.gpu import launch
 from server.settings import Settings, checked
+from tests.drivers import virtual_call
 from tests.drivers.processes import ROOT
 
 FOLDERS = ("agent", "client", "server", "tests")
@@ -28,6 +30,7 @@ CODE = [path for folder in FOLDERS for path in sorted((ROOT / folder).rglob("*.p
 UNITS = sorted((ROOT / "configs" / "systemd").glob("*.service"))
 TEXTS = [
     ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
     *sorted((ROOT / "docs").glob("*.md")),
     *sorted((ROOT / "configs").glob("*.toml")),
     *sorted((ROOT / "configs").glob("*.yaml")),
@@ -228,3 +231,11 @@ def test_files_that_are_linked_or_named_exist():
             assert (file.parent / link).exists(), f"{file.name}: {link}"
         pattern = r"`((?:configs|docs|tests|scripts|client|server|agent)/[\w./-]+\.\w+)`"
         assert set(re.findall(pattern, text)) <= set(known), file.name
+
+
+def test_the_script_of_a_call_that_contributors_are_shown_runs():
+    [script] = re.findall(
+        r"```python\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"), re.DOTALL
+    )
+    assert "assert " in script
+    exec(script, vars(virtual_call) | {"ServerVad": ServerVad})
