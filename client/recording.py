@@ -1,8 +1,10 @@
-"""What was said and heard in a conversation, kept in memory until somebody wants to save it."""
+"""What was said and heard in a conversation, kept in memory until it is saved, and where to."""
 
+import os
 import threading
 import wave
 from collections import deque
+from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
@@ -10,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from agent.audio import RATE, SAMPLE_BYTES, Samples, samples_in
+from agent.errors import AgentError
 
 KEPT_S = 15 * 60
 """The newest 15 minutes, at most: 86 MB."""
@@ -72,3 +75,40 @@ class Recording:
                 self._seconds.popleft()
                 self._dropped += 1
         return self._seconds[second - self._dropped] if second >= self._dropped else None
+
+
+class SaveError(AgentError):
+    """A file that was to be written can't be; names it, and says why."""
+
+
+def new_conversation(now: datetime) -> Path:
+    """Return the path of a conversation that is saved now, without its ending.
+
+    It lies in a folder of the user's own, which no working tree has and nobody else can read.
+
+    Raises:
+        OSError: If that folder can't be made.
+    """
+    named = Path(os.environ.get("XDG_DATA_HOME", ""))
+    base = named if named.is_absolute() else Path.home() / ".local" / "share"
+    folder = base / "mimo-live" / "conversations"
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return folder / f"conversation-{now:%Y-%m-%d-%H%M%S}"
+
+
+def check_writable(path: Path | None) -> None:
+    """Find out now what would fail when there is something to lose; leaves no file behind.
+
+    Raises:
+        SaveError: If no file can be written there.
+    """
+    if path is None or path.is_fifo():
+        return
+    is_new = not path.exists()
+    try:
+        with path.open("ab"):
+            pass
+        if is_new:
+            path.unlink()
+    except OSError as error:
+        raise SaveError(f"can't write to {path}: {error.strerror}") from error

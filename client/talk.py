@@ -22,8 +22,7 @@ from client.kiosk.view import KioskView
 from client.live import Live, LiveOptions
 from client.own_command import example_question, own_command
 from client.processes import SERVER_URL, local_server
-from client.recording import Recording
-from client.saving import check_writable
+from client.recording import Recording, check_writable
 from client.script import Script, ScriptOptions
 from client.sound.clip import Clip
 from client.sound.device_choice import list_devices, select

@@ -29,7 +29,7 @@ from client.evaluation.vad_benchmark import Detected, detect, vad_figures
 from client.http import fetch
 from client.processes import MODEL_URL, SERVER_URL, Service, StartError, started
 from client.recognition import is_conversation_server, is_model_server
-from client.saving import SaveError, check_writable
+from client.recording import SaveError, check_writable
 from client.tasks import together
 
 COULD_NOT_RUN = 1

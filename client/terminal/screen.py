@@ -16,8 +16,7 @@ from textual.containers import VerticalScroll
 from textual.events import Resize
 from textual.widgets import Input, Static
 
-from client.recording import Recording
-from client.saving import new_conversation
+from client.recording import Recording, new_conversation
 from client.terminal.background import Background
 from client.terminal.captions import Captions
 from client.terminal.panel import (

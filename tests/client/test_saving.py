@@ -10,7 +10,7 @@ import pytest
 
 from client import talk
 from client.evaluation import evaluation
-from client.saving import SaveError, check_writable, new_conversation
+from client.recording import SaveError, check_writable, new_conversation
 from tests.drivers.processes import ROOT
 
 NOW = datetime(2026, 3, 4, 5, 6, 7)
