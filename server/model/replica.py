@@ -67,7 +67,6 @@ class Replica:
 
     def __init__(self, url: str, settings: Model, key: str | None):
         self._settings = settings
-        self._key = key
         # The session's own deadlines decide how long to wait.
         patience = httpx2.Timeout(None, connect=CONNECT_TIMEOUT_S)
         self._client = api_client(url, key, patience)
@@ -162,7 +161,7 @@ class Replica:
                     if outputs and isinstance(outputs[-1], Failed):
                         return
         except (openai.OpenAIError, httpx2.HTTPError) as error:
-            broken = explained(error, self._key)
+            broken = explained(error, self._client.api_key)
         else:
             broken = None
         for output in reader.finish(broken):
@@ -211,7 +210,7 @@ class Replica:
         except (openai.OpenAIError, httpx2.HTTPError) as error:
             # A server without these paths may do all that is needed of it.
             is_other = isinstance(error, openai.NotFoundError)
-            return None if is_other else str(explained(error, self._key))
+            return None if is_other else str(explained(error, self._client.api_key))
         return None
 
     async def _learn_model(self) -> None:
@@ -254,11 +253,11 @@ def _busy(wait_s: float) -> ModelError:
     return ModelError(message, code="model_busy")
 
 
-def explained(error: openai.OpenAIError | httpx2.HTTPError, key: str | None) -> ModelError:
+def explained(error: openai.OpenAIError | httpx2.HTTPError, key: str) -> ModelError:
     """Say what went wrong with a request, in the model server's own words if it had any.
 
     Args:
-        key: What the request was made with; no error shows it.
+        key: What the request was made with, if anything; no error shows it.
     """
     match error:
         case openai.AuthenticationError():
