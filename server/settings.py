@@ -13,6 +13,7 @@ from msgspec import Meta, Struct
 
 from agent import limits
 from agent.errors import SettingsError
+from agent.kiosk import KioskSettings
 from agent.model.tools import Style
 from agent.text_file import text_in
 
@@ -73,15 +74,8 @@ class Persona(Struct, frozen=True, forbid_unknown_fields=True):
     """Folder of WAV files; a session may name one of them, without its ending, as its voice."""
 
 
-class Kiosk(Struct, frozen=True, forbid_unknown_fields=True):
-    """What the page at `/kiosk` is sent, as JSON: nothing here is secret."""
-
-    greeting: str = "Talk to me"
-    starts_on_speech: bool = True
-    idle_s: Annotated[float, Meta(ge=1, le=3_600)] = 30.0
-    countdown_s: Annotated[float, Meta(ge=1, le=60)] = 10.0
-    dead_s: Annotated[float, Meta(ge=1, le=600)] = 10.0
-    self_test: bool = True
+class Kiosk(KioskSettings, frozen=True, forbid_unknown_fields=True):
+    """Where a key is misspelt, the file is refused; a client minds none that it doesn't know."""
 
 
 class Trace(Struct, frozen=True, forbid_unknown_fields=True):

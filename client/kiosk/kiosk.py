@@ -12,6 +12,7 @@ import msgspec
 
 from agent.audio import SAMPLE_BYTES, Samples, samples_in
 from agent.errors import AgentError
+from agent.kiosk import KioskSettings
 from client.clip_player import ticks
 from client.dialogue.events import page_url
 from client.dialogue.socket import UnreachableError
@@ -43,17 +44,6 @@ class DeadError(AgentError):
 
 
 _Found = TypeVar("_Found")
-
-
-class KioskSettings(msgspec.Struct, frozen=True):
-    """The section `kiosk` of the server's configuration."""
-
-    greeting: str
-    starts_on_speech: bool
-    idle_s: float
-    countdown_s: float
-    dead_s: float
-    self_test: bool
 
 
 def read_settings(url: str) -> KioskSettings:
