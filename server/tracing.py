@@ -39,7 +39,8 @@ class Traces:
 
     def __init__(self, wish: settings.Trace):
         self._folder = Folder(Path(wish.folder), wish.keep_mb * 10**6) if wish.folder else None
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="traces")
+        self.thread = ThreadPoolExecutor(1, thread_name_prefix="traces")
+        """All that is written is written here."""
         self.waiting_bytes = 0
         """What was noted and isn't written yet, of all sessions."""
 
@@ -50,7 +51,7 @@ class Traces:
             yield None
             return
         file = File(self._folder, f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}_{session_id}.jsonl.gz")
-        trace = _Trace(self, session_id, file, self._thread)
+        trace = _Trace(self, session_id, file)
         try:
             yield trace.note
         finally:
@@ -58,17 +59,16 @@ class Traces:
 
     def close(self) -> None:
         """Wait until everything is written; all recordings must be over."""
-        self._thread.shutdown()
+        self.thread.shutdown()
 
 
 class _Trace:
     """The notes of one session on their way to its file."""
 
-    def __init__(self, traces: Traces, session_id: str, file: "File", thread: ThreadPoolExecutor):
+    def __init__(self, traces: Traces, session_id: str, file: "File"):
         self._traces = traces
         self._session_id = session_id
         self._file = file
-        self._thread = thread
         self._loop = asyncio.get_running_loop()
         self._lines = bytearray()
         self._timer: asyncio.TimerHandle | None = None
@@ -93,7 +93,7 @@ class _Trace:
             self._timer = self._loop.call_later(WRITTEN_EVERY_S, self._write)
             return
         data, self._lines = self._lines, bytearray()
-        self._writing = self._loop.run_in_executor(self._thread, self._file.write, data)
+        self._writing = self._loop.run_in_executor(self._traces.thread, self._file.write, data)
         self._writing.add_done_callback(lambda done: self._wrote(len(data), done))
 
     def _wrote(self, count: int, done: asyncio.Future[None]) -> None:
@@ -117,7 +117,7 @@ class _Trace:
             await asyncio.wait([self._writing])
         if self._lines:
             self._write()
-        closing = self._loop.run_in_executor(self._thread, self._file.close)
+        closing = self._loop.run_in_executor(self._traces.thread, self._file.close)
         await asyncio.wait([*([self._writing] if self._writing else []), closing])
         if (error := closing.exception()) is not None:
             self._give_up(error)
