@@ -14,6 +14,7 @@ from typing import Any, cast
 import h11
 from websockets import http11
 from websockets.asyncio.server import ServerConnection
+from websockets.server import ServerProtocol
 
 from server.web import head
 from server.web.http import Answer, Request, Taker, refusal
@@ -79,8 +80,6 @@ class Door(asyncio.Protocol):
     _transport: asyncio.Transport
 
     def __init__(self, doorway: Doorway, socket: ServerConnection):
-        self.protocol = socket.protocol
-        """`websockets` looks for it here when it chooses the subprotocol."""
         self._doorway = doorway
         self._socket = socket
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=head.LARGEST_HEAD)
@@ -88,6 +87,11 @@ class Door(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._is_unread = False
         self._is_leaving = False
+
+    @property
+    def protocol(self) -> ServerProtocol:
+        """`websockets` looks for it here when it chooses the subprotocol."""
+        return self._socket.protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
