@@ -43,7 +43,6 @@ from server.web.entrance import Entrance
 from server.web.health import Health, health
 from server.web.http import query
 from server.web.pages import Pages
-from server.web.refusals import Refusals
 from server.web.site import Site
 
 log = logging.getLogger(__name__)
@@ -62,20 +61,13 @@ class App:
         listen = settings.listen
         key = find_key(os.environ, SERVER, listen.api_key_file, "listen.api_key_file")
         check_exposure(listen.host, key)
-        self._tls = certificate(listen)
         self._authenticator = Authenticator(key, listen.allowed_origins)
         self._model = ModelRouter(settings)
         self._voices = load_voices(settings.persona)
         self._transcriber = Transcriber(settings, self._model)
         self._registry = SessionRegistry()
         self._traces = Traces(settings.trace)
-        refusals = Refusals()
-        self._entrance = Entrance(self._authenticator, refusals)
-        secrets = ClientSecrets(
-            self._authenticator, lambda secret: self._config(new_id("sess"), "", secret)
-        )
-        site = Site(Pages(settings.kiosk), secrets, self._health)
-        self._doorway = Doorway(site, refusals)
+        self._entrance = Entrance(self._authenticator)
 
     async def run(self) -> None:
         """Serve until SIGINT or SIGTERM."""
@@ -83,19 +75,20 @@ class App:
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
         listen = self._settings.listen
+        tls, doorway = certificate(listen), self._doorway()
         async with serve(
             self._serve,
             listen.host,
             listen.port,
-            ssl=self._tls,
+            ssl=tls,
             process_response=self._entrance.note_handshake,
-            create_connection=cast(type[ServerConnection], self._doorway.connection),
+            create_connection=cast(type[ServerConnection], doorway.connection),
             max_size=LARGEST_FRAME,
             compression=None,
             write_limit=2**16,
             select_subprotocol=_select_realtime,
         ) as server:
-            secure = "s" if self._tls else ""
+            secure = "s" if tls else ""
             print(f"listening on ws{secure}://{_address(server)}/v1/realtime", flush=True)
             print(f"the page is at http{secure}://{_address(server)}/", flush=True)
             async with asyncio.TaskGroup() as tasks:
@@ -105,10 +98,15 @@ class App:
                 model.cancel()
                 stuck.cancel()
             self._registry.close()
-            self._doorway.close()
+            doorway.close()
         await self._model.close()
         await self._transcriber.close()
         self._traces.close()
+
+    def _doorway(self) -> Doorway:
+        secrets = ClientSecrets(self._authenticator, lambda secret: self._config("", secret))
+        site = Site(Pages(self._settings.kiosk), secrets, self._health)
+        return Doorway(site, self._entrance.refusals)
 
     def _health(self) -> Health:
         return health(self._registry.sessions, self._registry.stuck, self._model.conditions)
@@ -126,7 +124,7 @@ class App:
         except ConnectionClosed:
             return
         secret = self._authenticator.secret(request.headers)
-        await self._converse(self._config(new_id("sess"), request.path, secret), socket)
+        await self._converse(self._config(request.path, secret), socket)
 
     async def _converse(self, config: SessionConfig, socket: ServerConnection) -> None:
         log.info("%s opened", config.id)
@@ -176,7 +174,7 @@ class App:
         voices = {name: len(pcm) // SAMPLE_BYTES for name, pcm in self._voices.items()}
         return Setup(config, policy, expires_at, voices)
 
-    def _config(self, session_id: str, target: str, secret: Secret | None) -> SessionConfig:
+    def _config(self, target: str, secret: Secret | None) -> SessionConfig:
         """The configuration that a session begins with."""
         turn = self._settings.turn
         asked = query(target).get("model")
@@ -186,7 +184,7 @@ class App:
             else SemanticVad(turn.eagerness)
         )
         config = SessionConfig(
-            id=session_id,
+            id=new_id("sess"),
             model=asked[0] if asked else self._model.answered_by or self._settings.model.name,
             output_modalities=["audio"],
             instructions=self._settings.persona.instructions,

@@ -22,9 +22,10 @@ MOST_GOODBYES = 100
 class Entrance:
     """Stands between the handshake and the session."""
 
-    def __init__(self, authenticator: Authenticator, refusals: Refusals):
+    def __init__(self, authenticator: Authenticator):
+        self.refusals = Refusals()
+        """Of those, too, who were turned away before a handshake."""
         self._authenticator = authenticator
-        self._refusals = refusals
         self._goodbyes = 0
 
     async def admits(self, socket: ServerConnection, request: Request) -> bool:
@@ -60,7 +61,7 @@ class Entrance:
 
     def _note(self, socket: ServerConnection, request: Request, why: Objection) -> None:
         what = f"GET {request.path.partition('?')[0]}"
-        self._refusals.note(client(socket.transport), what, why.code, why.message)
+        self.refusals.note(client(socket.transport), what, why.code, why.message)
 
 
 def _beta(request: Request) -> Objection | None:
