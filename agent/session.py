@@ -220,7 +220,7 @@ class Session:
         tools.checked(config.tools, config.tool_choice, "session")
         check_size(config, "session")
         commands = self._judge_all_put_off(now)
-        dropped = self.microphone.configure(config.audio.input)
+        dropped = self.microphone.configure(config.audio.input, self._policy)
         self._config = config
         self._idle.configure(config)
         commands += self._step(floor.SpeechDropped(), now) if dropped else []

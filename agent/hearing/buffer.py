@@ -67,6 +67,7 @@ class InputAudio:
         self._first = 0
         self._untaken = 0
         self._judged = 0
+        self._held_from: int | None = None
 
     @property
     def first(self) -> int:
@@ -127,10 +128,21 @@ class InputAudio:
     def clear(self) -> None:
         """Forget everything, half a sample included."""
         self._decoder.realign()
-        self.drop_before(self.received)
+        self._first = self.received
+        self._pcm.clear()
+
+    def hold(self) -> None:
+        """From here on only `clear` forgets anything, until `release`."""
+        self._held_from = self.received
+
+    def release(self) -> int:
+        """Hold nothing any more; return where that began, or where we are if nothing was held."""
+        held_from, self._held_from = self._held_from, None
+        return self.received if held_from is None else held_from
 
     def drop_before(self, sample: int) -> None:
-        """Forget everything before a sample."""
+        """Forget everything before a sample, but nothing that is held."""
+        sample = sample if self._held_from is None else min(sample, self._held_from)
         samples = min(max(0, sample - self._first), len(self._pcm) // SAMPLE_BYTES)
         del self._pcm[: samples * SAMPLE_BYTES]
         self._first += samples

@@ -75,23 +75,20 @@ class Microphone:
     """One microphone; its time is the count of samples received."""
 
     def __init__(self, config: AudioInput, policy: Policy, new_id: Callable[[str], str]):
-        self._policy = policy
         self._new_id = new_id
         self._buffer = InputAudio(config.format)
         self._endpointer = Endpointer()
         self._level = VoiceLevel()
         self._overlap = OverlapSound()
         self._sound = _Sound()
-        self._silent_from: int | None = None
-        """Where a silence began that may become a turn."""
         self._wait = _wait(config.turn_detection, policy)
         self.utterance = Utterance("", b"")
         """The latest utterance, up to its latest pause or its end."""
 
-    def configure(self, config: AudioInput) -> bool:
+    def configure(self, config: AudioInput, policy: Policy) -> bool:
         """Change turn detection and format; return whether an open utterance was dropped."""
         self._buffer.change(config.format)
-        wait = _wait(config.turn_detection, self._policy)
+        wait = _wait(config.turn_detection, policy)
         switched = (wait is None) != (self._wait is None)
         dropped = switched and self._endpointer.is_speaking
         if switched:
@@ -138,7 +135,8 @@ class Microphone:
             heard = self._follow_turn(boundary, wait)
         sound = self._overlap
         if not (self._endpointer.is_speaking or sound.is_judged or sound.is_remembered):
-            self._keep_padding(wait.limits.prefix_padding)
+            padding = wait.limits.prefix_padding + samples_in(_ONSET_MS + REACH_MS)
+            self._buffer.drop_before(self._endpointer.now - padding)
         return heard
 
     @property
@@ -260,7 +258,7 @@ class Microphone:
     def _became_turn(self) -> ServerEvent:
         """The latest utterance takes the floor: what is sent to the client."""
         self._overlap.forget()
-        self._silent_from = None
+        self._buffer.release()
         start_ms = milliseconds(self._sound.start)
         return events.SpeechStarted(audio_start_ms=start_ms, item_id=self._sound.item_id)
 
@@ -344,14 +342,12 @@ class Microphone:
 
     def begin_silence(self) -> None:
         """The agent has finished: what is heard from now on may become a silent turn."""
-        self._silent_from = self._buffer.received
+        self._buffer.hold()
 
     def end_silence(self) -> list[Heard]:
         """Take what was heard since then as a turn; nothing if no sound came at all."""
-        end, item_id = self._buffer.received, self._new_id("item")
-        start = end if self._silent_from is None else self._silent_from
-        self._silent_from = None
-        pcm = self._buffer.cut(start, end)
+        start, end = self._buffer.release(), self._buffer.received
+        item_id, pcm = self._new_id("item"), self._buffer.cut(start, end)
         if not pcm:
             return []
         self._buffer.mark_taken(end)
@@ -372,8 +368,3 @@ class Microphone:
 
     def _stopped(self, end: int) -> ServerEvent:
         return events.SpeechStopped(audio_end_ms=milliseconds(end), item_id=self._sound.item_id)
-
-    def _keep_padding(self, samples: int) -> None:
-        first = self._endpointer.now - samples - samples_in(_ONSET_MS + REACH_MS)
-        since = self._silent_from
-        self._buffer.drop_before(first if since is None else min(first, since))
