@@ -2,7 +2,8 @@
 
 import pytest
 
-from tests.drivers.scripted import FRAME_S, Json, Scripted, sound
+from tests.drivers.scripted import Json, Scripted, sound
+from tests.drivers.virtual_call import FRAME_S
 
 HOUR_S = 3_600.0
 
@@ -28,13 +29,13 @@ def test_a_session_expires_once_and_leaves_no_request_open(
     frames: list[tuple[float, int]], requests: int
 ):
     scripted = Scripted()
-    scripted.client(interruptible_by_nobody())
-    scripted.advance(HOUR_S - 0.01 - FRAME_S * sum(count for _, count in frames))
+    scripted.send(interruptible_by_nobody())
+    scripted.wait(HOUR_S - 0.01 - FRAME_S * sum(count for _, count in frames))
     for probability, count in frames:
-        scripted.speak(probability, count)
-        if scripted.asked and "response.created" in scripted.types():
+        scripted.user([probability] * count)
+        if scripted.asks and "response.created" in scripted.types():
             scripted.model(sound(60_000))
-    scripted.advance(HOUR_S)
+    scripted.wait(HOUR_S)
     assert scripted.types().count("error") == 1
     assert [line for line in scripted.log if "close" in line] == [scripted.log[-1]]
     asked = [line["ask"]["response_id"] for line in scripted.log if "ask" in line]

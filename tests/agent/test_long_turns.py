@@ -1,5 +1,7 @@
 """The longest turns: each goes to the model whole, or is refused; and hearing never stops."""
 
+from dataclasses import replace
+
 import msgspec
 import pytest
 
@@ -11,7 +13,16 @@ from agent.model.output import ChatMessage
 from agent.realtime.config import SemanticVad, ServerVad, TurnDetection
 from server.settings import Turn
 from tests.drivers.sounds import frame
-from tests.drivers.virtual_call import ANSWER, FRAME_S, IS_SILENT, SPEAKS, Call, config, kind
+from tests.drivers.virtual_call import (
+    ANSWER,
+    FRAME_S,
+    IS_SILENT,
+    POLICY,
+    SPEAKS,
+    Call,
+    config,
+    kind,
+)
 
 VOICE, ROOM = frame(-25.0), frame(-70.0)
 MINUTE = VOICE * round(60 / FRAME_S)
@@ -58,7 +69,7 @@ def test_speech_without_end_is_cut_into_turns_that_are_heard_whole(
     detection: TurnDetection, longest_ms: int
 ):
     longest_s = min(longest_ms / 1_000, limits.TURN_S)
-    call = Call(config(detection), longest_turn_ms=longest_ms)
+    call = Call(config(detection), replace(POLICY, longest_turn_ms=longest_ms))
     speak(call, longest_s + 1)
     first_s = clip_s(call)
     assert longest_s <= first_s <= longest_s + limits.AROUND_TURN_S
@@ -73,7 +84,7 @@ def test_speech_without_end_is_cut_into_turns_that_are_heard_whole(
 
 
 def test_a_session_at_the_longest_setting_goes_on_hearing():
-    call = Call(config(SemanticVad()), longest_turn_ms=600_000)
+    call = Call(config(SemanticVad()), replace(POLICY, longest_turn_ms=600_000))
     for _ in range(2):
         speak(call, limits.TURN_S + 5)
         call.model(*ANSWER)

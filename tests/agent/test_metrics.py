@@ -22,7 +22,7 @@ MARKS: Json = {"x_mimo": {"marks": True}}
 
 def asking(**session: Any) -> Scripted:
     scripted = Scripted()
-    scripted.client({"type": "session.update", "session": {"type": "realtime", **session}})
+    scripted.send({"type": "session.update", "session": {"type": "realtime", **session}})
     return scripted
 
 
@@ -35,12 +35,12 @@ def marks(scripted: Scripted) -> list[tuple[int | None, ...]]:
 
 def test_a_reply_that_was_prepared_in_the_pause_shows_how_long_it_waited():
     scripted = asking(**MARKS)
-    scripted.speak(0.9, 20)
-    scripted.speak(0.0, 10)
+    scripted.user([0.9] * 20)
+    scripted.user([0.0] * 10)
     scripted.model(Text("Hi."))
-    scripted.speak(0.0, 6)
+    scripted.user([0.0] * 6)
     assert not marks(scripted), "there is no sound yet"
-    scripted.advance(0.1)
+    scripted.wait(0.1)
     scripted.model(sound(480))
     # Frames of 32 ms: the pause is seen after 7 of them, the end of the turn after 16.
     assert marks(scripted) == [(640, 224, 512, 320, 612)]
@@ -53,10 +53,10 @@ def test_a_reply_that_was_prepared_in_the_pause_shows_how_long_it_waited():
 
 def test_a_written_answer_has_its_marks_at_its_end():
     scripted = asking(output_modalities=["text"], **MARKS)
-    scripted.client({"type": "response.create"})
-    scripted.advance(0.25)
+    scripted.send({"type": "response.create"})
+    scripted.wait(0.25)
     scripted.model(Text("Hi."))
-    scripted.advance(0.25)
+    scripted.wait(0.25)
     scripted.model(Ended())
     assert marks(scripted) == [(None, 0, 0, 250, None)]
     assert scripted.types()[-1] == "response.done"
@@ -64,28 +64,28 @@ def test_a_written_answer_has_its_marks_at_its_end():
 
 def test_a_response_that_was_cancelled_before_it_began_has_marks_as_well():
     scripted = asking(**MARKS)
-    scripted.client({"type": "response.create"})
-    scripted.client({"type": "response.cancel"})
+    scripted.send({"type": "response.create"})
+    scripted.send({"type": "response.cancel"})
     assert marks(scripted) == [(None, 0, 0, None, None)]
 
 
 def test_a_turn_that_waited_for_the_answer_before_counts_from_its_own_end():
     detection = {"type": "server_vad", "interrupt_response": False}
     scripted = asking(audio={"input": {"turn_detection": detection}}, **MARKS)
-    scripted.client({"type": "response.create"})
+    scripted.send({"type": "response.create"})
     scripted.model(sound(10_000))
-    scripted.speak(0.9, 20)
-    scripted.speak(0.0, 16)
-    scripted.advance(1.0)
+    scripted.user([0.9] * 20)
+    scripted.user([0.0] * 16)
+    scripted.wait(1.0)
     scripted.model(Ended())
-    scripted.advance(0.2)
+    scripted.wait(0.2)
     scripted.model(sound(480))
     assert marks(scripted) == [(None, 0, 0, 0, 0), (640, 1512, 1512, 1712, 1712)]
 
 
 def test_nobody_is_told_who_did_not_ask():
     scripted = asking()
-    scripted.client({"type": "response.create"})
+    scripted.send({"type": "response.create"})
     scripted.model(sound(480))
     scripted.model(Ended())
     assert not marks(scripted)

@@ -1,6 +1,7 @@
 """The session: whole calls as scripts, in the order that PROTOCOL's clients rely on."""
 
 import base64
+from dataclasses import replace
 
 import pytest
 from msgspec import to_builtins
@@ -20,6 +21,7 @@ from tests.drivers.virtual_call import (
     JUDGED,
     ONSET,
     PAUSE,
+    POLICY,
     SECOND,
     SPEAKS,
     UTTERANCE,
@@ -57,7 +59,7 @@ def call(
     transcription: bool = False,
     early_start_ms: int = 200,
 ) -> Call:
-    return Call(config(detection, transcription), early_start_ms)
+    return Call(config(detection, transcription), replace(POLICY, early_start_ms=early_start_ms))
 
 
 def speaking() -> Call:
@@ -323,7 +325,7 @@ def test_an_update_changes_only_what_it_names():
     each.client("session.update", session={"type": "realtime", "tracing": "auto", "model": "x"})
     updates = [each for each in each.news() if isinstance(each, events.SessionUpdated)]
     session = updates[-1].session
-    assert (session.instructions, session.tracing, session.model) == ("", "auto", "any")
+    assert (session.instructions, session.tracing, session.model) == ("", "auto", "gpt-realtime")
     assert session.audio == config(ServerVad()).audio
 
 

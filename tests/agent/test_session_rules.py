@@ -5,7 +5,7 @@ time, one end for each response and nothing of it afterwards, always a deadline 
 """
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hypothesis import given, settings, strategies as st
 
@@ -17,6 +17,7 @@ from tests.drivers.virtual_call import (
     ANSWER,
     BROKEN,
     IS_SILENT,
+    POLICY,
     SECOND,
     SPEAKS,
     UTTERANCE,
@@ -206,7 +207,10 @@ def play(call: Call, move: Move) -> None:
 def test_every_call_keeps_the_rules_and_answers_the_next_spoken_turn(
     script: list[Move], detection: Json | None, early_start_ms: int, duck: bool
 ):
-    call = Call(config(ServerVad(), transcription=True, duck=duck), early_start_ms)
+    call = Call(
+        config(ServerVad(), transcription=True, duck=duck),
+        replace(POLICY, early_start_ms=early_start_ms),
+    )
     call.update(turn_detection=detection)
     for move in script:
         play(call, move)

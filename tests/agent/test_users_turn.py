@@ -1,6 +1,7 @@
 """The user's turn: it begins, it ends and it is answered, whatever the microphone brings or not."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -10,7 +11,16 @@ from agent.hearing.end_of_turn import Eagerness
 from agent.model.output import Ended, Sound
 from agent.realtime.config import SemanticVad, ServerVad, TurnDetection
 from tests.drivers.sounds import frame, probabilities
-from tests.drivers.virtual_call import ANSWER, BROKEN, FRAME_S, IS_SILENT, SPEAKS, Call, config
+from tests.drivers.virtual_call import (
+    ANSWER,
+    BROKEN,
+    FRAME_S,
+    IS_SILENT,
+    POLICY,
+    SPEAKS,
+    Call,
+    config,
+)
 
 VOICE, BREATH, ROOM = frame(-25.0), frame(-45.0), frame(-70.0)
 QUESTION = [SPEAKS] * 20
@@ -69,7 +79,7 @@ def nothing_else(_: Call) -> None:
 
 def test_who_pauses_hesitates_whether_or_not_a_reply_is_prepared():
     for early_start_ms, busy in ((160, False), (160, True), (0, False)):
-        call = Call(config(SemanticVad()), early_start_ms)
+        call = Call(config(SemanticVad()), replace(POLICY, early_start_ms=early_start_ms))
         call.session.model_busy = busy
         call.user(QUESTION, VOICE)
         call.user([IS_SILENT] * 6, ROOM)
@@ -87,7 +97,7 @@ def test_a_turn_ends_by_the_clock_when_the_microphone_stops_sending(
     silent_frames: int,
     meanwhile: Callable[[Call], None],
 ):
-    call = Call(config(detection), early_start_ms)
+    call = Call(config(detection), replace(POLICY, early_start_ms=early_start_ms))
     call.user(QUESTION, VOICE)
     meanwhile(call)
     call.user([IS_SILENT] * silent_frames, ROOM)

@@ -13,7 +13,7 @@ from msgspec import Struct, structs
 from agent.realtime import client_events as protocol, server_events as events
 from agent.realtime.config import SessionPatch
 from agent.realtime.items import ConversationItem, ResponseOptions
-from tests.drivers.scripted import config
+from tests.drivers.virtual_call import opened
 
 PAGE = Path(__file__).parents[2] / "docs" / "protocol.md"
 BEGIN, END = "<!-- tables: begin -->\n", "<!-- tables: end -->\n"
@@ -108,7 +108,7 @@ def session_fields() -> Iterator[str]:
     yield "| field | default | support |"
     yield "|---|---|---|"
     containers = ["session.audio", "session.audio.input", "session.audio.output"]
-    shown: Any = msgspec.to_builtins(config())
+    shown: Any = msgspec.to_builtins(opened())
     for path in options("session", SessionPatch, containers):
         value: Any = shown
         for name in path.split(".")[1:]:

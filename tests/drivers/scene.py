@@ -26,7 +26,7 @@ from agent.realtime.config import (
 from agent.realtime.server_events import ServerEvent
 from agent.session import Session
 from server.vad import Silero
-from tests.drivers.scripted import session_config
+from tests.drivers.virtual_call import own_client
 
 DATA = Path(__file__).parents[1] / "data"
 Pcm = npt.NDArray[np.float64]
@@ -85,7 +85,7 @@ class Scene:
     def __post_init__(self) -> None:
         policy = Policy(Patience(30.0, 10.0), self.early_start_ms, 300_000, echo_guard=self.guard)
         self._ids = 0
-        self.session = Session(session_config(self.detection, self.ducks), policy, self._new_id)
+        self.session = Session(own_client(self.detection, self.ducks), policy, self._new_id)
         self._vad = Silero()
         self._due: list[tuple[float, str, Output | str]] = []
         self._aborted: set[str] = set()

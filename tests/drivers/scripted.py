@@ -13,70 +13,29 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from agent.audio import RATE, SAMPLE_BYTES, seconds
-from agent.commands import AbortModel, AskModel, Close, Command, Overhear, Send, Transcribe, refuse
-from agent.errors import ModelError, ProtocolError
-from agent.hearing.buffer import FRAME_SAMPLES
+from agent.audio import RATE, seconds
+from agent.commands import AbortModel, AskModel, Close, Command, Overhear, Send, Transcribe
+from agent.errors import ModelError
 from agent.model.output import Ended, Failed, Output, Sound, Text, TextEnded, Usage
 from agent.policy import Patience, Policy
-from agent.realtime import client_events as protocol, server_events as events
-from agent.realtime.config import Audio, AudioInput, Extensions, SessionConfig, TurnDetection
-from agent.session import Session
+from agent.realtime.config import SessionConfig
+from tests.drivers.virtual_call import Call, opened
 
 FOLDER = Path(__file__).parents[1] / "golden" / "events"
-FRAME = bytes(FRAME_SAMPLES * SAMPLE_BYTES)
-FRAME_S = 0.032
 START_S = 100.0
+PATIENT = Policy(Patience(30.0, 10.0), early_start_ms=200, longest_turn_ms=300_000)
 
 Json = dict[str, Any]
 
 
-def config(**changes: Any) -> SessionConfig:
-    """A session as the server opens it."""
-    fields: Json = {
-        "id": "sess_1",
-        "model": "gpt-realtime",
-        "output_modalities": ["audio"],
-        "instructions": "Be brief.",
-        "audio": Audio(),
-        "tools": [],
-        "tool_choice": "auto",
-        "max_output_tokens": "inf",
-        "expires_at": 1_800_003_600,
-    }
-    return SessionConfig(**(fields | changes))
-
-
-def session_config(detection: TurnDetection, ducks: bool) -> SessionConfig:
-    """The same, by how turns are detected, and whether the client plays as ours does."""
-    return config(
-        audio=Audio(input=AudioInput(turn_detection=detection)),
-        x_mimo=Extensions(duck=ducks, playout=ducks, marks=True),
-    )
-
-
 @dataclass
-class Scripted:
-    """Runs one session on a clock of its own."""
+class Scripted(Call):
+    """A call whose client reads and writes JSON, with a log of all that the session did."""
 
-    timing: Policy = field(default_factory=lambda: Policy(Patience(30.0, 10.0), 200, 300_000))
-    now: float = START_S
+    config: SessionConfig = field(default_factory=opened)
+    policy: Policy = PATIENT
+    ends_at: float = START_S + 3_600
     log: list[Json] = field(default_factory=list[Json])
-    frames: list[bytes] = field(default_factory=list[bytes])
-    """Every server event as it goes over the wire."""
-    asked: AskModel | None = None
-    """The latest request to the model."""
-    wish: Transcribe | None = None
-    """The latest speech to be written down."""
-
-    def __post_init__(self) -> None:
-        self._ids: dict[str, int] = {}
-        self.session = Session(config(), self.timing, self.new_id, START_S + 3_600)
-        self.perform(self.session.open())
-
-    def new_id(self, kind: str) -> str:
-        self._ids[kind] = self._ids.get(kind, 0) + 1
-        return f"{kind}_{self._ids[kind]}"
 
     @property
     def server(self) -> list[Json]:
@@ -86,79 +45,48 @@ class Scripted:
     def types(self) -> list[str]:
         return [event["type"] for event in self.server]
 
-    def perform(self, commands: list[Command]) -> None:
-        for command in commands:
-            match command:
-                case Send(event):
-                    frame = events.encode(event, f"event_{len(self.frames) + 1}")
-                    self.frames.append(frame)
-                    self.log.append({"server": shortened(decoded(frame))})
-                case AskModel():
-                    self.asked = command
-                    self.log.append({"ask": asked(command)})
-                case AbortModel(response_id):
-                    self.log.append({"abort": response_id})
-                case Transcribe(item_id, pcm):
-                    self.wish = command
-                    self.log.append({"transcribe": item_id, "ms": round(seconds(pcm) * 1000)})
-                case Overhear(item_id, pcm):
-                    self.log.append({"overhear": item_id, "ms": round(seconds(pcm) * 1000)})
-                case Close(code, reason):
-                    self.log.append({"close": code, "reason": reason})
-
-    def client(self, event: Json | str) -> list[Json]:
+    def send(self, event: Json) -> list[Json]:
         """Send an event; return what the server answered at once."""
         before = len(self.frames)
-        text = event if isinstance(event, str) else json.dumps(event)
-        try:
-            decoded_event = protocol.decode(text)
-        except ProtocolError as error:
-            self.perform([refuse(error)])
-        else:
-            self.perform(self.session.receive(decoded_event, self.now))
+        self.receive(json.dumps(event))
         return self.server[before:]
 
-    def speak(self, probability: float, count: int = 1) -> None:
-        """Let the microphone send frames of 32 ms."""
-        for _ in range(count):
-            self.advance(FRAME_S)
-            self.session.append(protocol.InputAudioAppend(audio=FRAME))
-            self.perform(self.session.judge_next_frame(probability, self.now))
+    def _do(self, command: Command) -> None:
+        super()._do(command)
+        self.log.append(self._logged(command))
 
-    def model(self, output: Output, response_id: str | None = None) -> None:
-        """Let the model answer the latest request."""
-        assert self.asked is not None
-        to = response_id or self.asked.response_id
-        self.perform(self.session.from_model(to, output, self.now))
+    def _overhear(self, wish: Overhear) -> None:
+        """It stays unread."""
 
-    def transcript(self, words: str) -> None:
-        """Let the recogniser write down the user's latest turn."""
-        assert self.wish is not None
-        duration_s = seconds(self.wish.pcm)
-        self.perform(self.session.transcribed(self.wish.item_id, words, duration_s))
-
-    def advance(self, wait_s: float) -> None:
-        """Let time pass; whatever falls due happens on the way."""
-        until = self.now + wait_s
-        while (due := self.session.deadline) is not None and due <= until:
-            self.now = max(self.now, due)
-            self.perform(self.session.pass_deadline(self.now))
-            if any("close" in line for line in self.log[-1:]):
-                break
-        self.now = until
+    def _logged(self, command: Command) -> Json:
+        match command:
+            case Send():
+                return {"server": shortened(decoded(self.frames[-1]))}
+            case AskModel():
+                return {"ask": asked(command)}
+            case AbortModel(response_id):
+                return {"abort": response_id}
+            case Transcribe(item_id, pcm):
+                return {"transcribe": item_id, "ms": round(seconds(pcm) * 1000)}
+            case Overhear(item_id, pcm):
+                return {"overhear": item_id, "ms": round(seconds(pcm) * 1000)}
+            case Close(code, reason):
+                return {"close": code, "reason": reason}
 
     def play(self, line: Json) -> None:
         match line:
+            case {"client": str(text)}:
+                self.receive(text)
             case {"client": event}:
-                self.client(event)
+                self.send(event)
             case {"speech": [float(probability), int(count)]}:
-                self.speak(probability, count)
+                self.user([probability] * count)
             case {"model": output}:
                 self.model(output_of(output))
             case {"transcript": str(words)}:
-                self.transcript(words)
+                self.transcript(self.transcribe[-1], words)
             case {"wait_s": wait_s}:
-                self.advance(wait_s)
+                self.wait(wait_s)
             case _:
                 raise AssertionError(f"not a line of a script: {line}")
 

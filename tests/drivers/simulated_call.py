@@ -26,7 +26,7 @@ from client.evaluation.scenarios import Scenario
 from client.evaluation.simulated_phone import Event, SimulatedPhone, Take
 from client.sound.clip import FRAME_SAMPLES
 from server.vad import Silero
-from tests.drivers.scripted import session_config
+from tests.drivers.virtual_call import own_client
 
 FIRST_CHUNK_S = 0.3
 CHUNK_S = 0.48
@@ -61,7 +61,7 @@ class SimulatedCall:
     def __post_init__(self) -> None:
         ids = count()
         self._recorder = Recorder(self.lines.append, lambda kind: f"{kind}_{next(ids)}")
-        setup = Setup(session_config(self.detection, self.ducks), TIMING)
+        setup = Setup(own_client(self.detection, self.ducks), TIMING)
         self._recorder.began(setup, 0.0)
         self._session = setup.session(self._recorder.new_id)
         self._vad = Silero()

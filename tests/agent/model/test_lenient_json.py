@@ -62,7 +62,7 @@ def test_usage_of_any_form_is_read_as_far_as_it_says(counts: str, read_as: Usage
 
 def test_a_count_that_is_not_known_is_reckoned_and_the_reply_is_complete():
     scripted = Scripted()
-    scripted.client({"type": "response.create"})
+    scripted.send({"type": "response.create"})
     scripted.model(Text("I am."))
     scripted.model(Ended(Usage(34, None)))
     done = scripted.server[-1]["response"]

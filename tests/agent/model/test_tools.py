@@ -86,10 +86,10 @@ def test_the_request_carries_functions_for_the_template_and_results_as_strings()
 
 
 def test_in_the_prompt_style_our_own_words_tell_of_the_functions():
-    scripted = Scripted(Policy(Patience(30.0, 10.0), 200, 300_000, tool_style="prompt"))
+    scripted = Scripted(policy=Policy(Patience(30.0, 10.0), 200, 300_000, tool_style="prompt"))
     session: Json = {"type": "realtime", "tools": [WEATHER], "tool_choice": "required"}
-    scripted.client({"type": "session.update", "session": session})
-    scripted.client({"type": "response.create"})
+    scripted.send({"type": "session.update", "session": session})
+    scripted.send({"type": "response.create"})
     assert scripted.asked is not None
     assert scripted.asked.tools == ()
     system = scripted.asked.messages[0].text
@@ -100,14 +100,14 @@ def test_in_the_prompt_style_our_own_words_tell_of_the_functions():
 
 def test_a_call_made_in_a_pause_frees_the_model_at_once_and_is_told_after_the_verdict():
     scripted = Scripted()
-    scripted.client({"type": "session.update", "session": {"type": "realtime", "tools": [WEATHER]}})
-    scripted.speak(0.9, 20)
-    scripted.speak(0.0, 10)
+    scripted.send({"type": "session.update", "session": {"type": "realtime", "tools": [WEATHER]}})
+    scripted.user([0.9] * 20)
+    scripted.user([0.0] * 10)
     scripted.model(Text(CALL))
     scripted.model(TextEnded())
     assert scripted.log[-1] == {"abort": "resp_1"}
     assert "response.created" not in scripted.types()
-    scripted.speak(0.0, 10)
+    scripted.user([0.0] * 10)
     [done] = [each for each in scripted.server if each["type"] == "response.done"]
     assert done["response"]["status"] == "completed"
     assert [each["name"] for each in done["response"]["output"]] == ["weather"]
@@ -138,10 +138,10 @@ CALLED: list[tuple[list[Output], str]] = [
 def test_a_call_is_told_when_its_answer_can_be_taken(
     style: tools.Style, said: list[Output], status: str, invitation: str
 ):
-    scripted = Scripted(Policy(Patience(30.0, 10.0), 200, 300_000, tool_style=style))
+    scripted = Scripted(policy=Policy(Patience(30.0, 10.0), 200, 300_000, tool_style=style))
     offered = [WEATHER, {"type": "function", "name": "now"}]
-    scripted.client({"type": "session.update", "session": {"type": "realtime", "tools": offered}})
-    scripted.client({"type": "response.create"})
+    scripted.send({"type": "session.update", "session": {"type": "realtime", "tools": offered}})
+    scripted.send({"type": "response.create"})
     answered = Text("Cold.")
     for output in [*said, answered, Ended()]:
         before = len(scripted.frames)
@@ -150,8 +150,8 @@ def test_a_call_is_told_when_its_answer_can_be_taken(
         [call, *_] = [*(each for each in told if "call_id" in each), {"call_id": ""}]
         if call["call_id"] and any(_invites(each, invitation) for each in told):
             result = {"type": "function_call_output", "call_id": call["call_id"], "output": "3"}
-            scripted.client({"type": "conversation.item.create", "item": result})
-            scripted.client({"type": "response.create"})
+            scripted.send({"type": "conversation.item.create", "item": result})
+            scripted.send({"type": "response.create"})
     done = [each["response"] for each in scripted.server if each["type"] == "response.done"]
     assert [each["status"] for each in done] == [status, "completed"]
     assert done[-1]["output"][-1]["content"][0]["transcript"] == answered.text
@@ -165,17 +165,17 @@ def _invites(event: dict[str, Any], kind: str) -> bool:
 @pytest.mark.parametrize("by", ["cancel", "speech"])
 def test_a_call_that_was_called_off_is_not_told(by: str):
     scripted = Scripted()
-    scripted.client({"type": "session.update", "session": {"type": "realtime", "tools": [WEATHER]}})
-    scripted.client({"type": "response.create"})
+    scripted.send({"type": "session.update", "session": {"type": "realtime", "tools": [WEATHER]}})
+    scripted.send({"type": "response.create"})
     scripted.model(Text(CALL))
     if by == "cancel":
-        scripted.client({"type": "response.cancel"})
+        scripted.send({"type": "response.cancel"})
     else:
-        scripted.speak(0.9, 20)
+        scripted.user([0.9] * 20)
     [done] = [each["response"] for each in scripted.server if each["type"] == "response.done"]
     assert (done["status"], done["output"]) == ("cancelled", [])
     assert not any("call_id" in each for each in scripted.server)
-    scripted.client({"type": "input_audio_buffer.clear"})
-    scripted.client({"type": "response.create"})
+    scripted.send({"type": "input_audio_buffer.clear"})
+    scripted.send({"type": "response.create"})
     assert scripted.asked
     assert {message.role for message in scripted.asked.messages} == {"system"}

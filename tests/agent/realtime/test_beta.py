@@ -11,7 +11,7 @@ from agent.realtime.config import PcmaFormat, PcmFormat, PcmuFormat, SessionPatc
 from agent.realtime.server_events import Error
 from agent.session import Session
 from agent.trace.inputs import feed
-from tests.drivers.scripted import Scripted, config
+from tests.drivers.virtual_call import POLICY, opened
 
 OLD = {
     "modalities": ["text", "audio"],
@@ -69,7 +69,7 @@ def test_a_session_of_the_new_shape_with_an_old_field_goes_on_and_is_told_the_ne
 
 
 def test_the_beta_shape_ends_a_session_with_its_close_code():
-    session = Session(config(), Scripted().timing, lambda kind: f"{kind}_1")
+    session = Session(opened(), POLICY, lambda kind: f"{kind}_1")
     told, close = feed(session, update(OLD), 0.0)
     assert isinstance(told, Send)
     assert isinstance(told.event, Error)

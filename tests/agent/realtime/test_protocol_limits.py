@@ -28,7 +28,7 @@ def append(scripted: Scripted, data: bytes) -> bytes:
 
 def formats(scripted: Scripted, **input_and_output: str) -> None:
     audio = {side: {"format": {"type": name}} for side, name in input_and_output.items()}
-    scripted.client({"type": "session.update", "session": {"type": "realtime", "audio": audio}})
+    scripted.send({"type": "session.update", "session": {"type": "realtime", "audio": audio}})
 
 
 def spoken(scripted: Scripted) -> bytes:
@@ -43,7 +43,7 @@ def spoken(scripted: Scripted) -> bytes:
 def test_frames_stay_under_a_mebibyte_and_bytes_equal_duration(format: str, duration_ms: int):
     scripted = Scripted()
     formats(scripted, output=format)
-    scripted.client({"type": "response.create"})
+    scripted.send({"type": "response.create"})
     scripted.model(sound(duration_ms))
     bytes_a_ms = 48 if format == "audio/pcm" else 8
     scripted.model(Ended())
@@ -62,7 +62,7 @@ def test_fifteen_mebibytes_come_in_one_append():
 def test_more_sound_than_a_clip_may_hold_is_refused():
     scripted = Scripted()
     by_hand = {"audio": {"input": {"turn_detection": None}}}
-    scripted.client({"type": "session.update", "session": {"type": "realtime", **by_hand}})
+    scripted.send({"type": "session.update", "session": {"type": "realtime", **by_hand}})
     append(scripted, bytes(15 * MEBIBYTE))
     with pytest.raises(ProtocolError, match=r"full \(600 s\)") as refused:
         append(scripted, bytes(15 * MEBIBYTE))
@@ -81,9 +81,9 @@ def test_a_hundred_milliseconds_of_telephony_can_be_committed(format: str):
     scripted = Scripted()
     formats(scripted, input=format)
     turn_off: Json = {"type": "realtime", "audio": {"input": {"turn_detection": None}}}
-    scripted.client({"type": "session.update", "session": turn_off})
+    scripted.send({"type": "session.update", "session": turn_off})
     append(scripted, bytes(800))
-    scripted.client({"type": "input_audio_buffer.commit"})
+    scripted.send({"type": "input_audio_buffer.commit"})
     assert "input_audio_buffer.committed" in scripted.types()
 
 
@@ -96,19 +96,19 @@ def test_clips_in_items_come_in_the_formats_of_the_session():
         "role": "user",
         "content": [{"type": "input_audio", "audio": audio}],
     }
-    added = scripted.client({"type": "conversation.item.create", "item": said})
+    added = scripted.send({"type": "conversation.item.create", "item": said})
     assert added[0]["item"]["content"] == [{"type": "input_audio", "transcript": None}]
-    scripted.client({"type": "response.create"})
+    scripted.send({"type": "response.create"})
     assert scripted.asked is not None
     assert round(seconds(scripted.asked.messages[-1].pcm), 3) == 1.0
 
 
 def test_text_that_would_come_back_too_large_is_refused():
     scripted = Scripted()
-    answer = scripted.client({"type": "conversation.item.create", "item": item("\0" * 100_000)})
+    answer = scripted.send({"type": "conversation.item.create", "item": item("\0" * 100_000)})
     assert answer[0]["error"]["code"] == "string_above_max_length"
     session: Json = {"type": "realtime", "instructions": "x" * MEBIBYTE}
-    answer = scripted.client({"type": "session.update", "session": session})
+    answer = scripted.send({"type": "session.update", "session": session})
     assert answer[0]["error"]["param"] == "session"
 
 
@@ -125,7 +125,7 @@ def test_text_that_would_come_back_too_large_is_refused():
 )
 def test_what_is_wrong_is_not_repeated_by_the_megabyte(event: Json):
     scripted = Scripted()
-    (answer,) = scripted.client(event)
+    (answer,) = scripted.send(event)
     assert answer["type"] == "error"
     assert len(scripted.frames[-1]) < 4_000
 
@@ -137,7 +137,7 @@ def test_binary_frames_must_be_asked_for():
         scripted.session.append(frame)
     assert refused.value.code == "invalid_event"
     ask: Json = {"type": "realtime", "x_mimo": {"binary_audio": True}}
-    scripted.client({"type": "session.update", "session": ask})
+    scripted.send({"type": "session.update", "session": ask})
     assert scripted.session.append(frame) == b"\x01\x00"
 
 
@@ -160,7 +160,7 @@ def test_extensions_are_told_only_to_those_who_asked():
     scripted = Scripted()
     assert "x_mimo" not in scripted.server[0]["session"]
     ask: Json = {"type": "realtime", "x_mimo": {"marks": True}}
-    (updated,) = scripted.client({"type": "session.update", "session": ask})
+    (updated,) = scripted.send({"type": "session.update", "session": ask})
     assert updated["session"]["x_mimo"] == {
         "binary_audio": False,
         "duck": False,
@@ -189,9 +189,9 @@ def test_the_user_is_quoted_in_a_delta_and_at_the_end():
 def test_nothing_of_a_cancelled_response_is_sent_any_more():
     scripted = Scripted()
     formats(scripted, output="audio/pcmu")
-    scripted.client({"type": "response.create"})
+    scripted.send({"type": "response.create"})
     scripted.model(sound(500))
-    answers = scripted.client({"type": "response.cancel"})
+    answers = scripted.send({"type": "response.cancel"})
     assert next(each["type"] for each in answers) == "response.output_audio.done"
     assert len(spoken(scripted)) < 4_000, "what the resampler held back stays unsaid"
 
@@ -199,13 +199,13 @@ def test_nothing_of_a_cancelled_response_is_sent_any_more():
 def test_a_cleared_buffer_begins_anew_at_a_whole_sample():
     scripted = Scripted()
     append(scripted, b"\x01")
-    scripted.client({"type": "input_audio_buffer.clear"})
+    scripted.send({"type": "input_audio_buffer.clear"})
     assert append(scripted, b"\x02\x00") == b"\x02\x00"
 
 
 def test_usage_adds_up_whatever_the_model_server_counted():
     scripted = Scripted()
-    scripted.client({"type": "response.create"})
+    scripted.send({"type": "response.create"})
     scripted.model(sound(2_000))
     scripted.model(Ended(Usage(prompt_tokens=20, completion_tokens=5)))
     usage = scripted.server[-1]["response"]["usage"]
@@ -217,12 +217,12 @@ def test_a_clip_keeps_its_key_when_it_is_read_beside_the_conversation():
     scripted = Scripted()
     clip: Json = {"type": "input_audio", "audio": base64.b64encode(bytes(9_600)).decode()}
     said: Json = {"id": "said", "type": "message", "role": "user", "content": [clip]}
-    scripted.client({"type": "conversation.item.create", "item": said})
+    scripted.send({"type": "conversation.item.create", "item": said})
     beside: Json = {"conversation": "none", "input": [{"type": "item_reference", "id": "said"}]}
-    scripted.client({"type": "response.create", "response": beside})
+    scripted.send({"type": "response.create", "response": beside})
     first = scripted.asked
-    scripted.client({"type": "response.cancel"})
-    scripted.client({"type": "response.create"})
+    scripted.send({"type": "response.cancel"})
+    scripted.send({"type": "response.create"})
     assert first is not None
     assert scripted.asked is not None
     assert first.messages[-1].key == scripted.asked.messages[-1].key != ""

@@ -82,15 +82,15 @@ def test_every_session_stays_in_order(moves: list[Any]):
     for move in moves:
         match move:
             case {"type": _} as event:
-                scripted.client(event)
+                scripted.send(event)
             case (float(probability), int(count)):
-                scripted.speak(probability, count)
+                scripted.user([probability] * count)
             case float():
-                scripted.advance(move)
-            case output if scripted.asked is not None:
+                scripted.wait(move)
+            case output if scripted.asks:
                 scripted.model(output)
             case _:
                 pass
     assert_in_order(scripted.server)
-    scripted.advance(120.0)
+    scripted.wait(120.0)
     assert not assert_in_order(scripted.server), "a response that nothing ends"

@@ -17,7 +17,7 @@ from agent.realtime.response_object import (
 )
 from agent.realtime.resumption import Position
 from agent.speaking.resend_buffer import MOST_KEPT_BYTES, MOST_KEPT_EVENTS, Frame, ResendBuffer
-from tests.drivers.scripted import config
+from tests.drivers.virtual_call import opened
 
 NOWHERE = Position()
 END = events.AudioDone(response_id="resp_1", item_id="item_1")
@@ -25,7 +25,7 @@ PCM = bytes(2 * samples_in(100))
 
 
 def session(*, playout: bool = False) -> SessionConfig:
-    return structs.replace(config(), x_mimo=Extensions(resume=True, playout=playout))
+    return structs.replace(opened(), x_mimo=Extensions(resume=True, playout=playout))
 
 
 def response(status: ResponseStatus) -> ResponseObject:

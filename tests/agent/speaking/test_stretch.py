@@ -50,21 +50,21 @@ def test_the_cut_of_the_stream_changes_nothing():
 def test_what_the_client_hears_is_what_is_played_and_cut():
     scripted = Scripted()
     session: Json = {"type": "realtime", "audio": {"output": {"speed": 0.5}}}
-    scripted.client({"type": "session.update", "session": session})
-    scripted.client({"type": "response.create"})
+    scripted.send({"type": "session.update", "session": session})
+    scripted.send({"type": "response.create"})
     scripted.model(sound(1_000))
     scripted.model(Ended())
     deltas = [event for event in scripted.log if "delta" in event.get("server", {})]
     sizes = [int(event["server"]["delta"].removesuffix(" bytes")) for event in deltas]
     assert sum(sizes) == 2 * RATE * 2
     cut: Json = {"type": "conversation.item.truncate", "item_id": "item_1", "content_index": 0}
-    (truncated,) = scripted.client(cut | {"audio_end_ms": 1_500})
+    (truncated,) = scripted.send(cut | {"audio_end_ms": 1_500})
     assert truncated["audio_end_ms"] == 1_500
 
 
 def test_at_the_usual_speed_sound_is_left_alone():
     scripted = Scripted()
-    scripted.client({"type": "response.create"})
+    scripted.send({"type": "response.create"})
     pcm = np.random.default_rng(1).integers(-9, 9, 999).astype("<i2").tobytes()
     scripted.model(Sound(pcm))
     assert b64decode(scripted.server[-1]["delta"]) == pcm
@@ -75,8 +75,8 @@ def test_what_was_held_back_is_said_before_a_call():
     tools: list[Json] = [{"type": "function", "name": "look"}]
     audio: Json = {"output": {"speed": 0.5}}
     session: Json = {"type": "realtime", "tools": tools, "audio": audio}
-    scripted.client({"type": "session.update", "session": session})
-    scripted.client({"type": "response.create"})
+    scripted.send({"type": "session.update", "session": session})
+    scripted.send({"type": "response.create"})
     scripted.model(sound(1_000))
     scripted.model(Text('<tool_call>{"name": "look"}</tool_call>'))
     deltas = [each["delta"] for each in scripted.server if each["type"].endswith("_audio.delta")]

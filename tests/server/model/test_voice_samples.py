@@ -10,12 +10,11 @@ import pytest
 from agent.audio import RATE, wav
 from agent.commands import AskModel, Send
 from agent.errors import SettingsError
-from agent.policy import Policy
 from agent.realtime import client_events as protocol, server_events as events
 from agent.session import Session
 from server.model.voice_samples import load_voices
 from server.settings import Persona
-from tests.drivers.virtual_call import PATIENCE, config
+from tests.drivers.virtual_call import POLICY, config
 
 SECOND = bytes([1, 0]) * RATE
 
@@ -27,7 +26,7 @@ def spoken_with(
     ids = count()
     session = Session(
         config(None),
-        Policy(PATIENCE, 200, 60_000),
+        POLICY,
         lambda kind: f"{kind}_{next(ids)}",
         voices=voices,
     )
@@ -109,7 +108,7 @@ def test_a_response_may_name_another_voice_for_itself_alone():
 
 
 def test_a_client_that_asks_for_extensions_is_told_the_voices():
-    session = Session(config(None), Policy(PATIENCE, 200, 60_000), str, voices={"anna": SECOND})
+    session = Session(config(None), POLICY, str, voices={"anna": SECOND})
     update = '{"type": "session.update", "session": {"type": "realtime", "x_mimo": {}}}'
     [command] = session.receive(protocol.decode(update), 0)
     assert isinstance(command, Send)

@@ -17,7 +17,7 @@ from server.session.connection import Connection, new_id
 from server.session.registry import SessionRegistry, asked
 from server.settings import Settings
 from server.vad import WebRtc
-from tests.drivers.scripted import Scripted, config
+from tests.drivers.virtual_call import POLICY, opened
 
 WISH = {"type": "session.update", "session": {"type": "realtime", "x_mimo": {"resume": True}}}
 
@@ -39,7 +39,7 @@ async def serving(
             await known.resume(socket, position)
             return
         expires_at = asyncio.get_running_loop().time() + lasts_s
-        session = kind(config(), Scripted().timing, new_id, expires_at)
+        session = kind(opened(), POLICY, new_id, expires_at)
         connection = Connection(
             socket, session, model.client(), transcriber, WebRtc(), grace_s=60.0
         )

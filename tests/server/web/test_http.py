@@ -26,7 +26,7 @@ from server.web.health import health
 from server.web.pages import FOLDER, TYPES, Pages
 from server.web.refusals import MOST_A_MINUTE, Refusals
 from server.web.site import Site
-from tests.drivers.scripted import config
+from tests.drivers.virtual_call import opened
 from tests.server.test_app import Hasty
 
 KEY = "sk-right"
@@ -82,7 +82,7 @@ async def serving(most: int = 500) -> AsyncGenerator[tuple[Door, str]]:
     authenticator = Authenticator(KEY)
 
     def configured(secret: Secret) -> SessionConfig:
-        return merged(config(), secret.patch)
+        return merged(opened(), secret.patch)
 
     secrets = ClientSecrets(authenticator, configured)
     site = Site(Pages(Kiosk()), secrets, lambda: health(0, 0, [Condition()]))
