@@ -14,12 +14,14 @@ from contextlib import aclosing, suppress
 import httpx2
 import openai
 
-from agent.audio import wav
-from agent.commands import AskModel
+from agent.audio import seconds, wav
+from agent.commands import AskModel, Overhear, Transcribe
 from agent.errors import ModelError
 from agent.keys import TRANSCRIPTION, redacted
 from agent.model.lenient_json import content_of, read_object
 from agent.model.output import ChatMessage, Failed, Text
+from agent.realtime import server_events as events
+from agent.trace.inputs import Overheard, Transcribed
 from server.keys import find_key
 from server.model.http_client import api_client
 from server.model.router import ModelRouter
@@ -164,6 +166,31 @@ class Transcriber:
             raise
         message = f"the recogniser did not start: {last}"
         raise ModelError(message, code="transcription_unavailable")
+
+
+class Transcripts:
+    """What the user of one session says, in writing."""
+
+    def __init__(self, transcriber: Transcriber):
+        self._transcriber = transcriber
+        self._is_read = False
+        """Whether the client has what is said written down; else no recogniser hears it."""
+
+    async def write_down(self, wish: Transcribe | Overhear) -> Transcribed | Overheard | None:
+        """Return the words, or why there are none; nothing if nobody needs to know."""
+        if isinstance(wish, Transcribe) and self._transcriber.is_on:
+            self._is_read, error = True, None
+            try:
+                text = await self._transcriber.transcribe(wish.pcm)
+            except ModelError as failure:
+                log.warning("no transcript of %s: %s", wish.item_id, failure)
+                text = ""
+                error = events.TranscriptionError("server_error", failure.code, str(failure))
+            return Transcribed(wish.item_id, text, seconds(wish.pcm), error)
+        if isinstance(wish, Overhear) and self._is_read and self._transcriber.is_quick:
+            with suppress(ModelError):
+                return Overheard(wish.item_id, await self._transcriber.transcribe(wish.pcm))
+        return None
 
 
 def _text_of(body: bytes) -> str:

@@ -29,9 +29,9 @@ class SessionRegistry:
     @contextmanager
     def running(self, connection: Connection) -> Generator[None]:
         """Know the connection for the time of a `with`."""
-        away = [each for each in self._connections if each.is_away]
+        away = [each for each in self._connections if each.link.is_away]
         for each in away[: max(0, len(away) - self._most_away)]:
-            each.end()
+            each.link.end()
         self._connections[connection] = None
         try:
             yield
@@ -41,7 +41,7 @@ class SessionRegistry:
     def find(self, token: str) -> Connection | None:
         """The connection that a client may go on with by showing that token."""
         for connection in self._connections:
-            known = connection.resume_token
+            known = connection.link.resume_token
             if known and hmac.compare_digest(known.encode(), token.encode()):
                 return connection
         return None
@@ -73,7 +73,7 @@ class SessionRegistry:
     def close(self) -> None:
         """End the sessions whose clients are away; the others end with their sockets."""
         for connection in self._connections:
-            connection.end()
+            connection.link.end()
 
 
 def asked(target: str) -> tuple[str, Position]:

@@ -14,9 +14,11 @@ import numpy as np
 import pytest
 
 from agent.audio import RATE, read_wav, wav
+from agent.commands import Overhear, Transcribe
 from agent.errors import ModelError
+from agent.trace.inputs import Overheard, Transcribed
 from server.model.router import ModelRouter
-from server.model.transcription import Transcriber
+from server.model.transcription import Transcriber, Transcripts
 from server.settings import Settings, checked
 from tests.drivers.model_client import DATA, recording
 from tests.drivers.processes import ROOT, command, start_server
@@ -132,3 +134,20 @@ def test_only_the_text_of_a_recognisers_answer_matters(answer: bytes, words: str
             assert failure.value.code == "transcription_failed"
         else:
             assert transcribed(found, SECOND) == words
+
+
+def test_a_sound_is_read_only_where_what_is_said_is_written_down():
+    wishes = [Overhear("item_1", SECOND), Transcribe("item_2", SECOND), Overhear("item_3", SECOND)]
+
+    async def run(found: Settings) -> list[Transcribed | Overheard | None]:
+        transcriber = Transcriber(found, ModelRouter(found))
+        transcripts = Transcripts(transcriber)
+        try:
+            return [await transcripts.write_down(wish) for wish in wishes]
+        finally:
+            await transcriber.close()
+
+    with answering(b'{"text": "Hi."}') as url:
+        found = checked({"transcription": {"mode": "embedded", "url": url}}, "test")
+        read = asyncio.run(run(found))
+    assert read == [None, Transcribed("item_2", "Hi.", 1.0), Overheard("item_3", "Hi.")]
