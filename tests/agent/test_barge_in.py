@@ -42,15 +42,15 @@ def test_a_backchannel_is_talked_through(name: str):
 @pytest.mark.parametrize("words", ["Stop!", "No, no.", "Hold on...", "等等。等一下。"])
 def test_a_word_that_says_so_stops_the_agent_once_it_is_read(words: str, ducks: bool):
     scene = conversation(clip("no.wav"), ducks=ducks, words=words)
-    [_, started] = [e for _, e in scene.told if isinstance(e, events.SpeechStarted)]
-    [_, stopped] = [e for _, e in scene.told if isinstance(e, events.SpeechStopped)]
+    [_, started] = scene.all(events.SpeechStarted)
+    [_, stopped] = scene.all(events.SpeechStopped)
     assert OVER_IT_S * 1000 - 450 < started.audio_start_ms < OVER_IT_S * 1000
     assert started.item_id == stopped.item_id
     assert stopped.audio_end_ms > OVER_IT_S * 1000 + 300
-    done = [e.response.status for _, e in scene.told if isinstance(e, events.ResponseDone)]
+    done = [e.response.status for e in scene.all(events.ResponseDone)]
     assert done == ["cancelled"]
     # The word is a turn of its own, and answered.
-    [*_, question, cut, word] = scene.asked[-1].messages
+    [*_, question, cut, word] = scene.asks[-1].messages
     assert [question.role, cut.role, word.role] == ["user", "assistant", "user"]
     assert 0.3 < len(word.pcm) / 2 / RATE < 1.5
     assert scene.times(events.AudioDelta)[-1] > scene.times(events.SpeechStopped)[-1]
@@ -59,8 +59,8 @@ def test_a_word_that_says_so_stops_the_agent_once_it_is_read(words: str, ducks: 
 def test_a_quiet_word_that_was_over_at_once_is_a_turn_too():
     scene = conversation(clip("no.wav", -34.0), words="Stop!")
     assert scene.interrupted
-    assert [each.role for each in scene.asked[-1].messages][-3:] == ["user", "assistant", "user"]
-    assert len(scene.asked[-1].messages[-1].pcm) / 2 / RATE < 1.5
+    assert [each.role for each in scene.asks[-1].messages][-3:] == ["user", "assistant", "user"]
+    assert len(scene.asks[-1].messages[-1].pcm) / 2 / RATE < 1.5
 
 
 @pytest.mark.parametrize("words", ["Yes.", "Stop by the shop.", ""])
@@ -94,7 +94,7 @@ def test_talk_in_the_background_is_talked_through():
 
 def test_speech_is_announced_with_its_true_onset():
     scene = conversation(clip("weather_question.wav"))
-    [_, started] = [e for _, e in scene.told if isinstance(e, events.SpeechStarted)]
+    [_, started] = scene.all(events.SpeechStarted)
     assert OVER_IT_S * 1000 - 450 < started.audio_start_ms < OVER_IT_S * 1000 - 200
 
 
@@ -111,7 +111,7 @@ def test_a_client_that_cannot_duck_is_told_of_interruptions_only():
 def test_no_before_what_is_not_wanted_interrupts_with_its_first_word():
     word, rest = clip("no.wav")[: int(0.5 * RATE)], clip("weather_question.wav")
     scene = conversation(np.concatenate((word, silence(0.3), rest)))
-    started = [e for _, e in scene.told if isinstance(e, events.SpeechStarted)]
+    started = scene.all(events.SpeechStarted)
     assert len(started) == 2
     assert started[1].audio_start_ms < OVER_IT_S * 1000
 
@@ -120,19 +120,19 @@ def test_what_was_not_heard_is_not_in_the_next_prompt():
     scene = conversation(clip("weather_question.wav"))
     [held, *_] = scene.times(events.Held)
     first_sound = scene.times(events.AudioDelta)[0]
-    *_, answer, _ = scene.asked[-1].messages
+    *_, answer, _ = scene.asks[-1].messages
     assert len(answer.pcm) / 2 / RATE == pytest.approx(held - first_sound, abs=0.002)
 
 
 def test_what_the_client_reports_as_played_is_what_was_heard():
     scene = Scene()
     scene.play(noisy(np.concatenate((silence(0.5), clip("weather_question.wav"), silence(2.5)))))
-    [item_id, *_] = [e.item_id for _, e in scene.told if isinstance(e, events.AudioDelta)]
+    [item_id, *_] = [e.item_id for e in scene.all(events.AudioDelta)]
     scene.session.receive(Playout(item_id=item_id, audio_end_samples=RATE // 2), scene.now)
     reported_at = scene.now
     scene.play(noisy(np.concatenate((clip("weather_question.wav"), silence(1.5)))))
     held = scene.times(events.Held)[0]
-    *_, answer, _ = scene.asked[-1].messages
+    *_, answer, _ = scene.asks[-1].messages
     assert len(answer.pcm) / 2 / RATE == pytest.approx(0.5 + held - reported_at, abs=0.002)
 
 
@@ -141,9 +141,9 @@ def test_a_client_may_forbid_interruptions():
     question = np.concatenate((silence(0.5), clip("weather_question.wav"), silence(2.5)))
     scene.play(question).play(clip("weather_question.wav")).play(silence(8.0))
     assert not scene.times(events.Ducked)
-    done = [e.response.status for _, e in scene.told if isinstance(e, events.ResponseDone)]
+    done = [e.response.status for e in scene.all(events.ResponseDone)]
     assert done[0] == "completed"
-    assert len(scene.asked) == 2
+    assert len(scene.asks) == 2
 
 
 def test_a_short_answer_that_comes_early_is_a_turn():

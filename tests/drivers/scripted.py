@@ -8,7 +8,7 @@ anew.
 
 import json
 from base64 import b64decode
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ class Scripted(Call):
     config: SessionConfig = field(default_factory=opened)
     policy: Policy = PATIENT
     ends_at: float = START_S + 3_600
+    words: Sequence[str] = ()
     log: list[Json] = field(default_factory=list[Json])
 
     @property
@@ -54,9 +55,6 @@ class Scripted(Call):
     def _do(self, command: Command) -> None:
         super()._do(command)
         self.log.append(self._logged(command))
-
-    def _overhear(self, wish: Overhear) -> None:
-        """It stays unread."""
 
     def _logged(self, command: Command) -> Json:
         match command:

@@ -6,7 +6,7 @@ events for the client come out. What holds for every call is checked at every st
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -38,6 +38,8 @@ FRAME_S = seconds(FRAME)
 SECOND = Sound(bytes(RATE * SAMPLE_BYTES))
 SPEAKS, IS_SILENT = 0.9, 0.1
 BROKEN = Failed(ModelError("broken", code="model_broken"))
+FIRST_S = 0.3
+"""From a request to the first sound of its reply."""
 PATIENCE = Patience(first=10.0, between=5.0, verdict=3.0)
 POLICY = Policy(PATIENCE, early_start_ms=200, longest_turn_ms=60_000)
 
@@ -79,12 +81,12 @@ def own_client(turn_detection: TurnDetection, ducks: bool) -> SessionConfig:
     return opened(audio=audio, x_mimo=Extensions(duck=ducks, playout=ducks, marks=True))
 
 
-def reply(pcm: bytes, first_s: float = 0.3) -> list[tuple[float, Output]]:
+def reply(pcm: bytes) -> list[tuple[float, Output]]:
     """What the model server says, with the times from the request: sound plays half as fast."""
     length = samples_in(480) * SAMPLE_BYTES
     sounds = [Sound(pcm[start : start + length]) for start in range(0, len(pcm), length)]
-    said: list[tuple[float, Output]] = [(first_s / 2, Text("Well then."))]
-    said += [(first_s + 0.24 * number, each) for number, each in enumerate(sounds)]
+    said: list[tuple[float, Output]] = [(FIRST_S / 2, Text("Well then."))]
+    said += [(FIRST_S + 0.24 * number, each) for number, each in enumerate(sounds)]
     return [*said, (said[-1][0], Ended())]
 
 
@@ -105,6 +107,9 @@ class Call:
     ends_at: float = math.inf
     replies: Callable[[AskModel], Iterable[tuple[float, Output]]] = lambda _: ()
     """What the model server says by itself, each with the time from the request."""
+    words: Sequence[str] = ("Stop!", "mm-hm")
+    """What the recogniser makes of sounds that were passed over, in turn."""
+    reads_in_s: float = 0.0
     asked: AskModel | None = None
     """The request that is open at the model server."""
     asks: list[AskModel] = field(default_factory=list[AskModel])
@@ -271,15 +276,13 @@ class Call:
                 self._due = [each for each in self._due if not _is_of(each[1], response_id)]
             case Transcribe():
                 self.transcribe.append(command)
-            case Overhear():
-                self._overhear(command)
+            case Overhear(item_id):
+                if self.words:
+                    read = Overheard(item_id, self.words[self.overheard % len(self.words)])
+                    self._due.append((self.now + self.reads_in_s, read))
+                self.overheard += 1
             case Close():
                 assert self.session.is_over, "closed before its time"
-
-    def _overhear(self, wish: Overhear) -> None:
-        """Every other sound that is passed over turns out to stop the agent."""
-        self.overheard += 1
-        self.take(Overheard(wish.item_id, ("mm-hm", "Stop!")[self.overheard % 2]))
 
     def _check(self) -> None:
         """What floor and microphone hold of the user is the same, and nobody waits for ever."""

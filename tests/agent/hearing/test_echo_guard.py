@@ -10,7 +10,7 @@ from agent.audio import RATE, pcm16
 from agent.floor import states as floor
 from agent.hearing.buffer import FRAME_SAMPLES, DetectedFrame
 from agent.hearing.echo_guard import EchoGuard
-from agent.realtime import client_events as protocol, server_events as events
+from agent.realtime import server_events as events
 from tests.drivers.scene import Scene, clip, noisy, silence
 
 VOICE = np.concatenate([clip(f"LJ001-000{n}.wav") for n in (4, 6)])
@@ -131,12 +131,10 @@ def test_who_interrupts_at_the_agents_first_word_is_heard():
 
 def test_turn_detection_that_was_switched_off_meanwhile_still_knows_where_words_begin():
     scene = Scene(says=pcm16(VOICE), reply_s=2.4).play(QUESTION)
-    for detection in (b"null", b'{"type":"semantic_vad"}'):
-        audio = b'{"input":{"turn_detection":%s}}' % detection
-        update = b'{"type":"session.update","session":{"type":"realtime","audio":%s}}' % audio
-        scene.session.receive(protocol.decode(update), scene.now)
+    for detection in (None, {"type": "semantic_vad"}):
+        scene.update(turn_detection=detection)
     scene.play(noisy(silence(5.0)))
     spoken_at = scene.now
     scene.play(noisy(np.concatenate((clip("hi_how_are_you.wav"), silence(1.0)))))
-    *_, latest = [event for _, event in scene.told if isinstance(event, events.SpeechStarted)]
+    *_, latest = scene.all(events.SpeechStarted)
     assert latest.audio_start_ms == pytest.approx(1000 * spoken_at - 300, abs=100)

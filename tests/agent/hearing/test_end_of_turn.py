@@ -18,6 +18,7 @@ from agent.hearing.end_of_turn import (
 from agent.realtime import server_events as events
 from agent.realtime.config import SemanticVad, ServerVad
 from tests.drivers.scene import Scene, clip, noisy, silence
+from tests.drivers.virtual_call import FIRST_S
 
 FADED = Ending(fade_db=20.0, spoken_ms=1_000)
 UNCLEAR, DRAWN_OUT = Ending(flat_ms=20, spoken_ms=1_000), Ending(flat_ms=400, spoken_ms=1_000)
@@ -124,7 +125,7 @@ def test_a_pause_in_a_sentence_is_waited_out_and_its_early_reply_dropped_unheard
     paused = np.concatenate((sentence[:68_000], silence(0.45), sentence[68_000:], silence(2.0)))
     scene = Scene(SemanticVad()).play(noisy(np.concatenate((silence(0.5), paused))))
     assert len(scene.times(events.SpeechStarted)) == len(scene.times(events.SpeechStopped)) == 1
-    assert len(scene.asked) > 1
+    assert len(scene.asks) > 1
     assert scene.times(events.AudioDelta)[0] >= scene.times(events.SpeechStopped)[0]
 
 
@@ -133,7 +134,7 @@ def test_early_starts_are_counted():
     scene = Scene(SemanticVad()).play(noisy(np.concatenate((sentence, silence(2.0)))))
     tally = scene.session.early_starts
     assert tally.used == 1
-    assert tally.wasted == len(scene.asked) - 1 > 0
+    assert tally.wasted == len(scene.asks) - 1 > 0
 
 
 def test_no_reply_is_prepared_while_others_wait_for_the_model():
@@ -141,14 +142,14 @@ def test_no_reply_is_prepared_while_others_wait_for_the_model():
     scene.session.model_busy = True
     scene.play(noisy(QUESTION))
     [stopped] = scene.times(events.SpeechStopped)
-    assert len(scene.asked) == 1
-    assert scene.times(events.AudioDelta)[0] == pytest.approx(stopped + scene.first_s)
+    assert len(scene.asks) == 1
+    assert scene.times(events.AudioDelta)[0] == pytest.approx(stopped + FIRST_S)
 
 
 def test_a_client_that_answers_itself_gets_no_early_reply():
     scene = Scene(SemanticVad(create_response=False)).play(noisy(QUESTION))
     assert scene.times(events.Committed)
-    assert not scene.asked
+    assert not scene.asks
 
 
 @pytest.mark.parametrize("detection", [SemanticVad(), ServerVad()])
@@ -159,7 +160,7 @@ def test_a_short_word_is_caught_whole(
 ):
     word = np.concatenate((silence(1.0), clip(name), silence(2.0)))
     scene = Scene(detection).play(noisy(word, noise_db))
-    started = [e for _, e in scene.told if isinstance(e, events.SpeechStarted)]
+    started = scene.all(events.SpeechStarted)
     assert started[0].audio_start_ms < 1_000
     assert scene.times(events.Committed)
     # What is left of the recording interrupts the answer only where every sound is to.
