@@ -12,10 +12,10 @@ CLIENTS := .clients
 talk: $(VENV)/talk.done
 	@$(BIN)/mimo-live talk
 
-# Everything. What listens to real sound runs alone, one after the other, when the rest is over.
+# Everything. What listens to real sound runs two by two, when the rest is over.
 test: $(VENV)/test.done
 	@$(MAKE) --no-print-directory -j2 lint test-at-once
-	@$(BIN)/pytest -q -m realtime
+	@$(BIN)/pytest -q -n 2 --dist worksteal -m realtime
 
 test-at-once: $(VENV)/test.done
 	@$(BIN)/pytest -q -n 3 --dist loadgroup -m "not realtime"

@@ -30,6 +30,8 @@ STARTED = {"browser", "model_url", "server_url"}
 """Fixtures that start a program."""
 
 
+# Before the plugin that reads the groups.
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Refuse what starts a program unmarked; have all that uses the model share one process."""
     for item in items:

@@ -14,9 +14,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, cast
 
+import numpy as np
 from playwright.sync_api import Page, Playwright, WebSocket, expect, sync_playwright
 
-from agent.audio import wav
+from agent.audio import RATE, wav
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 
@@ -101,6 +102,13 @@ _SEPARATE_RATES = """
     return createMediaStreamSource.call(this, stream);
   };
 })();
+"""
+
+_HAS_SOUNDED = """
+(least) => {
+  const sounding = (samples) => samples.reduce((count, sample) => count + (sample !== 0), 0);
+  return playedSamples.reduce((sum, samples) => sum + sounding(samples), 0) >= least;
+}
 """
 
 Permission = Literal["granted", "denied"]
@@ -197,6 +205,12 @@ class TalkPage:
     def wait_for_silence(self, timeout_s: float = 15.0) -> None:
         """Wait until something was played and nothing is being played any more."""
         self.page.wait_for_function(_IS_SILENT_AGAIN, timeout=timeout_s * 1000)
+
+    def wait_for_more_sound(self, duration_s: float, timeout_s: float = 30.0) -> None:
+        """Wait until so much more was played than up to now, silence left out."""
+        before = int(np.count_nonzero(np.frombuffer(self.played(), np.int16)))
+        least = before + round(duration_s * RATE)
+        self.page.wait_for_function(_HAS_SOUNDED, arg=least, timeout=timeout_s * 1000)
 
     def captions(self) -> list[Caption]:
         """The log as it is now."""

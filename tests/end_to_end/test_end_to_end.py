@@ -233,7 +233,7 @@ def test_talking_through_the_page_in_a_browser(server_url: str, tmp_path: Path, 
         page.wait_for_silence()
         first = page.played()
         page.type(READ_ALOUD + ", ".join(["the longest story that was ever told"] * 4))
-        page.wait_for_phase("agent")
+        page.wait_for_more_sound(1.2)
         browser.say(greeting)
         page.choose_microphone(1)
         page.wait_for_interruption()
