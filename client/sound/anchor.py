@@ -11,7 +11,8 @@ from collections.abc import Generator
 from contextlib import ExitStack, contextmanager, suppress
 from typing import cast
 
-from agent.audio import RATE, samples_in
+from agent.audio import samples_in
+from client.sound.device_sound import Form
 from client.sound.portaudio import PortAudio
 
 STEP_MS = 10
@@ -19,25 +20,25 @@ STEP_MS = 10
 
 
 @contextmanager
-def anchored(portaudio: PortAudio, name: str | None) -> Generator[None]:
-    """Keep a loudspeaker's sink from working ahead until the block ends."""
+def anchored(portaudio: PortAudio, name: str | None, form: Form) -> Generator[None]:
+    """Keep the sink of a loudspeaker that takes `form` from working ahead until the block ends."""
     with ExitStack() as opened:
         if sys.platform == "linux":
             with suppress(portaudio.PortAudioError):
-                _anchor(portaudio, name, opened)
+                _anchor(portaudio, name, form, opened)
         yield
 
 
-def _anchor(portaudio: PortAudio, name: str | None, opened: ExitStack) -> None:
+def _anchor(portaudio: PortAudio, name: str | None, form: Form, opened: ExitStack) -> None:
     device = cast(dict[str, str], portaudio.query_devices(name, "output"))
     # A card without a sound system takes one stream only, and the second waits for it.
     if "(hw:" in device["name"]:
         return
     stream = portaudio.RawOutputStream(
         device=name,
-        samplerate=RATE,
-        blocksize=samples_in(STEP_MS),
-        channels=1,
+        samplerate=form.rate,
+        blocksize=samples_in(STEP_MS, form.rate),
+        channels=form.channels,
         dtype="int16",
         latency="low",
     )

@@ -57,6 +57,11 @@ class Loudspeaker:
         """Of PortAudio, so far; a device that went away stops calling."""
 
     @property
+    def form(self) -> Form:
+        """The one that the device took."""
+        return self._stream.form
+
+    @property
     def room(self) -> int:
         """Samples that `write` takes now."""
         return self._sound.room
@@ -117,5 +122,5 @@ def open_devices(
         opened.callback(loudspeaker.close)
         microphone.start()
         loudspeaker.start()
-        opened.enter_context(anchored(portaudio, output_name))
+        opened.enter_context(anchored(portaudio, output_name, loudspeaker.form))
         yield microphone, loudspeaker

@@ -76,6 +76,7 @@ class DeviceStream:
             except self._refusals as error:
                 refused = _reason(error)
             else:
+                self.form = form
                 return
         shown = what if name else f"{what} {device.name!r}"
         raise DeviceError(f"{shown} can't be opened with {_all(tried)}: {refused}")

@@ -32,6 +32,41 @@ pcm.!default { type pulse }
 ctl.!default { type pulse }
 """
 
+_STRICT = """
+# The real package, on real devices, but they take one form only.
+import os, sys
+
+sys.path.remove(os.path.dirname(__file__))
+del sys.modules["sounddevice"]
+import sounddevice
+
+def only(stream, rate, channels):
+    def open_stream(**options):
+        if options["samplerate"] != rate:
+            raise sounddevice.PortAudioError("Error opening RawStream: Invalid sample rate")
+        if options["channels"] != channels:
+            raise sounddevice.PortAudioError("Error opening RawStream: Invalid number of channels")
+        return stream(**options)
+    return open_stream
+
+def query_devices(device=None, kind=None, ask=sounddevice.query_devices):
+    found = ask(device, kind)
+    if kind:
+        form = {0} if kind == "input" else {1}
+        found |= dict(default_samplerate=float(form[0]))
+        found[f"max_{{kind}}_channels"] = form[1]
+    return found
+
+sounddevice.RawInputStream = only(sounddevice.RawInputStream, *{0})
+sounddevice.RawOutputStream = only(sounddevice.RawOutputStream, *{1})
+sounddevice.query_devices = query_devices
+"""
+
+
+def strict_devices(folder: Path, microphone: tuple[int, int], loudspeaker: tuple[int, int]) -> None:
+    """Have a program whose PYTHONPATH is this folder find devices of one rate and channels each."""
+    (folder / "sounddevice.py").write_text(_STRICT.format((*microphone,), (*loudspeaker,)))
+
 
 def is_installed() -> bool:
     return all(map(shutil.which, ("pulseaudio", "paplay", "parecord", "pactl")))

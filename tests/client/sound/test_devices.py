@@ -15,7 +15,7 @@ from client.clip_player import ClipPlayer
 from client.sound.clip import FRAME_SAMPLES, Clip
 from client.sound.device_sound import Form
 from client.sound.ring import Ring
-from tests.drivers.virtual_audio import VirtualAudio, is_installed, virtual_audio
+from tests.drivers.virtual_audio import VirtualAudio, is_installed, strict_devices, virtual_audio
 
 ROOT = Path(__file__).parents[3]
 SECOND = np.arange(RATE) / RATE
@@ -63,36 +63,6 @@ async def run():
 with unheard_libraries():
     portaudio = find_portaudio()
     asyncio.run(run())
-"""
-
-STRICT = """
-# The real package, on real devices, but they take one form only.
-import os, sys
-
-sys.path.remove(os.path.dirname(__file__))
-del sys.modules["sounddevice"]
-import sounddevice
-
-def only(stream, rate, channels):
-    def open_stream(**options):
-        if options["samplerate"] != rate:
-            raise sounddevice.PortAudioError("Error opening RawStream: Invalid sample rate")
-        if options["channels"] != channels:
-            raise sounddevice.PortAudioError("Error opening RawStream: Invalid number of channels")
-        return stream(**options)
-    return open_stream
-
-def query_devices(device=None, kind=None, ask=sounddevice.query_devices):
-    found = ask(device, kind)
-    if kind:
-        form = {0} if kind == "input" else {1}
-        found |= dict(default_samplerate=float(form[0]))
-        found[f"max_{{kind}}_channels"] = form[1]
-    return found
-
-sounddevice.RawInputStream = only(sounddevice.RawInputStream, *{0})
-sounddevice.RawOutputStream = only(sounddevice.RawOutputStream, *{1})
-sounddevice.query_devices = query_devices
 """
 
 
@@ -161,9 +131,7 @@ def test_what_is_said_into_the_microphone_comes_out_of_the_loudspeaker(
 ):
     """A program that plays what it hears, as a process of its own: both devices at once."""
     if input_form and output_form:
-        (tmp_path / "sounddevice.py").write_text(
-            STRICT.format(tuple(input_form), tuple(output_form))
-        )
+        strict_devices(tmp_path, input_form, output_form)
     said, heard = tmp_path / "said.wav", tmp_path / "heard.wav"
     said.write_bytes(wav(tone(440).tobytes()))
     with virtual_audio() as card, card.ear(heard), _echo(card, tmp_path) as echo:
@@ -185,7 +153,7 @@ def test_what_is_said_into_the_microphone_comes_out_of_the_loudspeaker(
 
 @pytest.mark.realtime
 def test_a_device_that_takes_nothing_is_named_with_all_that_was_tried(tmp_path: Path):
-    (tmp_path / "sounddevice.py").write_text(STRICT.format((11_025, 8), (-1, 3)))
+    strict_devices(tmp_path, (11_025, 8), (-1, 3))
     with virtual_audio() as card, _echo(card, tmp_path) as echo:
         assert echo.stdout is not None
         assert echo.stdout.readline() == (

@@ -13,7 +13,7 @@ from agent.audio import RATE, read_wav
 from client.sound.portaudio import SILENT_DEVICE_S, STARTING_S, CallbackWatch
 from tests.drivers.model_client import DATA
 from tests.drivers.processes import ROOT
-from tests.drivers.virtual_audio import is_installed, virtual_audio
+from tests.drivers.virtual_audio import is_installed, strict_devices, virtual_audio
 
 LOUD = 12_000
 WRITTEN_S = 4.0
@@ -73,6 +73,7 @@ def test_a_pause_of_the_program_is_no_fault_of_a_device():
 @pytest.mark.skipif(not is_installed(), reason="pulseaudio is not installed")
 def test_after_an_underrun_sound_goes_on_at_once_and_no_library_says_a_word(tmp_path: Path):
     """Of a program that stood still for 0.3 s; PulseAudio's sink would be 1.9 s late."""
+    strict_devices(tmp_path, (16_000, 4), (44_100, 2))
     words = [sys.executable, "-c", STUMBLES]
     file = tmp_path / "heard.wav"
     with (
@@ -80,7 +81,7 @@ def test_after_an_underrun_sound_goes_on_at_once_and_no_library_says_a_word(tmp_
         card.ear(file),
         subprocess.Popen(
             words,
-            env=card.environment,
+            env=card.environment | {"PYTHONPATH": str(tmp_path)},
             cwd=ROOT,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
