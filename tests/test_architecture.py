@@ -1,6 +1,7 @@
 """The shape of the project: who may import whom, and how long a file may be."""
 
 import ast
+import re
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -62,6 +63,14 @@ def test_imports_point_to_the_agent_only(folder: str):
             if name.split(".")[0] in ours:
                 fits = any(name == each or name.startswith(f"{each}.") for each in allowed)
                 assert fits, f"{source.relative_to(ROOT)} imports {name}"
+
+
+def test_the_server_names_no_module_of_the_client():
+    for source in sources("server"):
+        for node in ast.walk(ast.parse(source.read_text())):
+            named = node.value if isinstance(node, ast.Constant) else ""
+            where = f"{source.relative_to(ROOT)}: {named!r}"
+            assert not re.fullmatch(r"client(\.\w+)+", str(named)), where
 
 
 def test_the_agent_does_no_io_and_reads_neither_clock_nor_chance():

@@ -136,14 +136,11 @@ class Transcriber:
     async def _start(self) -> str:
         """Start a recogniser at the lowest priority; return its URL."""
         log.info("starting a recogniser for transcripts")
-        words = (sys.executable, "-m", "client.cli", "model", "--recogniser-only", "--port", "0")
-        environment = os.environ | {"PYTHONUNBUFFERED": "1", "MIMO_LIVE_ENDS_WITH_STDIN": "1"}
         self._process = process = await asyncio.create_subprocess_exec(
-            *words,
+            *(sys.executable, "-u", "-m", "server.embedded.child"),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
-            env=environment,
             start_new_session=True,
         )
         with suppress(OSError):

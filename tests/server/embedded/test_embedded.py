@@ -3,6 +3,7 @@
 import json
 import signal
 import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -449,3 +450,15 @@ def test_a_recogniser_can_run_alone():
             assert words(hear(api, recording("hello_world.wav"))) == ["hello", "world"]
         status, refusal = Client(url).post({"messages": [user("hi")]})
     assert (status, refusal["error"]["message"]) == (404, "This server only transcribes speech.")
+
+
+@pytest.mark.parametrize("last", ["listening", "ready"])
+def test_a_recogniser_ends_with_whoever_started_it(last: str):
+    words = [sys.executable, "-u", "-m", "server.embedded.child"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(words, cwd=ROOT, stdin=pipe, stdout=pipe, text=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert any(line.startswith(last) for line in process.stdout)
+        process.stdin.close()
+        assert process.wait(10) == 0
