@@ -5,6 +5,7 @@ word on a screen_state; seven times a second the screen draws what has changed.
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from typing import ClassVar
@@ -13,6 +14,7 @@ from rich.console import Group, RenderableType
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
+from textual.css.query import NoMatches
 from textual.events import Resize
 from textual.widgets import Input, Static
 
@@ -27,7 +29,7 @@ from client.terminal.panel import (
     state_line,
     words_line,
 )
-from client.terminal.screen_state import Line, ScreenState
+from client.terminal.screen_state import Line, News, ScreenState
 from client.terminal.view import SHOWN_EVERY_S
 
 LOW_ROWS = 22
@@ -185,7 +187,11 @@ class LiveScreen(App[None]):
         if not self._background.alive:
             self.exit()
             return
-        news = self._screen_state.take()
+        # While the screen is taken down, its parts go one by one.
+        with suppress(NoMatches):
+            self._draw_news(self._screen_state.take())
+
+    def _draw_news(self, news: News) -> None:
         self.query_one(Captions).add(news.lines)
         now = [Line("user", news.user)] if news.user else []
         now += [Line("agent", news.agent)] if news.agent else []

@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from client.dialogue.jitter import Heard
+from client.terminal.screen_state import News
 from client.terminal.view import Status
 
 pytest.importorskip("textual", reason="the extra `screen` is not installed")
@@ -127,3 +128,22 @@ def test_words_from_outside_can_neither_colour_nor_command_the_terminal():
 
     shown = Shown()
     shown.run(attack)
+
+
+def test_a_screen_that_is_being_taken_down_can_still_be_drawn(monkeypatch: pytest.MonkeyPatch):
+    async def take_down(pilot: "Pilot[None]") -> None:
+        await pilot.app.screen.query("*").remove()
+        drawn: list[News] = []
+        take = shown.screen_state.take
+
+        def watched() -> News:
+            drawn.append(take())
+            return drawn[-1]
+
+        monkeypatch.setattr(shown.screen_state, "take", watched)
+        async with asyncio.timeout(10):
+            while len(drawn) < 2:
+                await pilot.pause(0.01)
+
+    shown = Shown()
+    shown.run(take_down)
