@@ -7,21 +7,15 @@ after an interruption each item can be cut to what was heard of it.
 
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
 from agent.audio import Samples, samples_in
+from client.dialogue.wait import Wait
 
 FADE_SAMPLES = samples_in(8)
 """Less would click, more would swallow the first sound of a word."""
-LEAST_WAIT_SAMPLES = samples_in(100)
-"""Less has gaps, more delays answers: a GPU's needed up to 83 ms (docs/performance.md)."""
-MOST_WAIT_SAMPLES = samples_in(320)
-"""Where the network is worse than this, gaps disturb less than later answers do."""
-CALMER_SAMPLES = samples_in(3)
-"""How much less is waited after each answer that played without a gap."""
 
 MOST_RUNS = 64
 """How many stretches of sound or silence are remembered; a loudspeaker lags by a few at most."""
@@ -44,20 +38,11 @@ class _Chunk:
         self.taken = 0
 
 
-def enough_at_once(wait_samples: int, newest_samples: int) -> int:
-    """How much sound may play without a wait, where the newest chunk of it is so long."""
-    return 7 * wait_samples // 4 + newest_samples // 2
-
-
 class JitterBuffer:
     """Holds back the first sound of an answer for a moment, so that later sound may be late.
 
-    It waits for 1.75 times the wait's worth of sound, as answers come faster than they play, and
-    for half a chunk more, which is the time until the next one; but not longer than the wait. That
-    begins at 100 ms, grows with each underrun by half of it, up to 320 ms, and shrinks by 3 ms
-    with each item that plays without one. Where sound stops, the last value glides to zero in 8 ms;
-    where it starts, it fades in over 8 ms. So neither gaps nor interruptions click. `wait.js` and
-    `playout.js` in `server/page/` have the same rules.
+    Where sound stops, the last value glides to zero in 8 ms; where it starts, it fades in over
+    8 ms. So neither gaps nor interruptions click. `server/page/playout.js` has the same rules.
     """
 
     def __init__(self) -> None:
@@ -65,13 +50,11 @@ class JitterBuffer:
         self._buffered = 0
         self._open_item: str | None = None
         self._playing = False
-        self._wait_samples = LEAST_WAIT_SAMPLES
-        self._silence = _Silence()
+        self._wait = Wait()
         self.held = False
-        """Nothing plays until `go_on`, and nothing is lost."""
+        """Nothing plays until `resume`, and nothing is lost."""
         self._fades = _Fades()
         self._past = _Past()
-        self.underruns = 0
 
     @property
     def buffered(self) -> int:
@@ -86,10 +69,7 @@ class JitterBuffer:
     def add(self, item_id: str, sound: Samples) -> None:
         """Append sound of an item, which stays open until `complete`."""
         if item_id == self._open_item and self._starved:
-            self.underruns += 1
-            grown = self._wait_samples + self._silence.dry // 2
-            self._wait_samples = min(MOST_WAIT_SAMPLES, grown)
-            self._silence.calm = False
+            self._wait.underrun()
         self._open_item = item_id
         if len(sound):
             self._chunks.append(_Chunk(item_id, sound))
@@ -100,13 +80,10 @@ class JitterBuffer:
         if item_id != self._open_item:
             return
         self._open_item = None
-        if self._silence.calm:
-            calmer = self._wait_samples - CALMER_SAMPLES
-            self._wait_samples = max(LEAST_WAIT_SAMPLES, calmer)
-        self._silence.calm = True
+        self._wait.completed()
 
     def hold(self) -> None:
-        """Glide to silence and wait for `go_on`, which continues with the very next sample."""
+        """Glide to silence and wait for `resume`, which continues with the very next sample."""
         self.held = True
 
     def resume(self) -> None:
@@ -128,7 +105,7 @@ class JitterBuffer:
         if ended:
             self._playing = False
             if self._starved:
-                self._silence.dry += len(out) - filled
+                self._wait.dry += len(out) - filled
         return filled
 
     def played(self, item_id: str, delay_samples: int = 0) -> int:
@@ -153,7 +130,7 @@ class JitterBuffer:
         self._buffered = 0
         self._open_item = None
         self.held = False
-        self._silence = _Silence()
+        self._wait.flushed()
         if self._playing:
             self._playing = False
             self._fades.stop()
@@ -162,22 +139,19 @@ class JitterBuffer:
     def _start_if_enough(self, due: int) -> None:
         if self.held:
             return
-        wait, waited = self._wait_samples, self._silence.waited
-        if self._open_item is not None and self.played(self._open_item):
-            # In the middle of an answer the gap is heard already: end it soon.
-            least = wait // 2
-        else:
-            newest = len(self._chunks[-1].sound) if self._chunks else 0
-            least = wait if waited >= wait else enough_at_once(wait, newest)
-        enough = self._buffered >= least
-        if self._buffered and (self._open_item is None or enough):
+        if not self._buffered:
+            if self._starved:
+                self._wait.dry += due
+        elif self._open_item is None or self._has_enough:
             self._playing = True
             self._fades.start()
-            self._silence = _Silence(calm=self._silence.calm)
-        elif self._buffered:
-            self._silence.waited += due
-        elif self._starved:
-            self._silence.dry += due
+            self._wait.started()
+        else:
+            self._wait.waited += due
+
+    @property
+    def _has_enough(self) -> bool:
+        return self._wait.is_enough(self._buffered, len(self._chunks[-1].sound), self._began)
 
     def _take(self, out: Samples) -> int:
         filled = 0
@@ -196,20 +170,12 @@ class JitterBuffer:
     @property
     def _starved(self) -> bool:
         """The open item ran dry while it played; an underrun only if it does go on."""
-        began = self._open_item is not None and self.played(self._open_item) > 0
-        return began and not self._playing and self._buffered == 0
+        return self._began and not self._playing and self._buffered == 0
 
-
-@dataclass
-class _Silence:
-    """Why nothing plays, counted in samples that were pulled meanwhile."""
-
-    waited: int = 0
-    """Since there has been sound to play, but not enough."""
-    dry: int = 0
-    """Since there has been none, though the item goes on."""
-    calm: bool = True
-    """No underrun so far in this item."""
+    @property
+    def _began(self) -> bool:
+        """The open item was heard already."""
+        return self._open_item is not None and self.played(self._open_item) > 0
 
 
 class _Fades:

@@ -1,6 +1,6 @@
 /**
  * How long the loudspeaker holds sound back, so that later sound may be late; by the same rules as
- * `client/dialogue/jitter.py`, and like it without a clock: samples that were due tell the time.
+ * `client/dialogue/wait.py`, and like it without a clock: samples that were due tell the time.
  *
  * It waits for 1.75 times the wait's worth of sound, as answers come faster than they play, and for
  * half a chunk more, which is the time until the next one; but not longer than the wait. That

@@ -139,8 +139,8 @@ def test_late_chunks_are_seldom_heard_and_cost_little_delay(
 
 def test_without_a_wait_the_same_network_would_be_heard(monkeypatch: pytest.MonkeyPatch):
     """That the figures above are owed to the buffer, not to a network that is too good."""
-    monkeypatch.setattr("client.dialogue.jitter.LEAST_WAIT_SAMPLES", samples_in(20))
-    monkeypatch.setattr("client.dialogue.jitter.MOST_WAIT_SAMPLES", samples_in(20))
+    monkeypatch.setattr("client.dialogue.wait.LEAST_WAIT_SAMPLES", samples_in(20))
+    monkeypatch.setattr("client.dialogue.wait.MOST_WAIT_SAMPLES", samples_in(20))
     chance, jitter = Random(20), JitterBuffer()
     turns = [play(jitter, f"i{n}", 20, arrivals_ms(20, 0.5, chance)) for n in range(TURNS)]
     assert sum(turn.longest_gap_ms > 100 for turn in turns) / TURNS > 0.02
