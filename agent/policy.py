@@ -1,6 +1,9 @@
-"""What the operator decides about the course of a session, as the session needs it."""
+"""What the operator decides about the course of sessions and of visits, as those need it."""
 
 from dataclasses import dataclass
+from typing import Annotated
+
+from msgspec import Meta, Struct
 
 from agent.model import tools
 
@@ -33,3 +36,14 @@ class Policy:
     """Whether the agent's own voice in the microphone is told from the user's."""
     answered_by: str = ""
     """The model that answers, by the name that its server gives it; empty if nobody knows."""
+
+
+class KioskSettings(Struct, frozen=True):
+    """How a kiosk behaves; sent as JSON at `/page/kiosk.json`, so nothing here is secret."""
+
+    greeting: str = "Talk to me"
+    starts_on_speech: bool = True
+    idle_s: Annotated[float, Meta(ge=1, le=3_600)] = 30.0
+    countdown_s: Annotated[float, Meta(ge=1, le=60)] = 10.0
+    dead_s: Annotated[float, Meta(ge=1, le=600)] = 10.0
+    self_test: bool = True

@@ -13,8 +13,8 @@ from msgspec import Meta, Struct
 
 from agent import limits
 from agent.errors import SettingsError
-from agent.kiosk import KioskSettings
 from agent.model.tools import Style
+from agent.policy import KioskSettings
 from agent.text_file import text_in
 
 Milliseconds = Annotated[int, Meta(ge=0, le=600_000)]

@@ -12,7 +12,7 @@ import msgspec
 
 from agent.audio import SAMPLE_BYTES, Samples, samples_in
 from agent.errors import AgentError
-from agent.kiosk import KioskSettings
+from agent.policy import KioskSettings
 from client.clip_player import ticks
 from client.dialogue.events import page_url
 from client.dialogue.socket import UnreachableError
