@@ -3,12 +3,13 @@
 import asyncio
 import os
 from collections.abc import Mapping
+from functools import partial
 from typing import NamedTuple
 
 import httpx2
 
 from agent.errors import AgentError
-from agent.proxies import ProxyError, proxy_for
+from agent.routes import Routed
 
 UNLIMITED = httpx2.Limits(max_connections=None)
 
@@ -23,28 +24,9 @@ class Fetched(NamedTuple):
     """The media type that it says it is."""
 
 
-class Routed(httpx2.AsyncBaseTransport):
-    """Sends requests directly or through a proxy; each redirect decides anew."""
-
-    def __init__(self) -> None:
-        self._ways: dict[tuple[str | None, bool], httpx2.AsyncHTTPTransport] = {}
-
-    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        try:
-            proxy = proxy_for(str(request.url), os.environ)
-        except ProxyError as error:
-            raise httpx2.ProxyError(str(error), request=request) from error
-        # Reading the system's certificates takes longer than asking.
-        verify = request.url.scheme == "https" or (proxy or "").startswith("https:")
-        way = self._ways.get((proxy, verify))
-        if way is None:
-            way = httpx2.AsyncHTTPTransport(verify=verify, proxy=proxy, limits=UNLIMITED)
-            self._ways[proxy, verify] = way
-        return await way.handle_async_request(request)
-
-    async def aclose(self) -> None:
-        for way in self._ways.values():
-            await way.aclose()
+def routed() -> Routed:
+    """A transport that goes the way each host asks for, over as many connections as are wanted."""
+    return Routed(os.environ, partial(httpx2.AsyncHTTPTransport, limits=UNLIMITED))
 
 
 def fetch(
@@ -78,7 +60,7 @@ async def _fetch(
     body = bytearray()
     async with (
         asyncio.timeout(timeout_s),
-        httpx2.AsyncClient(transport=Routed(), timeout=None) as client,
+        httpx2.AsyncClient(transport=routed(), timeout=None) as client,
         client.stream("GET", url, headers=headers, follow_redirects=follow_redirects) as response,
     ):
         if not response.is_success:

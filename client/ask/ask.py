@@ -23,7 +23,7 @@ from agent.model.request import chat_request
 from agent.realtime.config import Json
 from client.ask.answer import Answer, ask
 from client.ask.messages import InputError, message_file, spoken, system, written
-from client.http import Routed
+from client.http import routed
 from client.keys import authorization, key_of_environment, key_of_file
 from client.processes import MODEL_URL
 from client.sound.native import unheard_libraries
@@ -132,7 +132,7 @@ async def _ask_all(options: Options, key: str | None, body: Json) -> list[Answer
         return answer
 
     async with httpx2.AsyncClient(
-        transport=Routed(), timeout=timeout, follow_redirects=True, headers=authorization(key)
+        transport=routed(), timeout=timeout, follow_redirects=True, headers=authorization(key)
     ) as client:
         # What is measured later is the model server alone, not the way there and its first use.
         with suppress(httpx2.HTTPError):

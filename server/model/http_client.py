@@ -1,35 +1,15 @@
 """HTTP clients for the model server and the recogniser, each reached as its host asks for."""
 
 import os
+from functools import partial
 
 import httpx2
 import openai
 
-from agent.proxies import ProxyError, proxy_for
+from agent.routes import Routed
 
 LIMITS = httpx2.Limits(max_connections=1_000, max_keepalive_connections=100)
 """More connections than sessions, so that none waits here; of idle ones a few save handshakes."""
-
-
-class Routed(httpx2.AsyncBaseTransport):
-    """Sends requests directly or through a proxy; each redirect decides anew."""
-
-    def __init__(self) -> None:
-        self._ways: dict[str | None, httpx2.AsyncHTTPTransport] = {}
-
-    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        try:
-            proxy = proxy_for(str(request.url), os.environ)
-        except ProxyError as error:
-            raise httpx2.ProxyError(str(error), request=request) from error
-        way = self._ways.get(proxy)
-        if way is None:
-            way = self._ways[proxy] = httpx2.AsyncHTTPTransport(proxy=proxy, limits=LIMITS)
-        return await way.handle_async_request(request)
-
-    async def aclose(self) -> None:
-        for way in self._ways.values():
-            await way.aclose()
 
 
 class _Client(openai.AsyncOpenAI):
@@ -52,7 +32,8 @@ def api_client(url: str, key: str | None, timeout: httpx2.Timeout) -> openai.Asy
 
     A redirect to another origin takes the key out.
     """
-    routed = httpx2.AsyncClient(transport=Routed(), follow_redirects=True)
+    way = partial(httpx2.AsyncHTTPTransport, limits=LIMITS)
+    routed = httpx2.AsyncClient(transport=Routed(os.environ, way), follow_redirects=True)
     return _Client(
         base_url=url,
         api_key=key or "",
