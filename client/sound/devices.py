@@ -1,15 +1,23 @@
-"""Microphone and loudspeaker: mono PCM16 at 24 kHz, through PortAudio."""
+"""Microphone and loudspeaker: mono PCM16 at 24 kHz, through PortAudio; devices come and go."""
 
-from collections.abc import Generator
+import asyncio
+from collections.abc import Awaitable, Callable, Generator
 from contextlib import ExitStack, contextmanager
 
 import numpy as np
 
-from agent.audio import Samples
+from agent.audio import RATE, Samples
 from client.sound.anchor import anchored
 from client.sound.device_sound import Form, FromDevice, ToDevice
 from client.sound.opening import Callback, DeviceStream
-from client.sound.portaudio import Names, PortAudio, Status
+from client.sound.portaudio import DeviceError, Names, PortAudio, Status, look_again
+from client.terminal.view import View
+
+TAIL_S = 0.05
+"""Sound systems hold a little more than they say."""
+
+NO_DEVICE_S = 2.0
+"""Between looks for a device when there is none."""
 
 
 class Microphone:
@@ -124,3 +132,53 @@ def open_devices(
         loudspeaker.start()
         opened.enter_context(anchored(portaudio, output_name, loudspeaker.form))
         yield microphone, loudspeaker
+
+
+class Devices:
+    """The two that are in use: the chosen ones, and the system's own once one of them fails."""
+
+    def __init__(self, portaudio: PortAudio, names: Names, view: View):
+        self._portaudio = portaudio
+        self._names = names
+        self._view = view
+        self._loudspeaker: Loudspeaker | None = None
+
+    @property
+    def delay_samples(self) -> int:
+        """Samples that were written and have not reached the ear; 0 without a loudspeaker."""
+        return self._loudspeaker.delay_samples if self._loudspeaker is not None else 0
+
+    async def serve(self, pump: Callable[[Microphone, Loudspeaker], Awaitable[str]]) -> None:
+        """Have sound moved until cancelled.
+
+        Args:
+            pump: Moves it until one of the two devices is gone, and returns which.
+        """
+        names, refused = self._names, ""
+        while True:
+            try:
+                with open_devices(self._portaudio, names) as (microphone, loudspeaker):
+                    if refused:
+                        self._view.note("The sound devices work now.")
+                        refused = ""
+                    self._loudspeaker = loudspeaker
+                    try:
+                        gone = await pump(microphone, loudspeaker)
+                    except asyncio.CancelledError:
+                        # What is on its way fades out where it ends; closing would cut it.
+                        await asyncio.sleep(loudspeaker.delay_samples / RATE + TAIL_S)
+                        raise
+            except DeviceError as error:
+                if names != Names():
+                    self._view.problem(f"{error}; using the default devices.")
+                else:
+                    # What keeps a device from working is said once, not every two seconds.
+                    if str(error) != refused:
+                        refused = str(error)
+                        self._view.problem(f"{error}; trying again until it works.")
+                    await asyncio.sleep(NO_DEVICE_S)
+            else:
+                self._view.problem(f"The {gone} went away; using the default devices.")
+            self._loudspeaker = None
+            names = Names()
+            look_again(self._portaudio)

@@ -1,4 +1,4 @@
-"""Sound both ways, microphone and loudspeaker, while devices come and go.
+"""Sound both ways, from the microphone and to the loudspeaker, whichever devices these are.
 
 They may serve several conversations in turn; whom they serve now is their `listener`.
 """
@@ -8,23 +8,17 @@ from typing import Protocol
 
 import numpy as np
 
-from agent.audio import RATE, Samples
+from agent.audio import Samples
 from client.sound.clip import FRAME_SAMPLES, level
-from client.sound.devices import Loudspeaker, Microphone, open_devices
+from client.sound.devices import Devices, Loudspeaker, Microphone
 from client.sound.echo_canceller import EchoCanceller, find_processor
 from client.sound.microphone_check import MicrophoneCheck
-from client.sound.portaudio import CallbackWatch, DeviceError, Names, PortAudio, look_again
+from client.sound.portaudio import CallbackWatch, Names, PortAudio
 from client.terminal.view import View
 
 BLOCK_S, LOOK_S = 0.019, 0.004
 """From one look for sound to the next: as it comes every 20 ms, just before the next is due, and
 soon again if it was not there. So it waits 2 ms on average, and a processor is seldom woken."""
-
-TAIL_S = 0.05
-"""Sound systems hold a little more than they say."""
-
-NO_DEVICE_S = 2.0
-"""Between looks for a device when there is none."""
 
 
 class Listener(Protocol):
@@ -52,12 +46,9 @@ class Duplex:
     """Microphone and loudspeaker; all of it on one event loop."""
 
     def __init__(self, portaudio: PortAudio, names: Names, headphones: bool, view: View):
-        self._portaudio = portaudio
-        self._names = names
+        self._devices = Devices(portaudio, names, view)
         self._headphones = headphones
-        self._view = view
-        self._check = MicrophoneCheck()
-        self._loudspeaker: Loudspeaker | None = None
+        self._check = MicrophoneCheck(view)
         self._frame = np.zeros(FRAME_SAMPLES, np.int16)
         self.listener: Listener | None = None
         self.cleans = True
@@ -74,41 +65,14 @@ class Duplex:
 
     def delay_samples(self) -> int:
         """How much of what `Listener.play` gave has not reached the ear yet."""
-        return self._loudspeaker.delay_samples if self._loudspeaker is not None else 0
+        return self._devices.delay_samples
 
     async def run(self) -> None:
         """Use the chosen devices until cancelled, and others when one goes away."""
-        names, refused = self._names, ""
-        while True:
-            try:
-                with open_devices(self._portaudio, names) as (microphone, loudspeaker):
-                    if refused:
-                        self._view.note("The sound devices work now.")
-                        refused = ""
-                    try:
-                        gone = await self._pump(microphone, loudspeaker)
-                    except asyncio.CancelledError:
-                        # What is on its way fades out where it ends; closing would cut it.
-                        await asyncio.sleep(loudspeaker.delay_samples / RATE + TAIL_S)
-                        raise
-            except DeviceError as error:
-                if names != Names():
-                    self._view.problem(f"{error}; using the default devices.")
-                else:
-                    # What keeps a device from working is said once, not every two seconds.
-                    if str(error) != refused:
-                        refused = str(error)
-                        self._view.problem(f"{error}; trying again until it works.")
-                    await asyncio.sleep(NO_DEVICE_S)
-            else:
-                self._view.problem(f"The {gone} went away; using the default devices.")
-            self._loudspeaker = None
-            names = Names()
-            look_again(self._portaudio)
+        await self._devices.serve(self._pump)
 
     async def _pump(self, microphone: Microphone, loudspeaker: Loudspeaker) -> str:
         """Move sound until a device stops calling; return which."""
-        self._loudspeaker = loudspeaker
         processor = None if self._headphones else find_processor()
         echo = None if processor is None else EchoCanceller(processor)
         if self.listener is not None:
@@ -136,11 +100,7 @@ class Duplex:
         recorded = microphone.read()
         if not recorded:
             return False
-        was_silent = self._check.is_silent
-        if advice := self._check.add(np.frombuffer(recorded, np.int16)):
-            self._view.problem(advice)
-        if was_silent and not self._check.is_silent:
-            self._view.note("The microphone works now.")
+        self._check.add(np.frombuffer(recorded, np.int16))
         if echo is not None:
             delay = microphone.delay_samples + loudspeaker.echo_samples
             cleaned = echo.clean(recorded, loudspeaker.played(), delay)

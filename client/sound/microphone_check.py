@@ -4,6 +4,7 @@ import numpy as np
 
 from agent.audio import Samples, samples_in
 from client.own_command import own_command
+from client.terminal.view import View
 
 CHECKED_SAMPLES = samples_in(3000)
 """Longer would tell the user later, shorter would judge by a single cough."""
@@ -19,26 +20,30 @@ QUIET = 33
 class MicrophoneCheck:
     """Judges the first 3 s, which needn't hold speech; after silence, it goes on listening."""
 
-    def __init__(self) -> None:
+    def __init__(self, view: View):
+        self._view = view
         self._heard = 0
         self._clipped = 0
         self._peak = 0
 
-    @property
-    def is_silent(self) -> bool:
-        """Nothing was heard in the first 3 s, nor since."""
-        return self._heard >= CHECKED_SAMPLES and self._peak < QUIET
-
-    def add(self, sound: Samples) -> str | None:
-        """Take more sound; return what to do about the microphone, once, if anything."""
-        was_judged = self._heard >= CHECKED_SAMPLES
-        if (was_judged and not self.is_silent) or not len(sound):
-            return None
+    def add(self, sound: Samples) -> None:
+        """Take more sound; say what to do about the microphone, and when that has helped."""
+        was_judged, was_silent = self._heard >= CHECKED_SAMPLES, self._is_silent
+        if (was_judged and not was_silent) or not len(sound):
+            return
         loudness = np.abs(sound.astype(np.int32))
         self._heard += len(sound)
         self._clipped += int(np.count_nonzero(loudness >= CLIPPED))
         self._peak = max(self._peak, int(loudness.max()))
-        return None if was_judged or self._heard < CHECKED_SAMPLES else self._verdict()
+        if was_silent and not self._is_silent:
+            self._view.note("The microphone works now.")
+        elif not was_judged and self._heard >= CHECKED_SAMPLES and (advice := self._verdict()):
+            self._view.problem(advice)
+
+    @property
+    def _is_silent(self) -> bool:
+        """Nothing was heard in the first 3 s, nor since."""
+        return self._heard >= CHECKED_SAMPLES and self._peak < QUIET
 
     def _verdict(self) -> str | None:
         if not self._peak:

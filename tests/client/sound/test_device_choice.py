@@ -1,5 +1,6 @@
 """Which devices are used, push-to-talk in a terminal, and the check of the microphone."""
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from agent.audio import samples_in
 from client.sound.device_choice import DeviceChoice, list_devices, remembered_file, select
 from client.sound.microphone_check import MicrophoneCheck
 from client.sound.portaudio import DeviceError, Names, PortAudio
+from client.terminal.lines import Terminal
 from client.terminal.push_to_talk import PushToTalk
 
 
@@ -121,9 +123,13 @@ def test_a_key_held_down_closes_the_microphone_soon_after_it_is_let_go():
     [(0, "muted"), (10, "very quiet"), (1000, None), (32767, "too loud")],
 )
 def test_the_microphone_is_judged_once_after_three_seconds(level: int, advice: str | None):
-    check = MicrophoneCheck()
+    said = io.StringIO()
+    check = MicrophoneCheck(Terminal(said, said))
     frame = np.resize(np.array([level, -level], np.int16), samples_in(20))
-    told = [check.add(frame) for _ in range(300)]
-    found = [each for each in told if each]
+    for _ in range(149):
+        check.add(frame)
+    assert not said.getvalue()
+    for _ in range(151):
+        check.add(frame)
+    found = said.getvalue().splitlines()
     assert [advice is not None and advice in each for each in found] == [True] * bool(advice)
-    assert not any(told[:149])
