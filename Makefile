@@ -7,18 +7,23 @@ BIN := $(VENV)/bin
 UV := $(VENV)/tools/bin/uv
 CLIENTS := .clients
 
-.PHONY: talk check test test-at-once test-units test-clients bench lint lock clean
+.PHONY: talk check test test-at-once test-realtime test-units test-clients bench lint style types \
+	lock clean
 
 talk: $(VENV)/talk.done
 	@$(BIN)/mimo-live talk
 
-# Everything. What listens to real sound runs two by two, when the rest is over.
+# Everything. What listens to real sound runs two by two when the rest is over, and waits for most of
+# its time: types are checked beside it.
 test: $(VENV)/test.done
-	@$(MAKE) --no-print-directory -j2 lint test-at-once
-	@$(BIN)/pytest -q -n 2 --dist worksteal -m realtime
+	@$(MAKE) --no-print-directory style test-at-once
+	@$(MAKE) --no-print-directory -j2 types test-realtime
 
 test-at-once: $(VENV)/test.done
 	@$(BIN)/pytest -q -n 3 --dist loadgroup -m "not realtime"
+
+test-realtime: $(VENV)/test.done
+	@$(BIN)/pytest -q -n 2 --dist worksteal -m realtime
 
 # The daily loop: nothing that starts a program, a browser, a screen or a sound system, and the types
 # of the product alone.
@@ -37,9 +42,13 @@ test-clients: $(VENV)/test.done $(CLIENTS)/node.done \
 	@$(BIN)/python -m tests.end_to_end.firefox
 	@$(BIN)/python -m tests.end_to_end.visitors 13
 
-lint: $(VENV)/test.done
+lint: style types
+
+style: $(VENV)/test.done
 	@$(BIN)/ruff format --check
 	@$(BIN)/ruff check
+
+types: $(VENV)/test.done
 	@nice $(BIN)/pyright $(TYPES)
 
 # Pins what pyproject.toml asks for, and keeps the pins that fit; `make lock UPGRADE=--upgrade` takes
