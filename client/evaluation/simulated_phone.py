@@ -5,6 +5,7 @@ jitter buffer. Time is one count of samples for both: frame `n` of the microphon
 while frame `n` of the loudspeaker plays, and is sent at its end.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -91,7 +92,6 @@ class SimulatedPhone:
         self._reported_at = 0
         self._jitter = JitterBuffer()
         self._items: dict[str, None] = {}
-        self._placed: list[tuple[int, Samples]] = [(0, take.scenario.opening)]
         self._responding = False
         self._gain = 1.0
         self._held = False
@@ -173,7 +173,6 @@ class SimulatedPhone:
         overlay = self.take.scenario.overlay
         if overlay is not None and self.take.overlay_at is None and self.take.runs:
             self.take.overlay_at = now + samples_in(overlay.after_ms)
-            self._placed.append((self.take.overlay_at, overlay.sound))
 
     def _note_played(self, item_id: str, at: int, count: int) -> None:
         runs = self.take.runs
@@ -201,23 +200,28 @@ class SimulatedPhone:
         return [{"type": "x_mimo.playout", "item_id": item_id, "audio_end_samples": played}]
 
     def _spoken(self, now: int) -> Samples:
-        """Mix the microphone's frame: what was placed there, and what the room returns."""
+        """Mix the microphone's frame."""
         mixed = np.zeros(FRAME_SAMPLES, np.int32)
-        for start, sound in [*self._placed, *self._echoes()]:
+        for start, sound in self._placed():
             first, last = max(now, start), min(now + FRAME_SAMPLES, start + len(sound))
             if first < last:
                 mixed[first - now : last - now] += sound[first - start : last - start]
         return rounded(mixed)
 
-    def _echoes(self) -> list[tuple[int, Samples]]:
-        """What the room returns of the first answer, as far and as loud as it was played."""
-        echo, placed, played = self.take.scenario.echo, list[tuple[int, Samples]](), 0
-        for run in self.take.runs if echo is not None else ():
-            if echo is not None and run.item_id == self.take.runs[0].item_id:
-                returned = echo.echo[played : played + run.count]
-                placed.append((run.start, scaled(returned, run.gain)))
+    def _placed(self) -> Iterator[tuple[int, Samples]]:
+        """What the microphone gets, and when it begins: the caller's words and the room's echo."""
+        take, scenario = self.take, self.take.scenario
+        yield 0, scenario.opening
+        if scenario.overlay is not None and take.overlay_at is not None:
+            yield take.overlay_at, scenario.overlay.sound
+        if scenario.echo is None:
+            return
+        # The room returns the first answer, as far and as loud as it was played.
+        played = 0
+        for run in take.runs:
+            if run.item_id == take.runs[0].item_id:
+                yield run.start, scaled(scenario.echo.echo[played : played + run.count], run.gain)
                 played += run.count
-        return placed
 
     def is_over(self, now: int) -> bool:
         """Whether all was seen that the scenario is there to show."""
