@@ -35,9 +35,8 @@ class Terminal:
         self.is_live = out.isatty() and obeys and not as_json
         self._coloured = self.is_live and not os.environ.get("NO_COLOR")
         self._last_latency = ""
-        self._progress = ""
-        self._connection = ""
-        self._state = ""
+        self._told: dict[str, str] = {}
+        """What was told last, of each thing that is told when it changes."""
 
     def caption(self, who: Speaker, text: str, *, cut: bool = False) -> None:
         """Print what one side said."""
@@ -75,9 +74,8 @@ class Terminal:
     def connection(self, state: str) -> None:
         if self._as_json:
             self._json(event="connection", state=state or "connected")
-        elif state != self._connection:
+        elif self._is_news("connection", state):
             self.note(self._quiet(state or "connected again"))
-        self._connection = state
 
     def problem(self, text: str) -> None:
         if self._as_json:
@@ -91,14 +89,12 @@ class Terminal:
         """Show what is being waited for: redrawn when live, else one line for each thing."""
         if self.is_live:
             self._redraw(self._quiet(f"{waiting_for} … {elapsed_s:.0f} s"))
-        elif waiting_for != self._progress:
-            self._progress = waiting_for
+        elif self._is_news("progress", waiting_for):
             self.note(f"{waiting_for} …")
 
     def status(self, status: Status) -> None:
         """Redraw the live line; for scripts, print each change of the state."""
-        if self._as_json and status.state != self._state:
-            self._state = status.state
+        if self._as_json and self._is_news("state", status.state):
             self._json(event="state", state=status.state)
         if not self.is_live:
             return
@@ -116,7 +112,8 @@ class Terminal:
 
     def stage(self, name: str, text: str) -> None:
         """Show the next picture of a kiosk; the one before is gone, from the scroll-back too."""
-        self._last_latency = self._progress = self._connection = self._state = ""
+        self._last_latency = ""
+        self._told.clear()
         if self._as_json:
             self._json(event="kiosk", stage=name, text=text)
             return
@@ -130,14 +127,17 @@ class Terminal:
             self._json(event="countdown", left_s=left_s)
         elif self.is_live:
             self._redraw(self._in_colour("problem", f"{text} {left_s}"))
-        elif self._progress != text:
-            self._progress = text
+        elif self._is_news("progress", text):
             self._line(f"{text} {left_s} s are left.")
 
     def close(self) -> None:
         """Leave the cursor at the start of an empty line."""
         if self.is_live:
             self._redraw("")
+
+    def _is_news(self, of: str, text: str) -> bool:
+        before, self._told[of] = self._told.get(of, ""), text
+        return text != before
 
     def _line(self, text: str, to: TextIO | None = None) -> None:
         stream = to or self._out

@@ -42,6 +42,19 @@ def test_a_terminal_that_obeys_no_codes_gets_plain_lines(
     assert glass.getvalue() == "starting …\n  you  Hello?\nagent  Hello, how —\nno microphone\n"
 
 
+def test_each_visitor_of_a_kiosk_is_told_the_same():
+    log = io.StringIO()
+    terminal = Terminal(log, log)
+    for _ in range(2):
+        terminal.stage("visit", "I listen.")
+        for state in ("Reconnecting…", "Reconnecting…", ""):
+            terminal.connection(state)
+        for left_s in (10, 9):
+            terminal.countdown("Is anybody there?", left_s)
+    visit = "I listen.\nReconnecting…\nconnected again\nIs anybody there? 10 s are left.\n"
+    assert log.getvalue() == visit * 2
+
+
 @pytest.mark.parametrize("columns", [12, 20, 40, 60, 80, 200])
 @pytest.mark.parametrize("state", ["listening", "thinking", "speaking", "overlap"])
 def test_the_live_line_is_one_line_at_every_width(
