@@ -75,9 +75,9 @@ class FromDevice:
         """Samples that came and are not read yet, as those after them still shape them."""
         return self._resampler.held_samples
 
-    def arrived(self, samples: Samples) -> bool:
-        """Take interleaved frames; return whether there was room for all."""
-        return self._ring.write(samples) == len(samples)
+    def arrived(self, samples: Samples) -> None:
+        """Take interleaved frames, as many as there is room for."""
+        self._ring.write(samples)
 
     def read(self) -> bytes:
         """Everything since the last call: the average of all channels, at 24 kHz."""

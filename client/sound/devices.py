@@ -10,7 +10,7 @@ from agent.audio import RATE, Samples
 from client.sound.anchor import anchored
 from client.sound.device_sound import Form, FromDevice, ToDevice
 from client.sound.opening import Callback, DeviceStream
-from client.sound.portaudio import DeviceError, Names, PortAudio, Status, look_again
+from client.sound.portaudio import DeviceError, Names, PortAudio, look_again
 from client.terminal.view import View
 
 TAIL_S = 0.05
@@ -25,7 +25,6 @@ class Microphone:
 
     def __init__(self, portaudio: PortAudio, name: str | None = None):
         self._stream = DeviceStream(portaudio, "input", name, self._take)
-        self.overflows = 0
         self.calls = 0
         """Of PortAudio, so far; a device that went away stops calling."""
 
@@ -47,10 +46,9 @@ class Microphone:
     def _take(self, form: Form) -> Callback:
         self._sound = sound = FromDevice(form)
 
-        def arrived(buffer: memoryview, _frames: int, _time: object, status: Status) -> None:
+        def arrived(buffer: memoryview, _frames: int, _time: object, _status: object) -> None:
             self.calls += 1
-            if not sound.arrived(np.frombuffer(buffer, np.int16)) or status.input_overflow:
-                self.overflows += 1
+            sound.arrived(np.frombuffer(buffer, np.int16))
 
         return arrived
 
@@ -60,7 +58,6 @@ class Loudspeaker:
 
     def __init__(self, portaudio: PortAudio, name: str | None = None):
         self._stream = DeviceStream(portaudio, "output", name, self._give)
-        self.underflows = 0
         self.calls = 0
         """Of PortAudio, so far; a device that went away stops calling."""
 
@@ -105,10 +102,9 @@ class Loudspeaker:
     def _give(self, form: Form) -> Callback:
         self._sound = sound = ToDevice(form)
 
-        def wanted(buffer: memoryview, _frames: int, _time: object, status: Status) -> None:
+        def wanted(buffer: memoryview, _frames: int, _time: object, _status: object) -> None:
             self.calls += 1
-            if not sound.fill(np.frombuffer(buffer, np.int16)) or status.output_underflow:
-                self.underflows += 1
+            sound.fill(np.frombuffer(buffer, np.int16))
 
         return wanted
 

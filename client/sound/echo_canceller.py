@@ -62,8 +62,6 @@ class EchoCanceller:
         self._processor = processor
         self._near = np.zeros(0, np.int16)
         self._far = np.zeros(0, np.int16)
-        self.trims = 0
-        """How often what was played had fallen behind."""
 
     def clean(self, recorded: bytes, played: Samples, delay_samples: int) -> bytes:
         """Clean what was recorded since the last call; up to 10 ms of it wait for the next.
@@ -88,7 +86,6 @@ class EchoCanceller:
         far, self._far = self._far[:count], self._far[count:]
         if len(self._far) > MOST_BEHIND_SAMPLES:
             self._far = self._far[-KEPT_BEHIND_SAMPLES:]
-            self.trims += 1
         return far if len(far) == count else np.pad(far, (0, count - len(far)))
 
     def _correct(self, delay_samples: int) -> None:

@@ -7,10 +7,10 @@ import msgspec
 
 from agent.audio import RATE
 from client.sound.device_sound import Form
-from client.sound.portaudio import DeviceError, PortAudio, Status, Stream
+from client.sound.portaudio import DeviceError, PortAudio, Stream
 
 Kind = Literal["input", "output"]
-Callback = Callable[[memoryview, int, object, Status], None]
+Callback = Callable[[memoryview, int, object, object], None]
 
 RATES = (RATE, 48_000, 44_100, 16_000, 8_000, 32_000, 96_000, 192_000)
 """Ours first, which needs no resampling; then those of sound cards, hands-free sets and studios."""

@@ -18,15 +18,6 @@ class Names(NamedTuple):
     output: str | None = None
 
 
-class Status(Protocol):
-    """PortAudio's word on what went wrong since the callback before."""
-
-    @property
-    def input_overflow(self) -> bool: ...
-    @property
-    def output_underflow(self) -> bool: ...
-
-
 class Stream(Protocol):
     @property
     def latency(self) -> float: ...

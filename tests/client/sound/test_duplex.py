@@ -15,7 +15,6 @@ from client.sound.portaudio import Names, PortAudio
 from client.terminal.lines import Terminal
 from client.terminal.view import View
 
-FINE = SimpleNamespace(input_overflow=False, output_underflow=False)
 DEVICE = {
     "name": "card",
     "default_samplerate": RATE,
@@ -51,7 +50,7 @@ class Card:
             self.all_heard.set()
         else:
             sound = np.full(RATE, level, np.int16).tobytes()
-            self._arrived(memoryview(sound), RATE, None, FINE)
+            self._arrived(memoryview(sound), RATE, None, None)
 
     # As a listener, it gives the next second once it was heard.
     def ready(self, safe: bool) -> None: ...

@@ -111,11 +111,11 @@ def test_what_was_played_is_trimmed_when_it_falls_behind_and_the_delay_follows()
     canceller = EchoCanceller(processor)
     block = np.zeros(BLOCK, np.int16)
     canceller.clean(block.tobytes(), block, samples_in(50))
-    assert (canceller.trims, processor.stream_delay_ms) == (0, 50)
+    assert processor.stream_delay_ms == 50
     canceller.clean(block.tobytes(), np.zeros(BLOCK + samples_in(35), np.int16), samples_in(50))
-    assert (canceller.trims, processor.stream_delay_ms) == (0, 15)
+    assert processor.stream_delay_ms == 15
     canceller.clean(block.tobytes(), np.zeros(BLOCK + samples_in(10), np.int16), samples_in(50))
-    assert (canceller.trims, processor.stream_delay_ms) == (1, 30)
+    assert processor.stream_delay_ms == 30
 
 
 def test_silence_that_was_never_played_is_filled_in_and_odd_blocks_wait(processor: Processor):
