@@ -7,8 +7,8 @@ BIN := $(VENV)/bin
 UV := $(VENV)/tools/bin/uv
 CLIENTS := .clients
 
-.PHONY: talk check test test-at-once test-realtime test-units test-clients bench lint style types \
-	lock clean
+.PHONY: talk check test test-at-once test-realtime test-units test-clients test-gpu-cpu \
+	bench lint style types lock clean
 
 talk: $(VENV)/talk.done
 	@$(BIN)/mimo-live talk
@@ -41,6 +41,12 @@ test-clients: $(VENV)/test.done $(CLIENTS)/node.done \
 	@sh scripts/system-packages firefox-esr
 	@$(BIN)/python -m tests.end_to_end.firefox
 	@$(BIN)/python -m tests.end_to_end.visitors 13
+
+# The tensor code of the plug-in for the model server, which needs torch (up to 3 GB) and no GPU.
+test-gpu-cpu:
+	@test -x .gpu/bin/python || python3 -m venv .gpu
+	@.gpu/bin/pip install --quiet --disable-pip-version-check torch pytest pytest-timeout
+	@.gpu/bin/python -m pytest -q --confcutdir=tests/server/gpu tests/server/gpu/with_torch
 
 lint: style types
 

@@ -11,7 +11,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from server.gpu.preflight import TOKENIZER, look
+from server.gpu.preflight import PLUG_IN, TOKENIZER, Finding, look, plug_in_lacks
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 CHAT_TEMPLATE = CONFIGS / "chat_template.jinja"
@@ -32,8 +32,13 @@ def main(argv: list[str]) -> int:
     own, extra = _divided(argv)
     options = _parser().parse_args(own)
     vllm = shutil.which("vllm")
-    config = options.config.absolute()
+    lacks = plug_in_lacks(vllm) if options.fast and vllm is not None else ""
+    ours = "mimo_audio_fast.yaml" if options.fast and not lacks else "mimo_audio.yaml"
+    config = (options.config or CONFIGS / ours).absolute()
     findings = look(vllm, options.model, [config, CHAT_TEMPLATE], (options.host, options.port))
+    if lacks:
+        slow = f"stock serving, one reply at a time: the plug-in for more does not fit ({lacks})"
+        findings.append(Finding(slow, fatal=False))
     for line, fatal in findings:
         kind = "" if fatal else "warning: "
         print(f"mimo-live model: {kind}{line}", file=sys.stderr, flush=True)
@@ -47,10 +52,12 @@ def main(argv: list[str]) -> int:
         *extra,
     ]
     if options.print:
-        print(shlex.join(["env", *_environment(), *command]), flush=True)
+        environment = {TOKENIZER: "/path/to/MiMo-Audio-Tokenizer"} | _environment(options.fast)
+        settings = [f"{name}={value}" for name, value in environment.items()]
+        print(shlex.join(["env", *settings, *command]), flush=True)
         return 0 if works else 1
     if vllm is not None and works:
-        os.execv(vllm, command)
+        os.execve(vllm, command, os.environ | _environment(options.fast))
     return 1
 
 
@@ -60,12 +67,13 @@ def _divided(argv: list[str]) -> tuple[list[str], list[str]]:
     return argv[:end], argv[end + 1 :]
 
 
-def _environment() -> list[str]:
-    shown = {TOKENIZER: "/path/to/MiMo-Audio-Tokenizer"}
-    for name in (TOKENIZER, "CUDA_VISIBLE_DEVICES"):
-        if value := os.environ.get(name):
-            shown[name] = value
-    return [f"{name}={value}" for name, value in shown.items()]
+def _environment(is_fast: bool) -> dict[str, str]:
+    """Return the variables that count, as they are or as they will be."""
+    names = [TOKENIZER, "CUDA_VISIBLE_DEVICES", "PYTHONPATH"]
+    found = {name: value for name in names if (value := os.environ.get(name))}
+    if is_fast:
+        found["PYTHONPATH"] = ":".join([str(PLUG_IN), *filter(None, [found.get("PYTHONPATH")])])
+    return found
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -80,9 +88,15 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--config",
         type=Path,
-        default=CONFIGS / "mimo_audio.yaml",
         metavar="FILE.yaml",
-        help="deploy file for vLLM-Omni (configs/mimo_audio.yaml)",
+        help="deploy file for vLLM-Omni (configs/mimo_audio_fast.yaml where the plug-in fits, else "
+        "configs/mimo_audio.yaml)",
+    )
+    parser.add_argument(
+        "--fast",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="load our plug-in into vLLM: sooner replies, four at once (where it fits)",
     )
     parser.add_argument(
         "--model",

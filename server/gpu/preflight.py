@@ -44,6 +44,12 @@ print(json.dumps(found))
 """
 
 
+PLUG_IN = Path(__file__).parent / "fast" / "on_path"
+"""Folder that has our plug-in for vLLM, and nothing else."""
+
+_LACKS = "import sys; sys.path.insert(0, sys.argv[1]); import mimo_fast; print(mimo_fast.lacks())"
+
+
 class NoAnswerError(AgentError):
     """A program that was asked something could not answer; says why."""
 
@@ -75,6 +81,7 @@ class Need(NamedTuple):
 
 NEEDS = {
     "mimo_audio.yaml": Need(80, 78_000, 0.8),
+    "mimo_audio_fast.yaml": Need(80, 78_000, 0.8),
     "mimo_audio_48gb.yaml": Need(48, 45_000, 0.95),
 }
 """By file name; a deploy file of somebody's own is not judged."""
@@ -95,6 +102,15 @@ def look(vllm: str | None, model: str, files: list[Path], where: tuple[str, int]
         *_memory(files[0].name),
         *_port(*where),
     ]
+
+
+def plug_in_lacks(vllm: str) -> str:
+    """Return what the faster steps need and vLLM's environment has not, in one line."""
+    try:
+        return _answer([_interpreter(Path(vllm)), "-c", _LACKS, str(PLUG_IN)]).strip()
+    except NoAnswerError:
+        # Which `look` reports.
+        return ""
 
 
 def _packages(vllm: str | None) -> Iterator[Finding]:

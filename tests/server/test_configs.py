@@ -194,7 +194,10 @@ def values(tree: object, path: str = "") -> dict[str, object]:
     if isinstance(tree, dict):
         members = [(str(key), each) for key, each in cast(dict[object, object], tree).items()]
     elif isinstance(tree, list):
-        stages = cast(list[dict[str, object]], tree)
+        parts = cast(list[object], tree)
+        stages = [cast(dict[str, object], part) for part in parts if isinstance(part, dict)]
+        if len(stages) < len(parts):
+            return {path: parts}
         members = [(str(stage["stage_id"]), stage) for stage in stages]
     else:
         return {path: tree}
@@ -228,6 +231,19 @@ def test_the_deploy_file_for_48_gb_differs_in_the_memory_only():
         "/base_config": "mimo_audio.yaml",
         "/stages/0/gpu_memory_utilization": 0.55,
         "/stages/1/gpu_memory_utilization": 0.4,
+    }
+
+
+def test_the_deploy_file_for_the_plug_in_has_four_seats_and_graphs():
+    seats = 4
+    assert differing("mimo_audio_fast.yaml") == {
+        "/base_config": "mimo_audio.yaml",
+        "/stages/0/max_num_seqs": seats,
+        "/stages/0/enforce_eager": False,
+        "/stages/0/compilation_config/mode": 0,
+        "/stages/0/compilation_config/cudagraph_mode": "FULL_DECODE_ONLY",
+        "/stages/0/compilation_config/cudagraph_capture_sizes": [seats],
+        "/stages/1/max_num_seqs": seats,
     }
 
 

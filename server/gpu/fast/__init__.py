@@ -2,47 +2,57 @@
 
 Nothing here may import more than the standard library and, once vLLM has loaded it, torch and
 vLLM: this package is all of the project that such an environment sees.
+
+vLLM calls the entry points in each of its processes, before the model is imported. They raise
+nothing: what does not fit is named in one line, and stock serving goes on.
 """
 
 import logging
 from importlib import import_module
-from importlib.util import find_spec
-from pathlib import Path
 from types import ModuleType
 
 from server.gpu.fast.imports import when_imported
-from server.gpu.fast.needs import DROPOUT, Site
+from server.gpu.fast.needs import DROPOUT, SPEED, installed, other_versions
 
 # A child of vLLM's own logger, whose handlers it uses.
 _log = logging.getLogger("vllm.mimo_live")
 
+_MIMO = "model_executor.models.mimo_audio.mimo_audio"
+_PARTS = {
+    f"{_MIMO}_llm": "forward",
+    _MIMO: "finished",
+    f"{_MIMO}_code2wav": "codec",
+    "model_executor.stage_input_processors.mimo_audio": "chunks",
+    "worker.gpu_model_runner": "runner",
+    "core.sched.omni_ar_scheduler": "seats",
+}
+"""Which module of vLLM-Omni's each part of the plug-in patches."""
 
-def register() -> None:
-    """Entry point of `vllm.general_plugins`: change what fits, leave the rest as it is.
 
-    vLLM calls it in each of its processes, before the model is imported. It raises nothing: what
-    does not fit is named in one line, and stock serving goes on.
-    """
-    site = _site()
-    if site is None:
-        return
-    if lacking := site.missing(DROPOUT):
-        _log.warning("dropout is not corrected: %s is missing", ", ".join(lacking))
+def correct_dropout() -> None:
+    """Entry point `mimo_dropout`, which is right with any settings and versions."""
+    if missing := installed().missing(DROPOUT):
+        _log.warning("dropout in replies is not corrected; missing: %s", "; ".join(missing))
     else:
-        _patch("model_executor.models.mimo_audio.mimo_audio_llm", "dropout")
+        _patch(f"{_MIMO}_llm", "dropout")
 
 
-def _site() -> Site | None:
-    """Return where vLLM-Omni is installed, without importing it."""
-    spec = find_spec("vllm_omni")
-    if spec is None or spec.origin is None:
-        _log.warning("vLLM-Omni is not installed; nothing to speed up")
-        return None
-    return Site(Path(spec.origin).parents[1])
+def speed_up() -> None:
+    """Entry point `mimo_fast`: CUDA graphs, and several callers at once."""
+    if missing := lacks():
+        _log.warning("replies are not sped up, stock serving goes on; missing: %s", missing)
+        return
+    for module, part in _PARTS.items():
+        _patch(module, part)
+
+
+def lacks() -> str:
+    """Return what the faster steps need and this environment does not have, in one line."""
+    return "; ".join([*other_versions(), *installed().missing(SPEED)])
 
 
 def _patch(module: str, part: str) -> None:
-    """Have `server.gpu.fast.PART` patch a module of vLLM-Omni's as soon as it has been imported."""
+    """Have a part patch a module of vLLM-Omni's as soon as that has been imported."""
 
     def patch(imported: ModuleType) -> None:
         # Not before: the parts import torch, which not every process of vLLM needs.

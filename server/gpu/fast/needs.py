@@ -11,6 +11,8 @@ same before it chooses a deploy file. What is needed is written as
 
 import ast
 from collections.abc import Iterator, Mapping
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 
 Needs = Mapping[str, tuple[str, ...]]
@@ -22,36 +24,119 @@ DROPOUT: Needs = {f"{_MIMO}/mimo_audio_llm.py": ("MiMoAudioQwen2Model.__init__(c
 """All that the correction of dropout needs, in any version."""
 
 
-class Site:
-    """The folder of packages that vLLM-Omni is installed in."""
+VERSIONS = {"vllm": "0.24.", "vllm-omni": "0.24."}
+"""What the faster steps were measured with; others may mean other things by the same names."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+_LLM = "MiMoAudioLLMForConditionalGeneration"
+SPEED: Needs = {
+    f"{_MIMO}/mimo_audio_llm.py": (
+        f"{_LLM}.forward(input_ids, positions, intermediate_tensors, inputs_embeds)",
+        f"{_LLM}.compute_logits(hidden_states)",
+        f"{_LLM}._generate_speech_tokens_and_audio_embeddings(hidden_states)",
+        f"{_LLM}._cached_new_audio_emb_by_req",
+        f"{_LLM}.empty_token_id",
+        f"{_LLM}.hidden_states_downcast",
+        f"{_LLM}.input_local_transformer_cg_by_bs",
+        f"{_LLM}.local_forward_cg_by_bs",
+        f"{_LLM}.local_sampler",
+        f"{_LLM}.model",
+        "MiMoSampler.do_sample",
+    ),
+    f"{_MIMO}/mimo_audio.py": ("MiMoAudioForConditionalGeneration.fused_thinker_talker",),
+    f"{_MIMO}/mimo_audio_code2wav.py": (
+        "MiMoAudioToken2WavForConditionalGenerationVLLM._batch_chunked_decode_streaming"
+        "(request_codes_list, default_chunk_size, default_left_context_size)",
+    ),
+    "vllm_omni/model_executor/stage_input_processors/mimo_audio.py": (
+        "llm2code2wav_async_chunk(transfer_manager, multimodal_output, request, is_finished)",
+        "prepend_and_flatten_colmajor(x, pad_vec)",
+        "_to_code_tensor(codes)",
+        "_make_finished_sentinel",
+        "CodesStruct",
+        "MetaStruct",
+        "OmniPayloadStruct",
+        "TALKER_CODEC_PAD_TOKEN_ID",
+    ),
+    "vllm_omni/distributed/omni_connectors/transfer_adapter/chunk_transfer_adapter.py": (
+        "OmniChunkTransferAdapter.code_prompt_token_ids",
+        "OmniChunkTransferAdapter.connector",
+    ),
+    "vllm_omni/worker/gpu_model_runner.py": ("OmniGPUModelRunner.load_model",),
+    "vllm_omni/core/sched/omni_ar_scheduler.py": ("OmniARScheduler.schedule",),
+    "vllm/v1/core/sched/scheduler.py": (
+        "Scheduler.max_num_running_reqs",
+        "Scheduler.running",
+        "Scheduler.waiting",
+    ),
+    "vllm/v1/core/sched/request_queue.py": (
+        "RequestQueue.add_request(request)",
+        "RequestQueue.remove_requests(requests)",
+    ),
+    "vllm/compilation/cuda_graph.py": (
+        "CUDAGraphWrapper.__init__(runnable, vllm_config, runtime_mode)",
+        "CUDAGraphWrapper.unwrap",
+    ),
+    "vllm/config/attention.py": ("AttentionConfig.flash_attn_max_num_splits_for_cuda_graph",),
+    "vllm/forward_context.py": (
+        "ForwardContext.cudagraph_runtime_mode",
+        "get_forward_context",
+    ),
+}
+"""What is replaced, and what the replacements use."""
+
+
+class Site:
+    """The folders of packages that vLLM and vLLM-Omni are installed in."""
+
+    def __init__(self, *folders: Path) -> None:
+        self._folders = folders
 
     def missing(self, needs: Needs) -> list[str]:
         """Return what is not there, by name, e.g. `mimo_audio_llm.py: MiMoSampler.do_sample`."""
         return [
             f"{Path(file).name}: {need}"
             for file, wanted in needs.items()
-            for found in [_names(self._folder / file)]
+            for found in [self._names(file)]
             for need in wanted
             if not _has(found, need)
         ]
+
+    def _names(self, file: str) -> Mapping[str, list[str]]:
+        """Return the names in a source file, each with its parameters; none if it can't be read."""
+        there = [folder / file for folder in self._folders if (folder / file).is_file()]
+        try:
+            return dict(_of_module(ast.parse(there[0].read_text()))) if there else {}
+        except (OSError, SyntaxError, ValueError):
+            return {}
+
+
+def installed() -> Site:
+    """Return where vLLM and vLLM-Omni are, without importing them."""
+    specs = [find_spec(package) for package in ("vllm", "vllm_omni")]
+    return Site(*(Path(spec.origin).parents[1] for spec in specs if spec and spec.origin))
+
+
+def other_versions() -> list[str]:
+    """Return the packages that are not of the known versions, e.g. `vllm 0.30.0, not 0.24`."""
+    return [
+        f"{name} {found or 'is absent'}, not {known.removesuffix('.')}"
+        for name, known in VERSIONS.items()
+        for found in [_version(name)]
+        if not found.startswith(known)
+    ]
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return ""
 
 
 def _has(found: Mapping[str, list[str]], need: str) -> bool:
     name, _, rest = need.partition("(")
     parameters = [each.strip() for each in rest.removesuffix(")").split(",") if each]
     return name in found and found[name][: len(parameters)] == parameters
-
-
-def _names(file: Path) -> dict[str, list[str]]:
-    """Return the names in a source file, each with its parameters; none if it can't be read."""
-    try:
-        tree = ast.parse(file.read_text())
-    except (OSError, SyntaxError, ValueError):
-        return {}
-    return dict(_of_module(tree))
 
 
 def _of_module(tree: ast.Module) -> Iterator[tuple[str, list[str]]]:

@@ -10,12 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from server.gpu.fast import register
+from server.gpu.fast import correct_dropout, imports, lacks, speed_up
 from server.gpu.fast.imports import when_imported
 from server.gpu.fast.needs import Needs, Site
+from server.gpu.fast.sizes import read_sizes
+from tests.server.gpu.environment import install, lay_out
 
 ON_PATH = Path(__file__).parents[3] / "server" / "gpu" / "fast" / "on_path"
-LLM = "vllm_omni.model_executor.models.mimo_audio.mimo_audio_llm"
+FILE = "vllm_omni/model_executor/models/mimo_audio/mimo_audio_llm.py"
+LLM = FILE.removesuffix(".py").replace("/", ".")
 TRANSFORMER = """
 class Module:
     def __init__(self, config):
@@ -34,21 +37,11 @@ class Llm:
 """
 
 
-def lay_out(site: Path, modules: dict[str, str]) -> Path:
-    for name, text in modules.items():
-        file = site.joinpath(*name.split(".")).with_suffix(".py")
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text)
-        for folder in file.relative_to(site).parents:
-            if folder.name:
-                (site / folder / "__init__.py").touch()
-    return site
-
-
 @pytest.fixture
 def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """An environment with vLLM-Omni in it."""
-    monkeypatch.setattr(sys, "path", [str(lay_out(tmp_path, {LLM: TRANSFORMER})), *sys.path])
+    """An environment with vLLM-Omni in it, in which no plug-in waits for an import."""
+    monkeypatch.setattr(imports, "_waiting", {})
+    monkeypatch.setattr(sys, "path", [str(lay_out(tmp_path, {FILE: TRANSFORMER})), *sys.path])
     yield tmp_path
     for name in [each for each in sys.modules if each.startswith("vllm_omni")]:
         del sys.modules[name]
@@ -59,7 +52,7 @@ def said(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 def test_dropout_is_off_before_a_graph_can_be_captured(installed: Path):
-    register()
+    correct_dropout()
     from vllm_omni.model_executor.models.mimo_audio import (  # pyright: ignore  # noqa: PLC0415
         mimo_audio_llm,  # pyright: ignore
     )
@@ -70,25 +63,80 @@ def test_dropout_is_off_before_a_graph_can_be_captured(installed: Path):
 def test_what_has_another_shape_is_left_alone_and_named(
     installed: Path, caplog: pytest.LogCaptureFixture
 ):
-    lay_out(installed, {LLM: TRANSFORMER.replace("(self, config: object)", "(self, *, config)")})
-    register()
+    lay_out(installed, {FILE: TRANSFORMER.replace("(self, config: object)", "(self, *, config)")})
+    correct_dropout()
     [line] = said(caplog)
-    assert "mimo_audio_llm.py: MiMoAudioQwen2Model.__init__(config) is missing" in line
+    assert line.endswith("missing: mimo_audio_llm.py: MiMoAudioQwen2Model.__init__(config)")
 
 
 def test_without_vllm_omni_nothing_happens(caplog: pytest.LogCaptureFixture):
-    register()
-    assert said(caplog) == ["vLLM-Omni is not installed; nothing to speed up"]
+    correct_dropout()
+    speed_up()
+    dropout, speed = said(caplog)
+    assert dropout.startswith("dropout in replies is not corrected; missing: ")
+    assert speed.startswith("replies are not sped up, stock serving goes on; missing: ")
+    assert "vllm is absent, not 0.24; vllm-omni is absent, not 0.24; " in speed
+
+
+def test_what_has_all_the_names_fits(installed: Path, caplog: pytest.LogCaptureFixture):
+    install(installed)
+    assert lacks() == ""
+    speed_up()
+    assert said(caplog) == []
+
+
+def test_one_name_that_is_missing_is_enough_to_change_nothing(
+    installed: Path, caplog: pytest.LogCaptureFixture
+):
+    install(installed)
+    file = installed / "vllm_omni" / "core" / "sched" / "omni_ar_scheduler.py"
+    file.write_text(file.read_text().replace("schedule", "plan"))
+    speed_up()
+    [line] = said(caplog)
+    assert line.endswith("missing: omni_ar_scheduler.py: OmniARScheduler.schedule")
+    import vllm_omni.core.sched.omni_ar_scheduler as module  # pyright: ignore  # noqa: PLC0415
+
+    assert not hasattr(module.OmniARScheduler, "schedule")  # pyright: ignore
+
+
+def test_another_version_is_named_and_not_tried(installed: Path):
+    install(installed, version="0.30.1")
+    assert lacks() == "vllm 0.30.1, not 0.24; vllm-omni 0.30.1, not 0.24"
+
+
+EXTRA = {"codec_chunk_frames": 3, "codec_left_context_frames": 40}
+
+
+def test_the_first_chunk_has_two_groups_unless_the_deploy_file_says_otherwise():
+    assert [read_sizes({"extra": EXTRA}).of_chunk(i) for i in range(3)] == [2, 3, 3]
+    longer = {"extra": {**EXTRA, "codec_first_chunks": [1, 2]}}
+    assert [read_sizes(longer).of_chunk(i) for i in range(3)] == [1, 2, 3]
+    assert read_sizes(EXTRA | {"codec_first_chunks": []}).of_chunk(0) == 3
+
+
+@pytest.mark.parametrize("value", ["2", 2, [0], [1, "2"], None])
+def test_first_chunks_that_can_not_be_meant_are_named(
+    value: object, caplog: pytest.LogCaptureFixture
+):
+    assert read_sizes(EXTRA | {"codec_first_chunks": value}).first == (2,)
+    assert said(caplog) == [
+        f"codec_first_chunks is {value!r}; it must be a list of numbers of groups"
+    ]
+
+
+@pytest.mark.parametrize("config", [None, {}, {"codec_chunk_frames": 2}])
+def test_what_stock_refuses_is_what_stock_takes_instead(config: dict[str, int] | None):
+    assert read_sizes(config)[1:] == (10, 40)
 
 
 @pytest.mark.system
 def test_vllm_finds_the_plug_in_and_nothing_else_of_ours(tmp_path: Path):
-    lay_out(tmp_path, {LLM: TRANSFORMER})
+    lay_out(tmp_path, {FILE: TRANSFORMER})
     program = f"""
 import sys
 from importlib.metadata import entry_points
-[plug_in] = entry_points(group="vllm.general_plugins")
-plug_in.load()()
+for plug_in in entry_points(group="vllm.general_plugins"):
+    plug_in.load()()
 import {LLM} as llm
 print(llm.Llm().captured_in_training, sorted({{"agent", "client", "numpy"}} & set(sys.modules)))
 """
@@ -100,7 +148,7 @@ print(llm.Llm().captured_in_training, sorted({{"agent", "client", "numpy"}} & se
         text=True,
         check=False,
     )
-    assert (done.stdout, done.stderr) == ("False []\n", "")
+    assert (done.stdout, done.returncode) == ("False []\n", 0), done.stderr
 
 
 SOURCE = """
@@ -143,7 +191,7 @@ def test_what_is_not_there_is_named(tmp_path: Path, need: str):
 def test_a_file_that_can_not_be_read_has_nothing(tmp_path: Path, text: str | None):
     needs: Needs = {"folder/file.py": ("a", "b")}
     if text is not None:
-        lay_out(tmp_path, {"folder.file": text})
+        lay_out(tmp_path, {"folder/file.py": text})
     assert Site(tmp_path).missing(needs) == ["file.py: a", "file.py: b"]
 
 

@@ -14,6 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from server.gpu.preflight import PLUG_IN
+from tests.server.gpu.environment import install
+
 pytestmark = pytest.mark.system
 
 ROOT = Path(__file__).parents[3]
@@ -27,7 +30,7 @@ class Machine:
     folder: Path
     environment: dict[str, str]
     port: int
-    options: list[str] = field(default_factory=list[str])
+    options: list[str] = field(default_factory=lambda: ["--no-fast"])
 
     def program(self, name: str, text: str) -> Path:
         path = self.folder / "bin" / name
@@ -257,6 +260,38 @@ def test_a_flash_attn_that_can_not_be_imported_is_a_warning(machine: Machine):
     [line] = done.stderr.splitlines()
     assert "warning: flash-attn can't be imported (ImportError: built for another torch)" in line
     assert "pip install flash-attn" in line
+
+
+def test_the_plug_in_and_its_deploy_file_are_taken_where_they_fit(machine: Machine):
+    machine.options.clear()
+    install(machine.folder / "site")
+    machine.environment["PYTHONPATH"] = "/elsewhere"
+    shown = machine.run("--print")
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert f" PYTHONPATH={PLUG_IN}:/elsewhere " in shown.stdout
+    assert f"--deploy-config {ROOT}/configs/mimo_audio_fast.yaml" in shown.stdout
+    started = machine.run()
+    assert (started.returncode, started.stderr) == (0, "")
+    assert f"'{ROOT}/configs/mimo_audio_fast.yaml'" in started.stdout
+
+
+def test_where_the_plug_in_does_not_fit_stock_serving_goes_on(machine: Machine):
+    machine.options.clear()
+    install(machine.folder / "site", version="0.30.0")
+    done = machine.run()
+    assert done.returncode == 0
+    [line] = done.stderr.splitlines()
+    assert line.startswith("mimo-live model: warning: stock serving, one reply at a time: ")
+    assert "(vllm 0.30.0, not 0.24; vllm-omni 0.30.0, not 0.24)" in line
+    assert f"'{ROOT}/configs/mimo_audio.yaml'" in done.stdout
+
+
+def test_a_deploy_file_that_is_given_counts_with_the_plug_in_too(machine: Machine):
+    machine.options.clear()
+    install(machine.folder / "site")
+    shown = machine.run("--print", "--config", "configs/mimo_audio_48gb.yaml")
+    assert f"PYTHONPATH={PLUG_IN} " in shown.stdout
+    assert f"--deploy-config {ROOT}/configs/mimo_audio_48gb.yaml" in shown.stdout
 
 
 def test_the_deploy_file_for_48_gb_takes_a_card_of_48_gb(machine: Machine):

@@ -1,0 +1,4 @@
+"""Tests of the plug-in's tensor code on the CPU: `make test-gpu-cpu`, in an environment with torch.
+
+Nothing here needs vLLM: its classes are stood in for by small ones of the same shape.
+"""
