@@ -18,6 +18,7 @@ from agent.policy import KioskSettings
 from agent.text_file import text_in
 
 Milliseconds = Annotated[int, Meta(ge=0, le=600_000)]
+Seats = Annotated[int, Meta(ge=1, le=64)]
 Url = Annotated[str, Meta(pattern=r"^https?://[^\s/]+")]
 
 
@@ -35,7 +36,9 @@ class Listen(Struct, frozen=True, forbid_unknown_fields=True):
 
 class Model(Struct, frozen=True, forbid_unknown_fields=True):
     urls: Annotated[tuple[Url, ...], Meta(min_length=1)] = ("http://127.0.0.1:18091/v1",)
-    """The replicas; each makes one reply at a time."""
+    """The replicas."""
+    replies_at_once: Seats | tuple[Seats, ...] = 1
+    """Of all replicas, or of each."""
     name: str = "MiMo-Audio-7B-Instruct"
     api_key_file: str = ""
     context_tokens: Annotated[int, Meta(ge=512, le=131_072)] = 8_192
@@ -45,6 +48,13 @@ class Model(Struct, frozen=True, forbid_unknown_fields=True):
     between_outputs_timeout_ms: Milliseconds = 10_000
     max_tokens: Annotated[int, Meta(ge=16, le=8_192)] = 3_200
     tool_style: Style = "request"
+
+    @property
+    def replicas(self) -> list[tuple[str, int]]:
+        """Each replica's address, and how many replies it makes at once."""
+        seats = self.replies_at_once
+        each = seats if isinstance(seats, tuple) else (seats,) * len(self.urls)
+        return list(zip(self.urls, each, strict=True))
 
 
 class Transcription(Struct, frozen=True, forbid_unknown_fields=True):
@@ -117,9 +127,14 @@ def checked(tree: object, source: str) -> Settings:
         SettingsError: If a key is unknown or has an impossible value.
     """
     try:
-        return msgspec.convert(tree, Settings)
+        settings = msgspec.convert(tree, Settings)
     except msgspec.ValidationError as error:
         raise SettingsError(f"{source}: {_explain(str(error), tree)}") from error
+    urls, seats = settings.model.urls, settings.model.replies_at_once
+    if isinstance(seats, tuple) and len(seats) != len(urls):
+        expected = f"Expected one number for all urls, or {len(urls)} for each its own"
+        raise SettingsError(f"{source}: model.replies_at_once: {expected}, found {[*seats]}")
+    return settings
 
 
 def _explain(problem: str, tree: object) -> str:

@@ -118,8 +118,7 @@ def _is_late(state: State, event: Event) -> bool:
         return event.response_id != _playing(state)
     if not isinstance(event, FromModel):
         return False
-    expected = state.response_id if isinstance(state, Hesitating) else open_response(state)
-    return event.response_id != expected
+    return event.response_id != (early_reply(state) or open_response(state))
 
 
 def step(state: State, event: Event, now: float, patience: Patience) -> Step:
@@ -258,6 +257,11 @@ def _play_on(state: Overlap, now: float) -> AgentSpeaking | Thinking:
     if state.held_at is None or ends_at < state.held_at:
         return state.agent
     return replace(state.agent, playout_ends_at=ends_at + now - state.held_at)
+
+
+def early_reply(state: State) -> str | None:
+    """The reply that is made in a pause, if one is."""
+    return state.response_id if isinstance(state, Hesitating) else None
 
 
 def open_response(state: State) -> str | None:

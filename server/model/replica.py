@@ -14,7 +14,7 @@ from msgspec import structs
 
 from agent.errors import ModelError
 from agent.keys import redacted
-from agent.model.admission import Admission, Ticket
+from agent.model.admission import Admission, EarlyStart, Ticket
 from agent.model.lenient_json import is_stream, unexpected
 from agent.model.output import ChatMessage, Ended, Failed, Output
 from agent.model.reply_reader import ReplyReader
@@ -54,6 +54,8 @@ class Condition(msgspec.Struct, frozen=True):
 
 class _Served(msgspec.Struct):
     id: str
+    replies_at_once: object = None
+    """A number, from servers that say it."""
 
 
 class _Models(msgspec.Struct):
@@ -65,12 +67,15 @@ class _Models(msgspec.Struct):
 class Replica:
     """One model server, for all sessions of the process; connections are reused."""
 
-    def __init__(self, url: str, settings: Model, key: str | None):
+    def __init__(self, url: str, seats: int, settings: Model, key: str | None):
         self._settings = settings
         # The session's own deadlines decide how long to wait.
         patience = httpx2.Timeout(None, connect=CONNECT_TIMEOUT_S)
         self._client = api_client(url, key, patience)
-        self._admission = Admission()
+        self._seats = seats
+        self._told_seats = seats
+        """What it says itself, if it says it."""
+        self._admission = Admission(seats)
         self._admitted: dict[Ticket, asyncio.Event] = {}
         self._suspected = asyncio.Event()
         self._down_since = 0.0
@@ -98,24 +103,30 @@ class Replica:
         if self.condition.state != "healthy":
             self._found("healthy")
 
-    def wait_s(self, dry_at: float) -> float:
+    def wait_s(self, dry_at: float, *, is_early: bool = False) -> float:
         """Estimate how long a reply would wait for its turn."""
-        return self._admission.wait_s(dry_at, _now())
+        return self._admission.wait_s(dry_at, _now(), is_early=is_early)
 
     @asynccontextmanager
-    async def turn(self, dry_at: float) -> AsyncGenerator[None]:
-        """Occupy the replica, once those whose listeners run dry earlier are done.
+    async def turn(
+        self, dry_at: float, session: object, early: EarlyStart | None
+    ) -> AsyncGenerator[None]:
+        """Occupy a seat, once there is one that nobody needs who runs dry earlier.
+
+        Args:
+            session: Whose reply it is: it has one at a time.
+            early: If the reply is made in a pause; `advance` must be called when it is kept.
 
         Raises:
             ModelError: If that takes too long, or will; its code is `"model_busy"`.
         """
         longest_s = self._settings.longest_wait_ms / 1000
-        expected_s = self.wait_s(dry_at)
+        expected_s = self.wait_s(dry_at, is_early=early is not None)
         if expected_s > longest_s:
             raise _busy(expected_s)
-        ticket = self._admission.enter(dry_at)
+        ticket = self._admission.enter(dry_at, session, early)
         admitted = self._admitted[ticket] = asyncio.Event()
-        self._advance()
+        self.advance()
         try:
             try:
                 async with asyncio.timeout(longest_s):
@@ -126,11 +137,14 @@ class Replica:
         finally:
             del self._admitted[ticket]
             self._admission.leave(ticket, _now())
-            self._advance()
+            self.advance()
 
-    def _advance(self) -> None:
-        if (ticket := self._admission.advance(_now())) is not None:
+    def advance(self) -> None:
+        """Begin what may begin, and end the early starts whose seats are needed."""
+        while (ticket := self._admission.advance(_now())) is not None:
             self._admitted[ticket].set()
+        while (early := self._admission.displace()) is not None:
+            early.give_way()
 
     async def stream(self, body: Json) -> AsyncGenerator[Output]:
         """Stream a reply; the last output says how it ended. Closing the iterator aborts it."""
@@ -197,6 +211,9 @@ class Replica:
         else:
             again = f" again, after {_now() - self._down_since:.0f} s" if before == "down" else ""
             log.info("%s answers%s; it serves %s", self, again, model or "a model without a name")
+            if self._told_seats != self._seats:
+                wrong = "%s makes %d replies at once, but model.replies_at_once says %d"
+                log.warning(wrong, self, self._told_seats, self._seats)
 
     async def _look(self) -> str | None:
         """Ask which model it serves and how it is; say what is wrong, if anything is."""
@@ -216,12 +233,15 @@ class Replica:
     async def _learn_model(self) -> None:
         answer = await self._client.get("/models", cast_to=httpx2.Response)
         try:
-            names = [each.id for each in msgspec.json.decode(answer.content, type=_Models).data]
+            served = msgspec.json.decode(answer.content, type=_Models).data
         except (msgspec.DecodeError, UnicodeError):
-            names = []
-        wanted = self._settings.name
-        model = wanted if wanted in names else next(iter(names), None)
-        self.condition = structs.replace(self.condition, model=model and model[:LONGEST_NAME])
+            served = []
+        ours = next((each for each in served if each.id == self._settings.name), None)
+        ours = ours or next(iter(served), None)
+        told = ours and ours.replies_at_once
+        self._told_seats = told if isinstance(told, int) else self._seats
+        model = ours and ours.id[:LONGEST_NAME]
+        self.condition = structs.replace(self.condition, model=model)
 
     async def _probe(self) -> str | None:
         """Ask for a word, as `/health` answers for an engine that hangs; say what is wrong."""

@@ -8,6 +8,7 @@ from contextlib import aclosing
 from agent.commands import AskModel
 from agent.errors import ModelError
 from agent.keys import MODEL
+from agent.model.admission import EarlyStart
 from agent.model.context import fit
 from agent.model.output import ChatMessage, Failed, Output
 from agent.model.request import chat_request
@@ -27,7 +28,9 @@ class ModelRouter:
     def __init__(self, settings: Settings):
         self._settings = settings.model
         key = find_key(os.environ, MODEL, settings.model.api_key_file, "model.api_key_file")
-        self._configured = [Replica(url, settings.model, key) for url in settings.model.urls]
+        self._configured = [
+            Replica(url, seats, settings.model, key) for url, seats in settings.model.replicas
+        ]
         self._replicas = self._configured
 
     @property
@@ -45,16 +48,20 @@ class ModelRouter:
         """Return what one session talks to the model with."""
         return ModelClient(self, self._settings)
 
-    def choose(self, dry_at: float, current: Replica | None) -> Replica:
+    def choose(self, dry_at: float, current: Replica | None, *, is_early: bool) -> Replica:
         """Return the replica for a reply: the current one as long as that can be expected to
         answer, else the healthy one that would answer first."""
         longest_s = self._settings.longest_wait_ms / 1000
-        if current and current.healthy and current.wait_s(dry_at) <= longest_s:
+
+        def wait_s(replica: Replica) -> float:
+            return replica.wait_s(dry_at, is_early=is_early)
+
+        if current and current.healthy and wait_s(current) <= longest_s:
             return current
         # Equals take turns, so that sessions spread.
         first, *others = self._replicas
         self._replicas = [*others, first]
-        return min(self._replicas, key=lambda each: (not each.healthy, each.wait_s(dry_at)))
+        return min(self._replicas, key=lambda each: (not each.healthy, wait_s(each)))
 
     async def watch(self) -> None:
         """Look after all replicas; runs until cancelled."""
@@ -77,18 +84,27 @@ class ModelClient:
         self._known: frozenset[str] = frozenset()
 
     def is_busy(self) -> bool:
-        """Whether a reply asked for now would wait for those of others."""
+        """Whether a reply made in a pause now would wait for those of others."""
         now = _now()
-        return self._replica is not None and self._replica.wait_s(now) > 0
+        return self._replica is not None and self._replica.wait_s(now, is_early=True) > 0
 
-    async def reply(self, ask: AskModel) -> AsyncGenerator[Output]:
+    def keep(self, early: EarlyStart) -> None:
+        """The turn of an early start is over: it gives way to nobody any more."""
+        early.is_kept = True
+        if self._replica is not None:
+            self._replica.advance()
+
+    async def reply(self, ask: AskModel, early: EarlyStart | None = None) -> AsyncGenerator[Output]:
         """Stream a reply; the last output says how it ended. Closing the iterator aborts it.
 
         What fails before anything was heard is asked once more, of another replica if there is
         one.
+
+        Args:
+            early: If it is made in a pause; `keep` says that its turn is over.
         """
         heard = False
-        async with aclosing(self._once(ask)) as outputs:
+        async with aclosing(self._once(ask, early)) as outputs:
             async for output in outputs:
                 if not heard and isinstance(output, Failed) and output.error.code in ASKED_AGAIN:
                     break
@@ -96,17 +112,19 @@ class ModelClient:
                 yield output
             else:
                 return
-        async with aclosing(self._once(ask)) as outputs:
+        async with aclosing(self._once(ask, early)) as outputs:
             async for output in outputs:
                 yield output
 
-    async def _once(self, ask: AskModel) -> AsyncGenerator[Output]:
+    async def _once(self, ask: AskModel, early: EarlyStart | None) -> AsyncGenerator[Output]:
+        if early and early.is_kept:
+            early = None
         dry_at = max(ask.playing_until, _now())
-        replica = self._server.choose(dry_at, self._replica)
+        replica = self._server.choose(dry_at, self._replica, is_early=early is not None)
         if replica is not self._replica:
             self._replica, self._known = replica, frozenset()
         try:
-            async with replica.turn(dry_at):
+            async with replica.turn(dry_at, self, early):
                 async with aclosing(self._request(replica, ask)) as outputs:
                     async for output in outputs:
                         if self._known and _is_cache_miss(output):

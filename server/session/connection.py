@@ -4,12 +4,16 @@ import asyncio
 import secrets
 from collections.abc import Sequence
 from contextlib import aclosing
+from functools import partial
 
 from websockets.asyncio.server import ServerConnection
 
 from agent.audio import RATE, SAMPLE_BYTES
 from agent.commands import AbortModel, AskModel, Close, Command, Overhear, Send, Transcribe, refuse
-from agent.errors import ProtocolError
+from agent.errors import ModelError, ProtocolError
+from agent.floor import step as turn
+from agent.model.admission import EarlyStart
+from agent.model.output import Failed
 from agent.realtime import client_events as protocol
 from agent.realtime.resumption import Position
 from agent.session import Session
@@ -59,6 +63,8 @@ class Connection:
         self.link = Link(socket, session, self._inbox, grace_s)
         """What the client is reached over."""
         self._replies: dict[str, asyncio.Task[None]] = {}
+        self._early: EarlyStart | None = None
+        """The latest."""
 
     @property
     def overdue_s(self) -> float:
@@ -119,8 +125,11 @@ class Connection:
         """Give the session what came, and return what it wants done."""
         now = asyncio.get_running_loop().time()
         self._recorder.took(taken, now)
+        prepared = turn.early_reply(self._session.state)
         commands = feed(self._session, taken, now)
         self._recorder.decided(commands)
+        if self._early and prepared and turn.open_response(self._session.state) == prepared:
+            self._model.keep(self._early)
         return commands
 
     async def _hear(self, event: protocol.InputAudioAppend, tasks: asyncio.TaskGroup) -> None:
@@ -147,7 +156,10 @@ class Connection:
                 case Send(event) | (Close() as event):
                     await self.link.outbox.put(event)
                 case AskModel(response_id):
-                    reply = tasks.create_task(self._respond(command), name=response_id)
+                    early = None
+                    if turn.early_reply(self._session.state) == response_id:
+                        early = self._early = EarlyStart(partial(self._give_way, response_id))
+                    reply = tasks.create_task(self._respond(command, early), name=response_id)
                     self._replies[response_id] = reply
                 case AbortModel(response_id):
                     if reply := self._replies.pop(response_id, None):
@@ -155,8 +167,16 @@ class Connection:
                 case Transcribe() | Overhear():
                     tasks.create_task(self._write_down(command), name="write down")
 
-    async def _respond(self, ask: AskModel) -> None:
-        outputs = self._model.reply(ask)
+    def _give_way(self, response_id: str) -> None:
+        """End a reply that is made in a pause; the end of the turn asks once more."""
+        wanted = ModelError("others needed the seat", code="model_busy")
+        # At once, and past the inbox: the turn must not end on a reply that is gone.
+        self._decide(FromModel(response_id, Failed(wanted)))
+        if reply := self._replies.pop(response_id, None):
+            reply.cancel()
+
+    async def _respond(self, ask: AskModel, early: EarlyStart | None) -> None:
+        outputs = self._model.reply(ask, early)
         async with aclosing(outputs):
             async for output in outputs:
                 await self._inbox.put(FromModel(ask.response_id, output))

@@ -1,4 +1,4 @@
-"""The stand-in itself: one reply at a time, audio remembered by `uuid`, every request kept.
+"""The stand-in itself: one reply at a time or more, audio remembered by `uuid`, every request kept.
 
 It runs in a thread with an event loop of its own, so that a test may be plain or asynchronous.
 """
@@ -57,6 +57,8 @@ class StandIn:
         self.healthy = True
         self.serves = MODEL
         """The model's name at `/v1/models`; requests call it as ever."""
+        self.tells_seats = False
+        """Whether it says there how many replies it makes at once; vLLM doesn't."""
         self.key: str | None = None
         """What must be shown, as vLLM wants it with `--api-key`."""
         self.requests: list[Request] = []
@@ -125,7 +127,9 @@ class StandIn:
             case "GET", "/health":
                 await connection.send(200, {"status": "healthy"})
             case "GET", "/v1/models":
-                model = {"id": self.serves, "object": "model", "owned_by": "vllm"}
+                model: Json = {"id": self.serves, "object": "model", "owned_by": "vllm"}
+                if self.tells_seats:
+                    model["replies_at_once"] = self._at_once
                 await connection.send(200, {"object": "list", "data": [model]})
             case "GET", "/requests":
                 await connection.send(200, {"requests": list(map(_summary, self.chats))})

@@ -61,6 +61,9 @@ REFUSED = [
     ("[listen]\nport = true", ["listen.port", "Expected `int`", "found True"]),
     ("[model]\nurls = ['localhost:80']", ["model.urls[0]", "https?://", "found ['localhost:80']"]),
     ("[model]\nurls = []", ["model.urls", ">= 1", "found []"]),
+    ("[model]\nreplies_at_once = 0", ["model.replies_at_once", ">= 1", "found 0"]),
+    ("[model]\nreplies_at_once = [4, 4]", ["model.replies_at_once", "or 1 for", "found [4, 4]"]),
+    ("[model]\nreplies_at_once = []", ["model.replies_at_once", "one number", "found []"]),
     ("[model]\nurl = 'http://a/v1'", ["model.url: no such key", "allowed are urls"]),
     ("turn = 3", ["turn", "Expected `object`", "found 3"]),
     ("[model]\nmax_tokens = 1", ["model.max_tokens", ">= 16", "found 1"]),
@@ -86,6 +89,17 @@ def test_a_file_that_is_no_toml_is_refused_by_name(content: bytes | None, tmp_pa
         file.write_bytes(content)
     with pytest.raises(SettingsError, match=re.escape(str(file))):
         load(file)
+
+
+def test_replies_at_once_are_of_all_replicas_or_of_each():
+    urls = ["http://a/v1", "http://b/v1"]
+
+    def seats(replies_at_once: int | list[int]) -> list[tuple[str, int]]:
+        tree = {"model": {"urls": urls, "replies_at_once": replies_at_once}}
+        return checked(tree, "test").model.replicas
+
+    assert seats(4) == [("http://a/v1", 4), ("http://b/v1", 4)]
+    assert seats([1, 8]) == [("http://a/v1", 1), ("http://b/v1", 8)]
 
 
 VALUES = st.recursive(

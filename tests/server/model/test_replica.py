@@ -78,6 +78,22 @@ async def reply(server: ModelRouter) -> Output:
         return [output async for output in outputs][-1]
 
 
+def test_a_replica_that_says_how_many_replies_it_makes_is_compared_with_the_setting():
+    async def lines(told: bool) -> list[str]:
+        model.tells_seats = told
+        async with watched(model.url) as (_, journal):
+            await looked_at(model, 2)
+            return journal.lines[1:]
+
+    async def body() -> None:
+        assert await lines(told=False) == []
+        warned = f"WARNING the model server at {model.url} makes 4 replies at once, "
+        assert await lines(told=True) == [f"{warned}but model.replies_at_once says 1"]
+
+    with stand_in(at_once=4) as model:
+        run(body)
+
+
 async def looked_at(model: StandIn, times: int) -> None:
     """Wait for so many more looks, or for what came instead of them."""
     before = len(model.requests)

@@ -13,6 +13,7 @@ from agent.audio import RATE
 from agent.commands import AskModel
 from agent.conversation.conversation import Conversation, Item, Spoken
 from agent.errors import ModelError
+from agent.model.admission import EarlyStart
 from agent.model.output import ChatMessage, Ended, Failed, Output, Sound, Text
 from server.model.router import ModelClient, ModelRouter
 from server.settings import Settings, checked
@@ -388,6 +389,93 @@ def test_a_session_that_gave_up_waiting_does_not_hold_the_queue():
 
     with stand_in() as model:
         run(settings(model), body)
+
+
+def test_a_replica_makes_as_many_replies_at_once_as_it_can():
+    async def body(server: ModelRouter) -> None:
+        model_client = server.client()
+        await listen(model_client, ask())
+        model.faults.extend([Fault.STALL_FIRST] * 2)
+        first = asyncio.create_task(listen(server.client(), ask()))
+        await seen(model, lambda: len(model.chats) == 2)
+        assert not model_client.is_busy()
+        second = asyncio.create_task(listen(server.client(), ask()))
+        await seen(model, lambda: len(model.chats) == 3)
+        assert model_client.is_busy()
+        third = asyncio.create_task(listen(server.client(), ask()))
+        await asyncio.sleep(0)
+        second.cancel()
+        assert isinstance((await third)[-1], Ended)
+        assert len(model.chats) == 4
+        first.cancel()
+        await asyncio.wait([first, second])
+
+    with stand_in(at_once=4) as model:
+        run(settings(model, replies_at_once=2), body)
+
+
+def test_a_reply_that_was_aborted_is_over_before_its_session_has_another():
+    async def body(server: ModelRouter) -> None:
+        model_client = server.client()
+        model.faults.append(Fault.STALL_FIRST)
+        aborted = asyncio.create_task(listen(model_client, ask()))
+        await seen(model, lambda: model.chats)
+        again = asyncio.create_task(listen(model_client, ask()))
+        await sure(server, ask())
+        assert len(model.chats) == 2
+        aborted.cancel()
+        assert isinstance((await again)[-1], Ended)
+
+    with stand_in(at_once=4) as model:
+        run(settings(model, replies_at_once=4), body)
+
+
+@pytest.mark.parametrize("is_kept", [False, True])
+def test_an_early_start_gives_its_seat_to_a_turn_that_is_over(is_kept: bool):
+    async def body(server: ModelRouter) -> None:
+        model.faults.extend([Fault.STALL_FIRST] * 2)
+        running = asyncio.create_task(listen(server.client(), ask()))
+        await seen(model, lambda: model.chats)
+        hesitant, wanted = server.client(), asyncio.Event()
+        early = EarlyStart(wanted.set)
+        prepared = asyncio.create_task(listen_early(hesitant, early))
+        await seen(model, lambda: len(model.chats) == 2)
+        if is_kept:
+            hesitant.keep(early)
+        urgent = asyncio.create_task(listen(server.client(), ask()))
+        await asyncio.sleep(0)
+        assert wanted.is_set() != is_kept
+        prepared.cancel()
+        assert isinstance((await urgent)[-1], Ended)
+        running.cancel()
+        await asyncio.wait([running, prepared])
+
+    with stand_in(at_once=4) as model:
+        run(settings(model, replies_at_once=2), body)
+
+
+async def listen_early(model_client: ModelClient, early: EarlyStart) -> list[Output]:
+    async with aclosing(model_client.reply(ask(), early)) as outputs:
+        return [output async for output in outputs]
+
+
+def test_a_replica_that_fails_has_all_its_seats_free_again():
+    async def body(server: ModelRouter) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            failing = [tasks.create_task(listen(server.client(), ask())) for _ in range(5)]
+        assert {failure_of(await each).code for each in failing} == {"model_failed"}
+        model.always = frozenset({Fault.STALL_FIRST})
+        running = [asyncio.create_task(listen(server.client(), ask())) for _ in range(3)]
+        await seen(model, lambda: len(talks()) == 2 * 5 + 3)
+        for each in running:
+            each.cancel()
+        await asyncio.wait(running)
+
+    def talks() -> list[Request]:
+        return [each for each in model.chats if b'"hi"' not in each.raw]
+
+    with stand_in(always={Fault.ERROR_BEFORE}, at_once=4) as model:
+        run(settings(model, replies_at_once=3), body)
 
 
 def test_the_reply_is_limited_by_client_configuration_and_room():

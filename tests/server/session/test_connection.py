@@ -1,0 +1,125 @@
+"""A session at a model server that others need, too."""
+
+import asyncio
+import base64
+import json
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.server import ServerConnection, serve
+
+from agent.commands import AskModel
+from agent.model.output import ChatMessage, Ended, Output
+from agent.session import Session
+from server.model.router import ModelRouter
+from server.model.transcription import Transcriber
+from server.session.connection import Connection, new_id
+from server.settings import checked
+from tests.drivers.virtual_call import END, FRAME, PAUSE, POLICY, opened
+from tests.fakes import Fault, StandIn, stand_in
+
+
+class Loudness:
+    """Takes for speech whatever isn't silence."""
+
+    def probabilities(self, pcm: bytes) -> list[float]:
+        frames = range(0, len(pcm), len(FRAME))
+        return [float(any(pcm[start : start + len(FRAME)])) for start in frames]
+
+
+@dataclass
+class Client:
+    socket: ClientConnection
+
+    async def send(self, frames: int, frame: bytes) -> None:
+        """Send sound, as it comes from a microphone."""
+        for _ in range(frames):
+            audio = base64.b64encode(frame).decode()
+            event = {"type": "input_audio_buffer.append", "audio": audio}
+            await self.socket.send(json.dumps(event))
+
+    async def done(self) -> str:
+        """Wait for the end of a response and return its status."""
+        async for line in self.socket:
+            event = json.loads(line)
+            if event["type"] == "response.done":
+                return event["response"]["status"]
+        raise AssertionError("the socket was closed")
+
+
+@asynccontextmanager
+async def calling(router: ModelRouter) -> AsyncGenerator[Client]:
+    """Call a server of that model."""
+    transcriber = Transcriber(checked({}, "test"), router)
+
+    async def one_client(socket: ServerConnection) -> None:
+        session = Session(opened(), POLICY, new_id)
+        await Connection(socket, session, router.client(), transcriber, Loudness()).run()
+
+    async with serve(one_client, "127.0.0.1", 0) as server:
+        port = next(iter(server.sockets)).getsockname()[1]
+        async with connect(f"ws://127.0.0.1:{port}") as socket:
+            yield Client(socket)
+    await router.close()
+
+
+async def reply(router: ModelRouter) -> Output:
+    """Let somebody else ask."""
+    question = AskModel("resp_1", [ChatMessage("user", "Hello.")], "audio", None)
+    return [output async for output in router.client().reply(question)][-1]
+
+
+async def seen(model: StandIn, chats: int) -> None:
+    await asyncio.to_thread(model.wait, lambda: len(model.chats) == chats)
+
+
+def test_a_reply_that_gave_way_in_a_pause_is_asked_for_once_more_when_the_turn_is_over():
+    async def body() -> None:
+        router = ModelRouter(settings)
+        async with calling(router) as client, asyncio.TaskGroup() as tasks:
+            model.faults.extend([Fault.STALL_FIRST, Fault.STALL_MIDWAY])
+            running = tasks.create_task(reply(router))
+            await seen(model, 1)
+            await client.send(20, b"\1" * len(FRAME))
+            await client.send(PAUSE, bytes(len(FRAME)))
+            await seen(model, 2)
+            assert isinstance(await reply(router), Ended)
+            assert model.chats[1].ended == "closed"
+            await client.send(END - PAUSE, bytes(len(FRAME)))
+            assert await client.done() == "completed"
+            assert len(model.chats) == 4
+            running.cancel()
+
+    with stand_in(at_once=3) as model:
+        settings = checked({"model": {"urls": [model.url], "replies_at_once": 2}}, "test")
+        asyncio.run(asyncio.wait_for(body(), 30))
+
+
+def test_a_reply_that_was_prepared_in_a_pause_is_kept_when_the_turn_is_over():
+    async def body() -> None:
+        router = ModelRouter(settings)
+        async with calling(router) as client, asyncio.TaskGroup() as tasks:
+            model.faults.extend([Fault.STALL_FIRST, None])
+            running = tasks.create_task(reply(router))
+            await seen(model, 1)
+            await client.send(20, b"\1" * len(FRAME))
+            await client.send(PAUSE, bytes(len(FRAME)))
+            await seen(model, 2)
+            await client.send(END - PAUSE, bytes(len(FRAME)))
+            await until_created(client)
+            other = tasks.create_task(reply(router))
+            assert await client.done() == "completed"
+            assert isinstance(await other, Ended)
+            assert model.chats[1].ended == "finished"
+            running.cancel()
+
+    async def until_created(client: Client) -> None:
+        async for line in client.socket:
+            if json.loads(line)["type"] == "response.created":
+                return
+
+    with stand_in(at_once=3, first_chunk_ms=300) as model:
+        settings = checked({"model": {"urls": [model.url], "replies_at_once": 2}}, "test")
+        asyncio.run(asyncio.wait_for(body(), 30))
