@@ -8,7 +8,7 @@ import numpy as np
 from agent.audio import RATE, Samples, samples_in
 from agent.errors import ProtocolError
 from client.dialogue import events as wire
-from client.dialogue.connection import Connection, Lost, Received, Regained
+from client.dialogue.connection import Connection, Lost, Regained
 from client.dialogue.ducking import DuckingGain
 from client.dialogue.events import ServerEvent
 from client.dialogue.floor import Floor
@@ -277,7 +277,7 @@ class Call:
         self.floor.uncaptioned.clear()
         self._cut()
         self.jitter.flush()
-        self._connection.received = Received()
+        self._connection.received.forget()
         for who, text in self._captions:
             if text:
                 await self._connection.write(who, text)

@@ -19,6 +19,7 @@ from client.dialogue import events as wire
 from client.dialogue.events import Extension, Extensions, ServerEvent, SessionConfig
 from client.dialogue.jitter import Heard
 from client.dialogue.socket import RefusedError, UnreachableError, greeted, reach
+from client.dialogue.wishes import Wishes
 from client.terminal.view import Speaker
 
 KEPT_BYTES = 10 * RATE * SAMPLE_BYTES
@@ -48,11 +49,20 @@ class Regained:
 
 
 class Received:
-    """The latest item with sound, and how many samples of it have arrived."""
+    """How far a session has been received, for the server to go on from there.
+
+    Of sound, that is the latest item with some, and how many samples of it have arrived.
+    """
 
     def __init__(self) -> None:
-        self.item_id = ""
-        self.samples = 0
+        self.token: str | None = None
+        self.after = ""
+        """The id of the last event that was received, where the server gives them."""
+        self.forget()
+
+    def forget(self) -> None:
+        """What was received of sound belongs to a session that is gone."""
+        self.item_id, self.samples = "", 0
         self._again = 0
         """How much of what comes next is here already."""
 
@@ -68,6 +78,15 @@ class Received:
         self._again -= len(sound) - len(new)
         self.samples += len(new)
         return new
+
+    def query(self) -> dict[str, str | int]:
+        """What to ask the server with, in the URL."""
+        if self.token is None:
+            return {}
+        if self.after:
+            return {"resume": self.token, "after": self.after}
+        where = {"item_id": self.item_id, "received_samples": self.samples}
+        return {"resume": self.token, **(where if self.samples else {})}
 
 
 class Connection:
@@ -86,15 +105,8 @@ class Connection:
         self._away = False
         self._kept = bytearray()
         self._session = SessionConfig()
-        self._token: str | None = None
-        self._after = ""
-        """The id of the last event that was received, where the server gives them."""
-        self._wishes: dict[str, object] = {}
-        self._changes: dict[str, dict[str, object]] = {}
-        """What was changed of the sound since, by its direction; a lost session may forget it."""
-        self._extensions: list[Extension] = []
+        self._wishes = Wishes()
         self.received = Received()
-        """Told to the server when the connection is back."""
 
     @property
     def agreed(self) -> Extensions:
@@ -118,18 +130,18 @@ class Connection:
         voice: str | None = None,
     ) -> None:
         """Ask for captions, judged interruptions and extensions; else the server's defaults."""
-        self._extensions = list(extensions)
+        self._wishes.extensions = list(extensions)
         listens = {"transcription": {"model": "embedded"}, "turn_detection": SEMANTIC}
-        self._wishes = {"audio": {"input": listens}}
+        self._wishes.session = {"audio": {"input": listens}}
         if instructions is not None:
-            self._wishes["instructions"] = instructions
+            self._wishes.session["instructions"] = instructions
         if voice is not None:
-            self._changes["output"] = {"voice": voice}
+            self._wishes.audio["output"] = {"voice": voice}
         await self._ask()
 
     async def change(self, direction: Literal["input", "output"], **audio: object) -> None:
         """Change the sound's configuration, for this session and for those that follow it."""
-        self._changes[direction] = audio
+        self._wishes.audio[direction] = audio
         await self._update(audio={direction: audio})
 
     async def append(self, pcm: bytes) -> None:
@@ -185,7 +197,7 @@ class Connection:
                 async for frame in self._socket:
                     event = wire.decode(frame)
                     if event is not None:
-                        self._after = event.event_id
+                        self.received.after = event.event_id
                     if event is not None and not await self._settle(event):
                         yield event
                 reason = "the server ended the conversation"
@@ -208,14 +220,10 @@ class Connection:
                 self._note(session)
             case wire.Resumed(item_id, start_samples):
                 self.received.resume(item_id, start_samples)
-            case wire.ErrorEvent(wire.Problem(_, "unknown_parameter", str(where))) if (
-                self._extensions and where.startswith("session.x_mimo")
-            ):
-                unknown = where.rpartition(".")[2]
-                known: list[Extension] = [each for each in self._extensions if each != unknown]
-                self._extensions = known if len(known) < len(self._extensions) else []
-                await self._ask()
-                return True
+            case wire.ErrorEvent(wire.Problem(_, "unknown_parameter", str(where))):
+                if self._wishes.drop(where):
+                    await self._ask()
+                    return True
             case _:
                 pass
         return False
@@ -223,14 +231,11 @@ class Connection:
     def _note(self, session: SessionConfig) -> None:
         self._session = session
         if session.x_mimo is not None and session.x_mimo.resume_token is not None:
-            self._token = session.x_mimo.resume_token
+            self.received.token = session.x_mimo.resume_token
 
     async def _ask(self) -> None:
-        asked = dict.fromkeys(self._extensions, True)
-        await self._update(**self._wishes, **({"x_mimo": asked} if asked else {}))
-        # Each by itself: one that the server refuses takes no other with it.
-        for direction, audio in self._changes.items():
-            await self._update(audio={direction: audio})
+        for update in self._wishes.updates():
+            await self._update(**update)
 
     async def _update(self, **session: object) -> None:
         await self.send("session.update", session={"type": "realtime", **session})
@@ -241,7 +246,7 @@ class Connection:
         for wait_s in waits_s:
             await asyncio.sleep(wait_s)
             try:
-                self._socket = await reach(self._url, **self._resume())
+                self._socket = await reach(self._url, **self.received.query())
                 greeting = await greeted(self._socket)
             except RefusedError:
                 raise
@@ -250,20 +255,11 @@ class Connection:
                 await self._socket.close()
                 continue
             # Only now has the token been used: an attempt that reached nobody leaves it.
-            self._token, self._after = None, greeting.event_id
+            self.received.token, self.received.after = None, greeting.event_id
             self._note(greeting.session)
             await self._ask()
             return bool(before) and self._session.id == before
         raise AssertionError("the waits never end")
-
-    def _resume(self) -> dict[str, str | int]:
-        if self._token is None:
-            return {}
-        if self._after:
-            return {"resume": self._token, "after": self._after}
-        received = self.received
-        where = {"item_id": received.item_id, "received_samples": received.samples}
-        return {"resume": self._token, **(where if received.samples else {})}
 
     async def _send_kept(self) -> bool:
         """Send what waits; return whether it went."""
