@@ -6,6 +6,7 @@ lives in an environment of its own.
 
 import argparse
 import os
+import re
 import shlex
 import shutil
 import sys
@@ -27,6 +28,9 @@ examples:
   mimo-live model --gpu -- --uvicorn-log-level warning"""
 
 
+_SET_SEATS = "in the configuration of `mimo-live serve`, under [model]: replies_at_once ="
+
+
 def main(argv: list[str]) -> int:
     """Check, then become `vllm serve`, or show it; return 1 if a check says it can't work."""
     own, extra = _divided(argv)
@@ -44,6 +48,12 @@ def main(argv: list[str]) -> int:
         print(f"mimo-live model: {kind}{line}", file=sys.stderr, flush=True)
 
     works = not any(finding.fatal for finding in findings)
+    if works and options.fast and not lacks and (seats := _seats(config)) > 1:
+        print(
+            f"mimo-live model: {seats} replies at once; {_SET_SEATS} {seats}",
+            file=sys.stderr,
+            flush=True,
+        )
     command = [
         *[vllm or "vllm", "serve", options.model, "--omni"],
         *["--served-model-name", "MiMo-Audio-7B-Instruct"],
@@ -59,6 +69,12 @@ def main(argv: list[str]) -> int:
     if vllm is not None and works:
         os.execve(vllm, command, os.environ | _environment(options.fast))
     return 1
+
+
+def _seats(config: Path) -> int:
+    """Return how many replies a deploy file is for."""
+    found = re.search(r"^ *max_num_seqs: *(\d+)", config.read_text(encoding="utf-8"), re.M)
+    return int(found[1]) if found else 1
 
 
 def _divided(argv: list[str]) -> tuple[list[str], list[str]]:

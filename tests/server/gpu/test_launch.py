@@ -267,11 +267,13 @@ def test_the_plug_in_and_its_deploy_file_are_taken_where_they_fit(machine: Machi
     install(machine.folder / "site")
     machine.environment["PYTHONPATH"] = "/elsewhere"
     shown = machine.run("--print")
-    assert (shown.returncode, shown.stderr) == (0, "")
+    told = "4 replies at once; in the configuration of `mimo-live serve`, under [model]: "
+    assert shown.stderr == f"mimo-live model: {told}replies_at_once = 4\n"
+    assert shown.returncode == 0
     assert f" PYTHONPATH={PLUG_IN}:/elsewhere " in shown.stdout
     assert f"--deploy-config {ROOT}/configs/mimo_audio_fast.yaml" in shown.stdout
     started = machine.run()
-    assert (started.returncode, started.stderr) == (0, "")
+    assert (started.returncode, started.stderr) == (0, shown.stderr)
     assert f"'{ROOT}/configs/mimo_audio_fast.yaml'" in started.stdout
 
 
@@ -290,6 +292,7 @@ def test_a_deploy_file_that_is_given_counts_with_the_plug_in_too(machine: Machin
     machine.options.clear()
     install(machine.folder / "site")
     shown = machine.run("--print", "--config", "configs/mimo_audio_48gb.yaml")
+    assert shown.stderr == ""
     assert f"PYTHONPATH={PLUG_IN} " in shown.stdout
     assert f"--deploy-config {ROOT}/configs/mimo_audio_48gb.yaml" in shown.stdout
 
