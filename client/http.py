@@ -9,7 +9,7 @@ from typing import NamedTuple
 import httpx2
 
 from agent.errors import AgentError
-from agent.routes import Routed
+from agent.network.routes import Routed
 
 UNLIMITED = httpx2.Limits(max_connections=None)
 

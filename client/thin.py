@@ -18,7 +18,7 @@ from websockets.sync.client import connect
 
 from agent.errors import SettingsError
 from agent.keys import read_key
-from agent.proxies import proxy_for
+from agent.network.proxies import proxy_for
 
 RATE = 8_000
 """As telephones have it."""

@@ -19,7 +19,7 @@ from websockets.exceptions import (
 
 from agent.errors import AgentError, ProtocolError
 from agent.keys import SERVER
-from agent.proxies import ProxyError, proxy_for
+from agent.network.proxies import ProxyError, proxy_for
 from client.dialogue import events as wire
 from client.dialogue.events import SessionCreated, full_url
 from client.keys import authorization, key_of_environment

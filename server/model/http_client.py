@@ -6,7 +6,7 @@ from functools import partial
 import httpx2
 import openai
 
-from agent.routes import Routed
+from agent.network.routes import Routed
 
 LIMITS = httpx2.Limits(max_connections=1_000, max_keepalive_connections=100)
 """More connections than sessions, so that none waits here; of idle ones a few save handshakes."""

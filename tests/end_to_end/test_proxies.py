@@ -12,7 +12,7 @@ import pytest
 
 from agent.audio import RATE, wav
 from agent.model.output import Ended, Failed
-from agent.proxies import ProxyError, proxy_for
+from agent.network.proxies import ProxyError, proxy_for
 from client.ask import ask
 from client.dialogue.socket import UnreachableError, greeted, open_socket
 from client.kiosk import kiosk

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 
 import httpx2
 
-from agent.proxies import ProxyError, proxy_for
+from agent.network.proxies import ProxyError, proxy_for
 
 
 class Routed(httpx2.AsyncBaseTransport):

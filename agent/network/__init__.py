@@ -1,0 +1,1 @@
+"""How connections leave this machine: directly, or through a proxy that a variable names."""
