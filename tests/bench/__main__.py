@@ -19,7 +19,7 @@ import numpy as np
 import openai
 
 from tests.bench.client import busy_percent, listening_s
-from tests.bench.server import barge_in_ms, relay_ms
+from tests.bench.server import barge_in_ms, first_sound_ms, relay_ms
 from tests.drivers.model_client import (
     CLEAN,
     Client,
@@ -122,6 +122,10 @@ def server_alone() -> Iterator[Figure]:
     for sessions, bar in ((1, "p50 < 3"), (20, "p50 < 3, p99 < 15")):
         late = relay_ms(sessions, replies=4 if sessions > 1 else 20)
         yield Figure(f"server adds, chunk → client, {sessions} sessions", "ms", bar, late)
+    for seats, bar in ((1, ""), (4, "p95 < 400")):
+        heard = first_sound_ms(seats, callers=4, replies=5)
+        name = f"four callers, 300 ms to a first chunk, {seats} at once: asked → first sound"
+        yield Figure(name, "ms", bar, heard)
     sound, request = barge_in_ms(20)
     yield Figure("barge-in: speech onset → no more audio sent", "ms", "p95 < 400", sound)
     yield Figure("barge-in: speech onset → request closed at the model", "ms", "p95 < 400", request)

@@ -7,6 +7,8 @@ import json
 import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -31,24 +33,36 @@ def relay_ms(sessions: int, replies: int) -> list[float]:
         # One replica a session: here nobody is to wait for anybody.
         start_server(model.url.removesuffix("/v1"), *["--model-url", model.url] * sessions) as url,
     ):
-        return asyncio.run(_relay(url, model, sessions, replies))
-
-
-async def _relay(url: str, model: StandIn, sessions: int, replies: int) -> list[float]:
-    async with asyncio.TaskGroup() as tasks:
-        talks = [tasks.create_task(_ask(url, number, replies)) for number in range(sessions)]
-    arrived: dict[str, list[float]] = {}
-    for talk in talks:
-        arrived |= talk.result()
+        arrived = asyncio.run(_talk(url, sessions, replies))
     late: list[float] = []
     for chat in model.chats:
         [name] = [name for name in arrived if f'"{name}"' in chat.raw.decode().split("user")[-1]]
-        late += [1000 * (b - a) for a, b in zip(chat.sent_at, arrived[name], strict=True)]
+        late += [1000 * (b - a) for a, b in zip(chat.sent_at, arrived[name][1:], strict=True)]
     return late
 
 
+def first_sound_ms(seats: int, callers: int, replies: int) -> list[float]:
+    """From asking to the first sound, in ms, for callers of one replica with so many seats."""
+    with (
+        TemporaryDirectory() as folder,
+        stand_in(at_once=seats, first_chunk_ms=300, rtf=0.3, groups=16) as model,
+    ):
+        config = Path(folder) / "server.toml"
+        config.write_text(f"[model]\nreplies_at_once = {seats}\n")
+        with start_server(model.url.removesuffix("/v1"), "--config", str(config)) as url:
+            arrived = asyncio.run(_talk(url, callers, replies))
+    return [1000 * (first - asked) for asked, first, *_ in arrived.values()]
+
+
+async def _talk(url: str, sessions: int, replies: int) -> dict[str, list[float]]:
+    """Hold so many conversations; return when each question was asked and its sound came."""
+    async with asyncio.TaskGroup() as tasks:
+        talks = [tasks.create_task(_ask(url, number, replies)) for number in range(sessions)]
+    return {name: times for talk in talks for name, times in talk.result().items()}
+
+
 async def _ask(url: str, number: int, replies: int) -> dict[str, list[float]]:
-    """Ask in writing, one reply after the other; return when each one's sound came."""
+    """Ask in writing, one reply after the other; return when, and when each one's sound came."""
     # Real sessions don't speak in step.
     await asyncio.sleep(number * STAGGER_S)
     arrived: dict[str, list[float]] = {}
@@ -59,7 +73,7 @@ async def _ask(url: str, number: int, replies: int) -> dict[str, list[float]]:
             item = {"type": "message", "role": "user", "content": content}
             await _send(socket, {"type": "conversation.item.create", "item": item})
             await _send(socket, {"type": "response.create"})
-            arrived[name] = []
+            arrived[name] = [time.monotonic()]
             async for frame in socket:
                 now = time.monotonic()
                 kind = json.loads(frame)["type"]
