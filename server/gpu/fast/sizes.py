@@ -8,7 +8,8 @@ _log = logging.getLogger("vllm.mimo_live")
 
 FIRST_CHUNKS = (2,)
 """A first chunk of two groups has the first sound one group sooner than one of three. One group
-is 15 ms sooner still, but more than half of it lacks the 100 ms that the vocoder looks ahead."""
+was no sooner on an H100, what follows it came late beside other callers, and more than half of it
+lacks the 100 ms that the vocoder looks ahead."""
 
 LEAST_CHUNK, LEAST_CONTEXT = 3, 40
 """vLLM-Omni's own limits. With less context than the vocoder's window the voice changes."""
