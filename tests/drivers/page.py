@@ -206,10 +206,12 @@ class TalkPage:
         """Wait until something was played and nothing is being played any more."""
         self.page.wait_for_function(_IS_SILENT_AGAIN, timeout=timeout_s * 1000)
 
-    def wait_for_more_sound(self, duration_s: float, timeout_s: float = 30.0) -> None:
-        """Wait until so much more was played than up to now, silence left out."""
-        before = int(np.count_nonzero(np.frombuffer(self.played(), np.int16)))
-        least = before + round(duration_s * RATE)
+    def wait_for_more_sound(
+        self, before: bytes, duration_s: float, timeout_s: float = 30.0
+    ) -> None:
+        """Wait until so much more was played than `played` gave before, silence left out."""
+        sounding = int(np.count_nonzero(np.frombuffer(before, np.int16)))
+        least = sounding + round(duration_s * RATE)
         self.page.wait_for_function(_HAS_SOUNDED, arg=least, timeout=timeout_s * 1000)
 
     def captions(self) -> list[Caption]:

@@ -233,7 +233,7 @@ def test_talking_through_the_page_in_a_browser(server_url: str, tmp_path: Path, 
         page.wait_for_silence()
         first = page.played()
         page.type(READ_ALOUD + ", ".join(["the longest story that was ever told"] * 4))
-        page.wait_for_more_sound(1.2)
+        page.wait_for_more_sound(first, 1.2)
         browser.say(greeting)
         page.choose_microphone(1)
         page.wait_for_interruption()
@@ -244,12 +244,13 @@ def test_talking_through_the_page_in_a_browser(server_url: str, tmp_path: Path, 
         captions = page.captions()
         later: list[bytes] = []
         for entries, words in enumerate(("Good morning.", "Seven apples.", "Green water."), 4):
-            before = len(page.played())
+            before = page.played()
             page.type(READ_ALOUD + words)
             page.wait_for_entry(2 * entries)
+            page.wait_for_more_sound(before, 0.3)
             page.wait_for_phase("listening")
             page.wait_for_silence()
-            later.append(page.played()[before:])
+            later.append(page.played()[len(before) :])
     assert "weather" in recognise(wav(first))
     assert [caption.speaker for caption in captions] == ["You", "Agent"] * 3
     assert all("weather" in caption.text.lower() for caption in captions[:2])
