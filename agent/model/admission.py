@@ -53,7 +53,7 @@ class Admission:
     """Admits as many replies as there are seats, and one of a session at a time."""
 
     def __init__(self, seats: int = 1) -> None:
-        self._seats = seats
+        self.seats = seats
         self._waiting: list[Ticket] = []
         self._running: list[Ticket] = []
         """In the order in which they began."""
@@ -62,11 +62,11 @@ class Admission:
 
     def wait_s(self, dry_at: float, now: float, *, is_early: bool = False) -> float:
         """Estimate how long a reply asked for now would wait."""
-        place = is_early and self._seats > 1, dry_at, self._count + 1
+        place = is_early and self.seats > 1, dry_at, self._count + 1
         ahead = sum(ticket.place < place for ticket in self._waiting)
         rests_s = [self._rest_s(ticket, now, is_early) for ticket in self._running]
-        rests_s += [0.0] * (self._seats - len(rests_s))
-        rounds, seat = divmod(ahead, self._seats)
+        rests_s += [0.0] * (self.seats - len(rests_s))
+        rounds, seat = divmod(ahead, self.seats)
         return sorted(rests_s)[seat] + rounds * self._average_s
 
     def _rest_s(self, ticket: Ticket, now: float, is_early: bool) -> float:
@@ -78,14 +78,14 @@ class Admission:
         """Join the queue; `advance` says whose turn it is."""
         self._count += 1
         # With one seat, giving way would only change who waits.
-        ticket = Ticket(dry_at, self._count, session, early if self._seats > 1 else None)
+        ticket = Ticket(dry_at, self._count, session, early if self.seats > 1 else None)
         self._waiting.append(ticket)
         return ticket
 
     def advance(self, now: float) -> Ticket | None:
         """Return the next one that may begin now, if any."""
         ready = self._ready()
-        if len(self._running) == self._seats or not ready:
+        if len(self._running) == self.seats or not ready:
             return None
         ticket = min(ready, key=lambda each: each.place)
         self._waiting.remove(ticket)

@@ -72,9 +72,8 @@ class Replica:
         # The session's own deadlines decide how long to wait.
         patience = httpx2.Timeout(None, connect=CONNECT_TIMEOUT_S)
         self._client = api_client(url, key, patience)
-        self._seats = seats
-        self._told_seats = seats
-        """What it says itself, if it says it."""
+        self._served: _Served | None = None
+        """What it says of its model."""
         self._admission = Admission(seats)
         self._admitted: dict[Ticket, asyncio.Event] = {}
         self._suspected = asyncio.Event()
@@ -211,9 +210,10 @@ class Replica:
         else:
             again = f" again, after {_now() - self._down_since:.0f} s" if before == "down" else ""
             log.info("%s answers%s; it serves %s", self, again, model or "a model without a name")
-            if self._told_seats != self._seats:
+            told, set_to = self._served and self._served.replies_at_once, self._admission.seats
+            if isinstance(told, int) and told != set_to:
                 wrong = "%s makes %d replies at once, but model.replies_at_once says %d"
-                log.warning(wrong, self, self._told_seats, self._seats)
+                log.warning(wrong, self, told, set_to)
 
     async def _look(self) -> str | None:
         """Ask which model it serves and how it is; say what is wrong, if anything is."""
@@ -236,11 +236,9 @@ class Replica:
             served = msgspec.json.decode(answer.content, type=_Models).data
         except (msgspec.DecodeError, UnicodeError):
             served = []
-        ours = next((each for each in served if each.id == self._settings.name), None)
-        ours = ours or next(iter(served), None)
-        told = ours and ours.replies_at_once
-        self._told_seats = told if isinstance(told, int) else self._seats
-        model = ours and ours.id[:LONGEST_NAME]
+        ours = [each for each in served if each.id == self._settings.name]
+        self._served = next(iter(ours or served), None)
+        model = self._served and self._served.id[:LONGEST_NAME]
         self.condition = structs.replace(self.condition, model=model)
 
     async def _probe(self) -> str | None:

@@ -5,6 +5,7 @@ import secrets
 from collections.abc import Sequence
 from contextlib import aclosing
 from functools import partial
+from typing import NamedTuple
 
 from websockets.asyncio.server import ServerConnection
 
@@ -35,6 +36,14 @@ def new_id(kind: str) -> str:
     return f"{kind}_{secrets.token_hex(16 if kind == 'resume' else 8)}"
 
 
+class _Reply(NamedTuple):
+    """A reply that the model is asked for."""
+
+    task: asyncio.Task[None]
+    early: EarlyStart | None
+    """If it is made in a pause."""
+
+
 class Connection:
     """Serves one client until it goes.
 
@@ -62,9 +71,7 @@ class Connection:
         self._inbox = Inbox(INBOX_EVENTS)
         self.link = Link(socket, session, self._inbox, grace_s)
         """What the client is reached over."""
-        self._replies: dict[str, asyncio.Task[None]] = {}
-        self._early: EarlyStart | None = None
-        """The latest."""
+        self._replies: dict[str, _Reply] = {}
 
     @property
     def overdue_s(self) -> float:
@@ -128,8 +135,8 @@ class Connection:
         prepared = turn.early_reply(self._session.state)
         commands = feed(self._session, taken, now)
         self._recorder.decided(commands)
-        if self._early and prepared and turn.open_response(self._session.state) == prepared:
-            self._model.keep(self._early)
+        if prepared and turn.open_response(self._session.state) == prepared:
+            self._keep(prepared)
         return commands
 
     async def _hear(self, event: protocol.InputAudioAppend, tasks: asyncio.TaskGroup) -> None:
@@ -158,22 +165,30 @@ class Connection:
                 case AskModel(response_id):
                     early = None
                     if turn.early_reply(self._session.state) == response_id:
-                        early = self._early = EarlyStart(partial(self._give_way, response_id))
-                    reply = tasks.create_task(self._respond(command, early), name=response_id)
-                    self._replies[response_id] = reply
+                        early = EarlyStart(partial(self._give_way, response_id))
+                    task = tasks.create_task(self._respond(command, early), name=response_id)
+                    self._replies[response_id] = _Reply(task, early)
                 case AbortModel(response_id):
-                    if reply := self._replies.pop(response_id, None):
-                        reply.cancel()
+                    self._abort(response_id)
                 case Transcribe() | Overhear():
                     tasks.create_task(self._write_down(command), name="write down")
+
+    def _abort(self, response_id: str) -> None:
+        if reply := self._replies.pop(response_id, None):
+            reply.task.cancel()
+
+    def _keep(self, response_id: str) -> None:
+        """The turn of a reply that was made in a pause is over."""
+        reply = self._replies.get(response_id)
+        if reply and reply.early:
+            self._model.keep(reply.early)
 
     def _give_way(self, response_id: str) -> None:
         """End a reply that is made in a pause; the end of the turn asks once more."""
         wanted = ModelError("others needed the seat", code="model_busy")
         # At once, and past the inbox: the turn must not end on a reply that is gone.
         self._decide(FromModel(response_id, Failed(wanted)))
-        if reply := self._replies.pop(response_id, None):
-            reply.cancel()
+        self._abort(response_id)
 
     async def _respond(self, ask: AskModel, early: EarlyStart | None) -> None:
         outputs = self._model.reply(ask, early)
