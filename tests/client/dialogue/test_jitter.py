@@ -65,6 +65,15 @@ def test_running_dry_glides_to_silence_and_resumes_with_nothing_lost():
     jitter.add("item", ramp(4 * ENOUGH))
     resumed = pull(jitter, 4 * ENOUGH)
     assert (resumed[FADE_SAMPLES:] == ramp(4 * ENOUGH)[FADE_SAMPLES:]).all()
+    # That was an underrun: the next item waits longer by half of it, and no less for this one.
+    jitter.complete("item")
+    pull(jitter)
+    longer = 7 * (LEAST_WAIT_SAMPLES + FRAME // 2) // 2
+    jitter.add("next", tone(longer - 2))
+    assert not pull(jitter, 1).any()
+    jitter.flush()
+    jitter.add("later", tone(longer))
+    assert pull(jitter).any()
 
 
 def test_held_sound_glides_to_silence_and_goes_on_with_the_very_next_sample():
@@ -79,6 +88,11 @@ def test_held_sound_glides_to_silence_and_goes_on_with_the_very_next_sample():
     jitter.resume()
     heard = pull(jitter, ENOUGH)
     assert heard[FADE_SAMPLES:].tolist() == ramp(ENOUGH, 501)[FADE_SAMPLES:].tolist()
+    # That was no underrun: the next item waits no longer.
+    jitter.complete("item")
+    pull(jitter, ENOUGH)
+    jitter.add("next", tone(ENOUGH))
+    assert pull(jitter).any()
 
 
 def test_items_follow_each_other_without_a_gap_or_a_fade():
