@@ -224,7 +224,6 @@ class _Past:
 
     def __init__(self) -> None:
         self._runs: deque[tuple[str | None, int]] = deque()
-        self._remembered = 0
         self._played: dict[str, int] = {}
 
     def add(self, item_id: str | None, count: int) -> None:

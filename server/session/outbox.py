@@ -12,7 +12,7 @@ OUTBOX_EVENTS = 256
 
 
 class Outbox:
-    """See `Outgoing`, which decides what is sent; this waits."""
+    """See `ResendBuffer`, which decides what is sent; this waits."""
 
     def __init__(self, most: int = OUTBOX_EVENTS):
         self._outgoing = ResendBuffer()

@@ -11,9 +11,6 @@ from typing import Protocol
 
 from torch import Tensor
 
-Codes = Tensor
-"""One group: `[1, 1, 8, 4]`, channel and frame of the codec, 160 ms of speech."""
-
 
 class Weighted(Protocol):
     weight: Tensor
@@ -39,7 +36,7 @@ class Backbone(Protocol):
 class Speech(Protocol):
     """From the states of all seats, `[S, H]`, to their groups and what the model hears of them.
 
-    Returns codes, `[S, 1, 8, 4]`, and embeddings, `[S, 1, H]`.
+    Returns codes, `[S, 1, 8, 4]`, channel and frame of the codec, and embeddings, `[S, 1, H]`.
     """
 
     def __call__(self, states: Tensor, /) -> tuple[Tensor, Tensor]: ...
