@@ -34,6 +34,9 @@ _TAP = """
 (() => {
   const { connect } = AudioNode.prototype;
   const taps = new WeakMap();
+  globalThis.shownPhases = [];
+  new MutationObserver(() => shownPhases.push(document.body.dataset.phase))
+    .observe(document, { subtree: true, attributeFilter: ["data-phase"] });
   globalThis.playedSamples = [];
   globalThis.soundContexts = [];
 
@@ -74,6 +77,15 @@ _TAP = """
     }
   }
 })();
+"""
+
+_SHOWED = """
+(phase) => {
+  const isShown = document.body.dataset.phase === phase;
+  const until = isShown ? shownPhases.length : shownPhases.indexOf(phase) + 1;
+  shownPhases.splice(0, until);
+  return isShown || until > 0;
+}
 """
 
 _PLAYED = """
@@ -143,6 +155,7 @@ class TalkPage:
 
         self._socket: WebSocket | None = None
         page.on("websocket", self._watch)
+        page.add_init_script(_TAP)
 
     def press_talk(self) -> None:
         """Start the call, or hang up."""
@@ -160,14 +173,13 @@ class TalkPage:
         self.page.get_by_text("Settings").click()
 
     def wait_for_phase(self, phase: str, timeout_s: float = 30.0) -> None:
-        """Wait until the page shows that phase of the call.
+        """Wait until the page shows that phase of the call, or has since the last such wait.
 
         Args:
             phase: `idle`, `connecting`, `waiting`, `listening`, `user`, `thinking` or `agent`.
             timeout_s: Seconds after which the test fails.
         """
-        body = self.page.locator(f'body[data-phase="{phase}"]')
-        body.wait_for(state="attached", timeout=timeout_s * 1000)
+        self.page.wait_for_function(_SHOWED, arg=phase, timeout=timeout_s * 1000)
 
     def wait_for_entry(self, number: int, timeout_s: float = 30.0) -> None:
         """Wait until the log has so many entries."""
@@ -326,7 +338,6 @@ class Chromium:
         try:
             if permission == "granted":
                 context.grant_permissions(["microphone"])
-            context.add_init_script(_TAP)
             if separate_rates:
                 context.add_init_script(_SEPARATE_RATES)
             talk = TalkPage(context.new_page())
