@@ -53,7 +53,7 @@ _TAP = """
       const tap = new MediaStreamAudioDestinationNode(context, { channelCount: 1 });
       taps.set(context, tap);
       soundContexts.push(context);
-      keep(tap.stream.getAudioTracks()[0]);
+      keep(tap.stream.getAudioTracks()[0], context);
     }
     return taps.get(context);
   }
@@ -66,10 +66,18 @@ _TAP = """
     return stream;
   };
 
-  async function keep(track) {
+  const behind = new Map();
+  // Seconds of sound that was played and is still on its way here.
+  globalThis.unheard = () => Math.max(0, ...[...behind.values()].map((seconds) => seconds()));
+
+  async function keep(track, context) {
     // A page that is held up for seconds still loses nothing.
     const { readable } = new MediaStreamTrackProcessor({ track, maxBufferSize: 2000 });
+    let [heard, least] = [0, Infinity];
+    behind.set(context, () => (heard ? context.currentTime - heard - least : 0));
     for await (const sound of readable) {
+      heard += sound.numberOfFrames / sound.sampleRate;
+      least = Math.min(least, context.currentTime - heard);
       const samples = new Float32Array(sound.numberOfFrames);
       sound.copyTo(samples, { planeIndex: 0, format: "f32-planar" });
       playedSamples.push(samples);
@@ -105,7 +113,8 @@ _PLAYED = """
 _IS_SILENT_AGAIN = """
 () => {
   const sounds = (samples) => samples.some((sample) => sample !== 0);
-  return playedSamples.some(sounds) && !playedSamples.slice(-4).some(sounds);
+  const isOver = unheard() < 0.1 && !playedSamples.slice(-10).some(sounds);
+  return isOver && playedSamples.some(sounds);
 }
 """
 
@@ -221,7 +230,7 @@ class TalkPage:
         return self._heard()
 
     def wait_for_silence(self, timeout_s: float = 15.0) -> None:
-        """Wait until something was played and nothing is being played any more."""
+        """Wait until something was played, and nothing for a tenth of a second."""
         self.page.wait_for_function(_IS_SILENT_AGAIN, timeout=timeout_s * 1000)
 
     def wait_for_more_sound(
