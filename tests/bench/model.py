@@ -1,9 +1,10 @@
 """`python -m tests.bench.model URL`: spoken conversations with a real model server, measured.
 
 The conversation goes through the real conversation server. Between it and the model server
-stands a proxy that only forwards and notes times, so every figure is of what crossed the wire:
-request → first audio by turn, gaps between chunks and the playout delay that they need, what
-follows an interruption, and how much a turn sends.
+stands a proxy that only forwards and notes times, so every figure but one is of what crossed that
+wire: request → first audio by turn, gaps between chunks and the playout delay that they need, what
+follows an interruption, and how much a turn sends. The one is voice-to-voice, from the last loud
+sample of the question to the first sound that reaches the client.
 """
 
 import argparse
@@ -42,6 +43,7 @@ class Exchange:
     chunk_at: list[float] = field(default_factory=list[float])
     closed_at: float = 0.0
     """When the conversation server closed the connection or the answer ended."""
+    voice_to_voice_ms: float = 0.0
 
     def first_ms(self) -> float:
         return 1000 * (self.chunk_at[0] - self.began_at)
@@ -111,15 +113,19 @@ async def converse(server_url: str, watching: Proxy) -> list[Exchange]:
     async with connect(f"{server_url}/v1/realtime", max_size=None) as socket:
         mouth = Mouth(socket)
         speaking = asyncio.create_task(mouth.speak())
+        cut_into = ""
         for turn in range(1, TURNS + 1):
             mouth.say(QUESTION)
             sound_s, began = 0.0, 0.0
             async for frame in socket:
                 event = json.loads(frame)
+                if event.get("response_id") == cut_into:
+                    continue
                 if event["type"] == "response.output_audio.delta":
                     began = began or time.monotonic()
                     sound_s += len(event["delta"]) * 3 / 4 / 48_000
                     if turn in INTERRUPTED and sound_s > 1.0:
+                        cut_into = event["response_id"]
                         break
                 if event["type"] == "response.done":
                     if event["response"]["status"] == "cancelled":
@@ -127,6 +133,7 @@ async def converse(server_url: str, watching: Proxy) -> list[Exchange]:
                     assert event["response"]["status"] == "completed", event
                     break
             turns.append(watching.exchanges[-1])
+            turns[-1].voice_to_voice_ms = 1000 * (began - mouth.ends_at)
             if turn not in INTERRUPTED:
                 # The next question must not cut into what still plays.
                 await asyncio.sleep(max(0.0, began + sound_s - time.monotonic()) + 0.3)
@@ -136,20 +143,26 @@ async def converse(server_url: str, watching: Proxy) -> list[Exchange]:
 
 async def conversations(url: str, server_url: str, watching: Proxy, times: int) -> None:
     runs = [await converse(server_url, watching) for _ in range(times)]
-    print("| turn | request → first audio, p50 (all) | request |")
-    print("|---|---|---|")
+    print("| turn | request → first audio, p50 (all) | voice-to-voice, p50 | request |")
+    print("|---|---|---|---|")
     for turn in range(TURNS):
         each = [run[turn] for run in runs]
         first = [exchange.first_ms() for exchange in each]
         cut = ", cut into" if turn + 1 in INTERRUPTED else ""
         shown = " ".join(f"{ms:.0f}" for ms in first)
         kb = np.median([exchange.sent_bytes for exchange in each]) / 1000
-        print(f"| {turn + 1}{cut} | {np.median(first):.0f} ms ({shown}) | {kb:.0f} kB |")
+        heard = np.median([exchange.voice_to_voice_ms for exchange in each])
+        first_ms = f"{np.median(first):.0f} ms ({shown})"
+        print(f"| {turn + 1}{cut} | {first_ms} | {heard:.0f} ms | {kb:.0f} kB |")
+    every = [exchange.voice_to_voice_ms for run in runs for exchange in run]
+    print(f"\nvoice-to-voice of all turns: {_percentiles(every)}")
+    later = [run[-1].first_ms() / run[0].first_ms() for run in runs]
+    print(f"first audio of turn {TURNS} beside turn 1: {np.median(later):.2f}")
     whole = [ex for run in runs for n, ex in enumerate(run, 1) if n not in INTERRUPTED]
     gaps = [gap for ex in whole for gap in ex.gaps_ms()]
     needed = [ex.delay_needed_ms() for ex in whole]
     after = [run[n].first_ms() for run in runs for n in INTERRUPTED]
-    print(f"\ngaps between chunks: {_percentiles(gaps)}")
+    print(f"gaps between chunks: {_percentiles(gaps)}")
     print(f"playout delay needed: {_percentiles(needed)}")
     print(f"first audio of the request after an interruption: {_percentiles(after)}")
     wasted = len(watching.exchanges) - times * TURNS
