@@ -17,16 +17,17 @@ from server.gpu.fast.needs import DROPOUT, SPEED, installed, other_versions
 # A child of vLLM's own logger, whose handlers it uses.
 _log = logging.getLogger("vllm.mimo_live")
 
-_MIMO = "model_executor.models.mimo_audio.mimo_audio"
+_MIMO = "vllm_omni.model_executor.models.mimo_audio.mimo_audio"
 _PARTS = {
     f"{_MIMO}_llm": "forward",
     _MIMO: "finished",
     f"{_MIMO}_code2wav": "codec",
-    "model_executor.stage_input_processors.mimo_audio": "chunks",
-    "worker.gpu_model_runner": "runner",
-    "core.sched.omni_ar_scheduler": "seats",
+    "vllm_omni.model_executor.stage_input_processors.mimo_audio": "chunks",
+    "vllm_omni.worker.gpu_model_runner": "runner",
+    "vllm_omni.core.sched.omni_ar_scheduler": "seats",
+    "vllm.entrypoints.openai.models.serving": "models",
 }
-"""Which module of vLLM-Omni's each part of the plug-in patches."""
+"""Which module each part of the plug-in patches."""
 
 
 def correct_dropout() -> None:
@@ -52,10 +53,10 @@ def lacks() -> str:
 
 
 def _patch(module: str, part: str) -> None:
-    """Have a part patch a module of vLLM-Omni's as soon as that has been imported."""
+    """Have a part patch a module as soon as that has been imported."""
 
     def patch(imported: ModuleType) -> None:
         # Not before: the parts import torch, which not every process of vLLM needs.
         import_module(f"server.gpu.fast.{part}").patch(imported)
 
-    when_imported(f"vllm_omni.{module}", patch)
+    when_imported(module, patch)

@@ -81,6 +81,10 @@ SPEED: Needs = {
         "ForwardContext.cudagraph_runtime_mode",
         "get_forward_context",
     ),
+    "vllm/entrypoints/openai/models/serving.py": (
+        "OpenAIServingModels.engine_client",
+        "OpenAIServingModels.show_available_models",
+    ),
 }
 """What is replaced, and what the replacements use."""
 

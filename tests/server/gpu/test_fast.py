@@ -3,14 +3,17 @@
 vLLM-Omni is a folder of small modules with its names; what needs torch is in `with_torch/`.
 """
 
+import asyncio
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import pytest
 
-from server.gpu.fast import correct_dropout, imports, lacks, speed_up
+from server.gpu.fast import correct_dropout, imports, lacks, models, speed_up
 from server.gpu.fast.imports import when_imported
 from server.gpu.fast.needs import Needs, Site
 from server.gpu.fast.sizes import read_sizes
@@ -199,3 +202,19 @@ def test_a_module_that_is_imported_already_is_patched_at_once():
     patched: list[str] = []
     when_imported("sys", lambda module: patched.append(module.__name__))
     assert patched == ["sys"]
+
+
+def test_the_list_of_models_says_how_many_replies_are_made_at_once():
+    class Serving:
+        engine_client = SimpleNamespace(
+            vllm_config=SimpleNamespace(scheduler_config=SimpleNamespace(max_num_seqs=4))
+        )
+
+        async def show_available_models(self) -> SimpleNamespace:
+            return SimpleNamespace(data=[SimpleNamespace(id="MiMo")])
+
+    module: Any = ModuleType("serving")
+    module.OpenAIServingModels = Serving
+    models.patch(module)
+    [model] = asyncio.run(Serving().show_available_models()).data
+    assert (model.id, model.replies_at_once) == ("MiMo", 4)
