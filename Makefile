@@ -45,7 +45,7 @@ test-clients: $(VENV)/test.done $(CLIENTS)/node.done \
 # The tensor code of the plug-in for the model server, which needs torch (up to 3 GB) and no GPU.
 test-gpu-cpu:
 	@test -x .gpu/bin/python || python3 -m venv .gpu
-	@.gpu/bin/pip install --quiet --disable-pip-version-check torch pytest pytest-timeout
+	@.gpu/bin/pip install --quiet --disable-pip-version-check torch transformers pytest pytest-timeout
 	@.gpu/bin/python -m pytest -q --confcutdir=tests/server/gpu tests/server/gpu/with_torch
 
 lint: style types

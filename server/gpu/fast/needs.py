@@ -1,4 +1,4 @@
-"""What the plug-in needs of vLLM and vLLM-Omni, looked up in their source text.
+"""What the plug-in needs of vLLM, vLLM-Omni and theirs, looked up in their source text.
 
 Nothing is imported for it: that would take seconds in every process, and the launcher asks the
 same before it chooses a deploy file. What is needed is written as
@@ -33,13 +33,23 @@ SPEED: Needs = {
         f"{_LLM}.forward(input_ids, positions, intermediate_tensors, inputs_embeds)",
         f"{_LLM}.compute_logits(hidden_states)",
         f"{_LLM}._generate_speech_tokens_and_audio_embeddings(hidden_states)",
+        f"{_LLM}.base_local_forward(local_embeds)",
         f"{_LLM}._cached_new_audio_emb_by_req",
+        f"{_LLM}.audio_channels",
+        f"{_LLM}.delay_pattern",
         f"{_LLM}.empty_token_id",
+        f"{_LLM}.group_size",
         f"{_LLM}.hidden_states_downcast",
         f"{_LLM}.input_local_transformer_cg_by_bs",
+        f"{_LLM}.local_config",
         f"{_LLM}.local_forward_cg_by_bs",
         f"{_LLM}.local_sampler",
+        f"{_LLM}.local_transformer",
+        f"{_LLM}.local_transformer_lm_heads",
         f"{_LLM}.model",
+        f"{_LLM}.speech_embeddings",
+        f"{_LLM}.speech_embeddings_to_local",
+        f"{_LLM}.speech_empty_ids",
         "MiMoSampler.do_sample",
     ),
     f"{_MIMO}/mimo_audio.py": ("MiMoAudioForConditionalGeneration.fused_thinker_talker",),
@@ -85,12 +95,30 @@ SPEED: Needs = {
         "OpenAIServingModels.engine_client",
         "OpenAIServingModels.show_available_models",
     ),
+    "transformers/models/qwen2/modeling_qwen2.py": (
+        "Qwen2Attention.k_proj",
+        "Qwen2Attention.o_proj",
+        "Qwen2Attention.q_proj",
+        "Qwen2Attention.v_proj",
+        "Qwen2DecoderLayer.input_layernorm",
+        "Qwen2DecoderLayer.mlp",
+        "Qwen2DecoderLayer.post_attention_layernorm",
+        "Qwen2DecoderLayer.self_attn",
+        "Qwen2MLP.down_proj",
+        "Qwen2MLP.gate_proj",
+        "Qwen2MLP.up_proj",
+        "Qwen2Model.layers",
+        "Qwen2Model.norm",
+        "Qwen2Model.rotary_emb",
+        "Qwen2RMSNorm.variance_epsilon",
+    ),
+    "triton/errors.py": ("TritonError",),
 }
 """What is replaced, and what the replacements use."""
 
 
 class Site:
-    """The folders of packages that vLLM and vLLM-Omni are installed in."""
+    """The folders that the packages are installed in."""
 
     def __init__(self, *folders: Path) -> None:
         self._folders = folders
@@ -115,8 +143,9 @@ class Site:
 
 
 def installed() -> Site:
-    """Return where vLLM and vLLM-Omni are, without importing them."""
-    specs = [find_spec(package) for package in ("vllm", "vllm_omni")]
+    """Return where the packages are, without importing them."""
+    packages = dict.fromkeys(file.partition("/")[0] for file in SPEED)
+    specs = [find_spec(package) for package in packages]
     return Site(*(Path(spec.origin).parents[1] for spec in specs if spec and spec.origin))
 
 

@@ -6,7 +6,7 @@ T  tokens in this step, padding included
 H  width of the language model, 4096
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from torch import Tensor
@@ -18,6 +18,54 @@ class Weighted(Protocol):
 
 class Sized(Protocol):
     hidden_size: int
+
+
+class Linear(Weighted, Protocol):
+    bias: Tensor
+
+    def __call__(self, x: Tensor, /) -> Tensor: ...
+
+
+class Norm(Weighted, Protocol):
+    variance_epsilon: float
+
+
+class _Attention(Protocol):
+    q_proj: Linear
+    k_proj: Linear
+    v_proj: Linear
+    o_proj: Linear
+
+
+class _Mlp(Protocol):
+    gate_proj: Linear
+    up_proj: Linear
+    down_proj: Linear
+
+
+class Layer(Protocol):
+    """Of a local transformer."""
+
+    self_attn: _Attention
+    mlp: _Mlp
+    input_layernorm: Norm
+    post_attention_layernorm: Norm
+
+
+class Local(Protocol):
+    """A local transformer, `Qwen2Model` of the transformers package."""
+
+    layers: Sequence[Layer]
+    norm: Norm
+
+    def rotary_emb(self, like: Tensor, positions: Tensor, /) -> tuple[Tensor, Tensor]:
+        """Return cosine and sine of positions, `[1, P]`: `[1, P, D]` each."""
+        ...
+
+
+class LocalSizes(Sized, Protocol):
+    num_attention_heads: int
+    head_dim: int
 
 
 class Backbone(Protocol):
@@ -42,6 +90,16 @@ class Speech(Protocol):
     def __call__(self, states: Tensor, /) -> tuple[Tensor, Tensor]: ...
 
 
+class LocalForward(Protocol):
+    """From states in the local transformer's width, `[S, 1, N]`, to codes, `[S, frames, channels]`.
+
+    Further arguments say what both implementations know: the codes' type, their device, and a
+    sampler.
+    """
+
+    def __call__(self, local_embeds: Tensor, **_: object) -> Tensor: ...
+
+
 class Llm(Protocol):
     """`MiMoAudioLLMForConditionalGeneration`: the backbone and the local transformers."""
 
@@ -53,6 +111,20 @@ class Llm(Protocol):
     local_sampler: object
     local_forward_cg_by_bs: dict[int, object]
     input_local_transformer_cg_by_bs: dict[int, object]
+    local_transformer: Local
+    local_config: LocalSizes
+    local_transformer_lm_heads: Sequence[Linear]
+    """From the local transformer's states to the scores of each channel's codes."""
+    speech_embeddings: Sequence[Weighted]
+    speech_empty_ids: Sequence[int]
+    """The code of each channel that means silence."""
+    speech_embeddings_to_local: object
+    """None where both transformers are as wide."""
+    delay_pattern: Sequence[int]
+    """In which step of the local transformer each channel begins."""
+    group_size: int
+    audio_channels: int
+    base_local_forward: LocalForward
     _cached_new_audio_emb_by_req: dict[str, Tensor]
     """What each reply said last, `[1, H]`."""
 

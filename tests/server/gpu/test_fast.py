@@ -6,6 +6,7 @@ vLLM-Omni is a folder of small modules with its names; what needs torch is in `w
 import asyncio
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -15,7 +16,7 @@ import pytest
 
 from server.gpu.fast import correct_dropout, imports, lacks, models, speed_up
 from server.gpu.fast.imports import when_imported
-from server.gpu.fast.needs import Needs, Site
+from server.gpu.fast.needs import VERSIONS, Needs, Site
 from server.gpu.fast.sizes import read_sizes
 from tests.server.gpu.environment import install, lay_out
 
@@ -202,6 +203,13 @@ def test_a_module_that_is_imported_already_is_patched_at_once():
     patched: list[str] = []
     when_imported("sys", lambda module: patched.append(module.__name__))
     assert patched == ["sys"]
+
+
+def test_the_extra_installs_what_the_plug_in_was_measured_with():
+    project = tomllib.loads((ON_PATH.parents[3] / "pyproject.toml").read_text())["project"]
+    pins = [f"{name}=={version}" for name, version in VERSIONS.items()]
+    extra = project["optional-dependencies"]["gpu"]
+    assert [pin.startswith(known) for pin, known in zip(extra, pins, strict=True)] == [True, True]
 
 
 def test_the_list_of_models_says_how_many_replies_are_made_at_once():

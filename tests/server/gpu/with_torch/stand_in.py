@@ -32,6 +32,8 @@ class Model:
     def __init__(self, seats: int = 4) -> None:
         self.config, self.hidden_states_downcast = Sized(), Weighted()
         self.empty_token_id = SPEECH
+        self.local_config, self.speech_embeddings_to_local = Sized(), None
+        self.base_local_forward: object = "stock"
         self.local_sampler: object = "sorts first"
         self.local_forward_cg_by_bs: dict[int, object] = {1: "graph"}
         self.input_local_transformer_cg_by_bs: dict[int, object] = {1: "graph"}

@@ -4,17 +4,18 @@ A graph on the CPU is one that runs again what was captured, or one that is brok
 """
 
 import sys
-from collections.abc import Callable
-from contextlib import nullcontext
+import weakref
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, nullcontext
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
-from server.gpu.fast import runner
+from server.gpu.fast import runner, speech
 from server.gpu.fast.backbone import BackboneSteps
-from server.gpu.fast.speech import speech_step
+from server.gpu.fast.speech import KERNELS_CHECKED, PARTS_CHECKED, speech_step
 from tests.server.gpu.with_torch.stand_in import Model, Sampler, module
 
 
@@ -43,7 +44,9 @@ def stock_results(model: Any, states: torch.Tensor) -> bool:
 @pytest.mark.usefixtures("gpu")
 def test_a_graph_with_other_results_is_not_used(caplog: pytest.LogCaptureFixture):
     assert stock_results(Model(), torch.randn((4, 4)))
-    assert "speech graph: 0 of 64 as stock; the stock one is used" in caplog.text
+    assert (
+        "speech step: the graph of the stock parts has 0.000 of its results as stock" in caplog.text
+    )
 
 
 def test_without_a_graph_the_stock_step_is_used(
@@ -55,8 +58,10 @@ def test_without_a_graph_the_stock_step_is_used(
     monkeypatch.setattr(torch.cuda, "Stream", fails)
     model = Model()
     assert stock_results(model, torch.randn((4, 4)))
-    assert "no graph for the speech step (out of memory)" in caplog.text
+    assert "speech step: no graph of the stock parts (out of memory)" in caplog.text
+    assert "speech step: no graph of joined kernels (a local transformer of 4 num" in caplog.text
     assert model.local_sampler == "sorts first"
+    assert model.base_local_forward == "stock"
     assert (model.local_forward_cg_by_bs, model.input_local_transformer_cg_by_bs) == (
         {1: "graph"},
         {1: "graph"},
@@ -76,6 +81,64 @@ def test_stock_graphs_and_sorting_are_out_of_what_is_captured(monkeypatch: pytes
     likeliest = Sampler(do_sample=False)
     speech_step(model, 4, likeliest)
     assert captured == [likeliest, {}]
+
+
+class Steady(Model):
+    """Says the same whatever its states, so that a graph which does nothing is right."""
+
+    def _generate_speech_tokens_and_audio_embeddings(
+        self, hidden_states: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        self.said = torch.ones(4, 1, 8, 4), torch.ones(4, 1, 4)
+        return self.said
+
+
+class Local:
+    alive: "weakref.ref[Local]"
+
+    def __init__(self, llm: object) -> None:
+        Local.alive = weakref.ref(self)
+
+
+STEPS = KERNELS_CHECKED // 4
+
+
+@pytest.mark.usefixtures("gpu")
+@pytest.mark.parametrize("wrong_in", [None, 1, PARTS_CHECKED + 1, STEPS])
+def test_joined_kernels_are_used_where_they_are_right_in_every_state(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, wrong_in: int | None
+):
+    """The graph of joined kernels is wrong in one of the steps that it is compared in, or none."""
+    caplog.set_level("INFO")
+    model: Any = Steady()
+
+    class Graph:
+        replays = 0
+        local: object
+        codes: torch.Tensor
+
+        def replay(self) -> None:
+            self.replays += 1
+            is_wrong = isinstance(self.local, Local) and self.replays == wrong_in
+            self.codes[0] = torch.ones(1, 8, 4) * (2.0 if is_wrong else 1.0)
+
+    @contextmanager
+    def capture(graph: Graph) -> Generator[None]:
+        graph.local = model.base_local_forward
+        yield
+        graph.codes = model.said[0]
+
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
+    monkeypatch.setattr(torch.cuda, "graph", capture)
+    monkeypatch.setattr(speech, "local_forward", Local)
+    step = speech_step(model, 4, Sampler(do_sample=False))
+    chosen = "joined kernels" if wrong_in is None else "the stock parts"
+    assert caplog.messages[-1] == f"speech step: graph of {chosen}"
+    assert model.base_local_forward == "stock"
+    # Its weights are read by the graph, which does not keep them.
+    assert (Local.alive() is not None) == (wrong_in is None)
+    del step
+    assert Local.alive() is None
 
 
 def test_the_backbone_is_replayed_where_vllm_has_prepared_the_step():

@@ -1,0 +1,9 @@
+"""Parts of models, as functions."""
+
+from torch import Tensor
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = ...) -> Tensor: ...
+def scaled_dot_product_attention(
+    query: Tensor, key: Tensor, value: Tensor, *, attn_mask: Tensor, scale: float
+) -> Tensor: ...
+def silu(x: Tensor) -> Tensor: ...
