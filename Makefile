@@ -43,9 +43,11 @@ test-clients: $(VENV)/test.done $(CLIENTS)/node.done \
 	@$(BIN)/python -m tests.end_to_end.visitors 13
 
 # The tensor code of the plug-in for the model server, which needs torch (up to 3 GB) and no GPU.
+TENSORS := torch==2.11.0 transformers==5.12.1
+
 test-gpu-cpu:
 	@test -x .gpu/bin/python || python3 -m venv .gpu
-	@.gpu/bin/pip install --quiet --disable-pip-version-check torch transformers pytest pytest-timeout
+	@.gpu/bin/pip install --quiet --disable-pip-version-check $(TENSORS) pytest pytest-timeout
 	@.gpu/bin/python -m pytest -q --confcutdir=tests/server/gpu tests/server/gpu/with_torch
 
 lint: style types

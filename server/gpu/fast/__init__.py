@@ -1,7 +1,7 @@
 """A plug-in for vLLM-Omni's MiMo-Audio: runs in the model server's processes, in its environment.
 
-Nothing here may import more than the standard library and, once vLLM has loaded it, torch and
-vLLM: this package is all of the project that such an environment sees.
+Nothing here may import more than the standard library and, once vLLM has loaded it, torch, Triton
+and vLLM: this package is all of the project that such an environment sees.
 
 vLLM calls the entry points in each of its processes, before the model is imported. They raise
 nothing: what does not fit is named in one line, and stock serving goes on.

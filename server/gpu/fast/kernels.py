@@ -6,6 +6,9 @@ products and the attention stay PyTorch's.
 
 R  rows, one a seat
 N  width of the local transformer, 1024
+D  width of one of its heads, 16
+W  width of its wide layer, 4096
+V  codes of a channel
 
 The kernels are in Triton's language. Their `constexpr` numbers are compiled in, and its loops over
 a `static_range` are written out, so that a name may stand for another shape in each turn.
@@ -23,11 +26,16 @@ from torch.nn.functional import silu
 EXACT = {"enable_fp_fusion": False}
 """Otherwise a product and a sum become one step, which rounds once."""
 
+WIDTH = 1024
+"""PyTorch adds up the squares of other widths in another order."""
+
 THREADS, WARP = 512, 32
-"""Of PyTorch's blocks that take a mean, which have rows of threads for as many rows of numbers."""
+"""A block of threads in PyTorch's reductions (`setReduceConfig` in `aten/src/ATen/native/cuda/`
+`Reduce.cuh`) takes as many rows as it has room for, a warp for each at least."""
 
 BLOCK = 1024
-"""Elements of the wide layer that one program computes."""
+"""Elements of the wide layer that one program computes: fewer would start more of them, more leave
+processors without any."""
 
 
 @triton.jit
@@ -196,5 +204,5 @@ def choose(
     rows, size = scores.shape
     _choose[(rows,)](
         scores, empty, embedding, x, tokens, tokens.stride(0), V=size, N=x.shape[1],
-        BLOCK=triton.next_power_of_2(size), FIRST=is_first, **EXACT
+        BLOCK=1 << (size - 1).bit_length(), FIRST=is_first, **EXACT
     )  # fmt: skip

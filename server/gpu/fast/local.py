@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear, scaled_dot_product_attention
 
-from server.gpu.fast.kernels import add_and_norm, choose, gate, silu_table, turn
+from server.gpu.fast.kernels import BLOCK, WIDTH, add_and_norm, choose, gate, silu_table, turn
 from server.gpu.fast.shapes import Layer, Llm, LocalForward, Norm
 
 MASK_STRIDE = 16
@@ -46,9 +46,17 @@ def local_forward(llm: Llm) -> LocalForward:
     Raises:
         RuntimeError: If this one has another form.
     """
-    width = llm.local_config.hidden_size
-    if llm.speech_embeddings_to_local is not None or width < 1024 or width & (width - 1):
-        raise RuntimeError(f"a local transformer of {width} numbers, or with a layer between")
+    config, group = llm.local_config, llm.group_size
+    spoken = {delay + frame for delay in llm.delay_pattern for frame in range(group)}
+    if llm.speech_embeddings_to_local is not None:
+        raise RuntimeError("a layer between the embeddings and the local transformer")
+    if (config.hidden_size, config.intermediate_size % BLOCK) != (WIDTH, 0):
+        sizes = f"{config.hidden_size} and {config.intermediate_size}"
+        raise RuntimeError(f"a local transformer of other widths: {sizes}")
+    if len(spoken) != group + max(llm.delay_pattern):
+        raise RuntimeError("a step without any code")
+    if llm.local_transformer.norm.weight.dtype != torch.bfloat16:
+        raise RuntimeError("other numbers than bfloat16")
     return _LocalTransformer(llm)
 
 

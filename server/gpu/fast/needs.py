@@ -1,4 +1,4 @@
-"""What the plug-in needs of vLLM, vLLM-Omni and theirs, looked up in their source text.
+"""What the plug-in needs of vLLM, vLLM-Omni and transformers, looked up in their source text.
 
 Nothing is imported for it: that would take seconds in every process, and the launcher asks the
 same before it chooses a deploy file. What is needed is written as
@@ -111,8 +111,10 @@ SPEED: Needs = {
         "Qwen2Model.norm",
         "Qwen2Model.rotary_emb",
         "Qwen2RMSNorm.variance_epsilon",
+        "Qwen2RotaryEmbedding.forward(x, position_ids)",
     ),
-    "triton/errors.py": ("TritonError",),
+    "triton/__init__.py": ("jit",),
+    "vllm/v1/worker/gpu_model_runner.py": ("GPUModelRunner.model_memory_usage",),
 }
 """What is replaced, and what the replacements use."""
 

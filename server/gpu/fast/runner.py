@@ -6,6 +6,8 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any, Protocol, cast
 
+import torch
+
 from server.gpu.fast.backbone import BackboneSteps
 from server.gpu.fast.shapes import Llm
 from server.gpu.fast.speech import speech_step
@@ -32,6 +34,8 @@ class _Model(Protocol):
 
 class _Runner(Protocol):
     model: _Model
+    model_memory_usage: int
+    """Bytes, all of which vLLM leaves free beside the cache of its own."""
     scheduler_config: _Limits
     vllm_config: _Config
     load_model: Callable[..., None]
@@ -64,7 +68,9 @@ def _set_up(runner: _Runner) -> None:
         _only_the_backbone(llm, runner.vllm_config)
     llm.seats = runner.scheduler_config.max_num_seqs
     sampler = sys.modules[type(llm).__module__].MiMoSampler
+    before = torch.cuda.memory_reserved()
     llm.speech = speech_step(llm, llm.seats, sampler(do_sample=False))
+    runner.model_memory_usage += max(0, torch.cuda.memory_reserved() - before)
     _log.info("%d seats, %s graph of the backbone", llm.seats, "a" if has_graph else "no")
 
 

@@ -4,6 +4,9 @@ S  seats: replies that one card generates at once
 B  replies in this step, at most S
 T  tokens in this step, padding included
 H  width of the language model, 4096
+N  width of its local transformers, 1024
+D  width of one of their heads, 16
+P  positions
 """
 
 from collections.abc import Callable, Sequence
@@ -66,6 +69,7 @@ class Local(Protocol):
 class LocalSizes(Sized, Protocol):
     num_attention_heads: int
     head_dim: int
+    intermediate_size: int
 
 
 class Backbone(Protocol):

@@ -207,9 +207,9 @@ def test_a_module_that_is_imported_already_is_patched_at_once():
 
 def test_the_extra_installs_what_the_plug_in_was_measured_with():
     project = tomllib.loads((ON_PATH.parents[3] / "pyproject.toml").read_text())["project"]
-    pins = [f"{name}=={version}" for name, version in VERSIONS.items()]
-    extra = project["optional-dependencies"]["gpu"]
-    assert [pin.startswith(known) for pin, known in zip(extra, pins, strict=True)] == [True, True]
+    installs = project["optional-dependencies"]["gpu"]
+    known = [f"{name}=={version}" for name, version in VERSIONS.items()]
+    assert len([pin for pin in installs if pin.startswith(tuple(known))]) == len(known)
 
 
 def test_the_list_of_models_says_how_many_replies_are_made_at_once():

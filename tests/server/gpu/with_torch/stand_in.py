@@ -20,6 +20,7 @@ class Sampler:
 
 class Sized:
     hidden_size = WIDTH
+    intermediate_size = WIDTH
 
 
 class Weighted:
@@ -33,6 +34,7 @@ class Model:
         self.config, self.hidden_states_downcast = Sized(), Weighted()
         self.empty_token_id = SPEECH
         self.local_config, self.speech_embeddings_to_local = Sized(), None
+        self.group_size, self.delay_pattern = 2, [0, 1]
         self.base_local_forward: object = "stock"
         self.local_sampler: object = "sorts first"
         self.local_forward_cg_by_bs: dict[int, object] = {1: "graph"}

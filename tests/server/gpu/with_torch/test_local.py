@@ -171,7 +171,7 @@ def stock(llm: Any, x: Tensor) -> Tensor:
     for step in range(GROUP + max(DELAYS)):
         mask = torch.zeros(len(x), 1, 1, step + 1, dtype=x.dtype)
         out = llm.local_transformer(
-            inputs_embeds=x, attention_mask=mask, cache=cache, use_cache=True
+            inputs_embeds=x, attention_mask=mask, past_key_values=cache, use_cache=True
         )
         states, x = out.last_hidden_state, torch.zeros_like(x)
         for channel, delay in enumerate(DELAYS):
@@ -191,14 +191,24 @@ def test_the_codes_are_those_of_the_stock_model(llm: Any, rows: int):
         assert torch.equal(forward(x), stock(llm, x))
 
 
-@pytest.mark.parametrize("change", [{"hidden_size": 768}, {"hidden_size": 512}])
-def test_another_width_is_refused(llm: Any, change: dict[str, int]):
-    llm.local_config = SimpleNamespace(**change)
-    with pytest.raises(RuntimeError, match=f"transformer of {change['hidden_size']} numbers"):
-        local_forward(llm)
+def other_widths(llm: Any) -> None:
+    llm.local_config.intermediate_size = 1536
 
 
-def test_a_layer_between_the_transformers_is_refused(llm: Any):
-    llm.speech_embeddings_to_local = "a layer"
-    with pytest.raises(RuntimeError, match="with a layer between"):
+def other_numbers(llm: Any) -> None:
+    llm.local_transformer.float()
+
+
+REFUSED = {
+    "a local transformer of other widths: 1024 and 1536": other_widths,
+    "a layer between": lambda llm: setattr(llm, "speech_embeddings_to_local", "a layer"),
+    "a step without any code": lambda llm: setattr(llm, "delay_pattern", [0, 1, 5]),
+    "other numbers than bfloat16": other_numbers,
+}
+
+
+@pytest.mark.parametrize("reason", REFUSED)
+def test_a_model_of_another_form_is_refused(llm: Any, reason: str):
+    REFUSED[reason](llm)
+    with pytest.raises(RuntimeError, match=reason):
         local_forward(llm)

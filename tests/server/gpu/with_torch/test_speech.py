@@ -33,6 +33,8 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(torch.cuda, name, nullcontext)
     graph = SimpleNamespace(replay=lambda: None)
     monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: graph)
+    reserved = iter(range(0, 100, 5))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda: next(reserved))
 
 
 def stock_results(model: Any, states: torch.Tensor) -> bool:
@@ -44,9 +46,7 @@ def stock_results(model: Any, states: torch.Tensor) -> bool:
 @pytest.mark.usefixtures("gpu")
 def test_a_graph_with_other_results_is_not_used(caplog: pytest.LogCaptureFixture):
     assert stock_results(Model(), torch.randn((4, 4)))
-    assert (
-        "speech step: the graph of the stock parts has 0.000 of its results as stock" in caplog.text
-    )
+    assert "the graph of the stock parts differs from stock in step 1 of 16" in caplog.text
 
 
 def test_without_a_graph_the_stock_step_is_used(
@@ -58,8 +58,8 @@ def test_without_a_graph_the_stock_step_is_used(
     monkeypatch.setattr(torch.cuda, "Stream", fails)
     model = Model()
     assert stock_results(model, torch.randn((4, 4)))
-    assert "speech step: no graph of the stock parts (out of memory)" in caplog.text
-    assert "speech step: no graph of joined kernels (a local transformer of 4 num" in caplog.text
+    assert "speech step: no graph of the stock parts (RuntimeError('out of memory'))" in caplog.text
+    assert "speech step: no graph of joined kernels (RuntimeError('a local tr" in caplog.text
     assert model.local_sampler == "sorts first"
     assert model.base_local_forward == "stock"
     assert (model.local_forward_cg_by_bs, model.input_local_transformer_cg_by_bs) == (
@@ -91,6 +91,40 @@ class Steady(Model):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         self.said = torch.ones(4, 1, 8, 4), torch.ones(4, 1, 4)
         return self.said
+
+
+@pytest.mark.usefixtures("gpu")
+@pytest.mark.parametrize(("seats", "rows"), [(1, 2), (3, 4), (4, 4), (9, 9)])
+def test_a_graph_has_as_many_rows_as_stock_s_own(seats: int, rows: int):
+    captured: list[int] = []
+
+    class Parted(Model):
+        def _generate_speech_tokens_and_audio_embeddings(
+            self, hidden_states: torch.Tensor
+        ) -> tuple[torch.Tensor, torch.Tensor]:
+            captured.append(hidden_states.shape[0])
+            return torch.ones(captured[-1], 1, 8, 4), torch.ones(captured[-1], 1, 4)
+
+    model: Any = Parted(seats)
+    model.local_forward_cg_by_bs = dict.fromkeys((2, 4, 8), "graph")
+    step = speech_step(model, seats, Sampler(do_sample=False))
+    assert captured[0] == rows
+    assert [each.shape[0] for each in step(torch.randn((seats, 4)))] == [seats, seats]
+
+
+@pytest.mark.usefixtures("gpu")
+@pytest.mark.parametrize("error", [AttributeError("q_proj"), OSError("no compiler")])
+def test_what_goes_wrong_in_a_comparison_leaves_the_stock_step(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: Exception
+):
+    def fails(*_: object) -> None:
+        raise error
+
+    caplog.set_level("INFO")
+    monkeypatch.setattr(speech.SpeechGraph, "__call__", fails)
+    assert stock_results(Model(), torch.randn((4, 4)))
+    assert f"no graph of the stock parts ({error!r})" in caplog.text
+    assert caplog.messages[-1] == "speech step: the stock parts"
 
 
 class Local:
@@ -134,6 +168,8 @@ def test_joined_kernels_are_used_where_they_are_right_in_every_state(
     step = speech_step(model, 4, Sampler(do_sample=False))
     chosen = "joined kernels" if wrong_in is None else "the stock parts"
     assert caplog.messages[-1] == f"speech step: graph of {chosen}"
+    differs = f"graph of joined kernels differs from stock in step {wrong_in} of {STEPS}"
+    assert (differs in caplog.text) == (wrong_in is not None)
     assert model.base_local_forward == "stock"
     # Its weights are read by the graph, which does not keep them.
     assert (Local.alive() is not None) == (wrong_in is None)
@@ -192,6 +228,7 @@ def load(monkeypatch: pytest.MonkeyPatch) -> Callable[[object], Any]:
             scheduler_config = SimpleNamespace(max_num_seqs=4)
             attention_config = SimpleNamespace(flash_attn_max_num_splits_for_cuda_graph=32)
             vllm_config = SimpleNamespace(attention_config=attention_config)
+            model_memory_usage = 7
 
             def load_model(self) -> None:
                 self.model = model
@@ -225,6 +262,7 @@ def test_vllm_wraps_the_backbone_alone_and_attention_is_not_split(load: Callable
     assert llm.model.forward(torch.ones(1)).tolist() == [3.0]
     assert loaded.attention_config.flash_attn_max_num_splits_for_cuda_graph == 1
     assert llm.seats == 4
+    assert loaded.model_memory_usage == 7 + 5
 
 
 @pytest.mark.usefixtures("gpu")

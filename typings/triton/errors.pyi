@@ -1,3 +1,0 @@
-"""What it raises."""
-
-class TritonError(Exception): ...
