@@ -57,8 +57,8 @@ def _norm(
     sums = tl.zeros((LANES,), tl.float32)
     for part in tl.static_range(4):
         each = tl.zeros((LANES,), tl.float32)
-        for turn in tl.static_range(N // (4 * LANES)):
-            value = _sum_of(x, y, row + turn * 4 * LANES + lanes + part, ADD).to(tl.float32)
+        for block in tl.static_range(N // (4 * LANES)):
+            value = _sum_of(x, y, row + block * 4 * LANES + lanes + part, ADD).to(tl.float32)
             each += value * value
         sums += each
     for halving in tl.static_range(HALVINGS):

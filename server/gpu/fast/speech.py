@@ -42,7 +42,7 @@ class SpeechGraph:
             local: From the states in the local transformer's width to the codes.
         """
         # A graph does not keep what it reads.
-        self._local, self._seats = local, seats
+        self._local = local
         # Stock has graphs for some numbers of rows, and fills up to the next; roundings follow.
         rows = min((size for size in llm.local_forward_cg_by_bs if size >= seats), default=seats)
         weight = llm.hidden_states_downcast.weight
@@ -58,12 +58,12 @@ class SpeechGraph:
         llm.local_sampler, llm.base_local_forward = likeliest, local
         llm.local_forward_cg_by_bs, llm.input_local_transformer_cg_by_bs = {}, {}
         try:
-            self._capture(stock_speech(llm))
+            self._capture(stock_speech(llm), seats)
         finally:
             llm.local_sampler, llm.base_local_forward = stock[:2]
             llm.local_forward_cg_by_bs, llm.input_local_transformer_cg_by_bs = stock[2:]
 
-    def _capture(self, step: Speech) -> None:
+    def _capture(self, step: Speech, seats: int) -> None:
         with torch.inference_mode():
             beside = torch.cuda.Stream()
             beside.wait_stream(torch.cuda.current_stream())
@@ -73,13 +73,15 @@ class SpeechGraph:
             torch.cuda.current_stream().wait_stream(beside)
             self._graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(self._graph):
-                self._codes, self._embeddings = step(self._states)
+                codes, embeddings = step(self._states)
+        self._seated = self._states[:seats]
+        self._codes, self._embeddings = codes[:seats], embeddings[:seats]
 
     def __call__(self, states: Tensor, /) -> tuple[Tensor, Tensor]:
-        self._states[: self._seats].copy_(states)
+        self._seated.copy_(states)
         self._graph.replay()
         # The graph writes to the same place the next time.
-        return self._codes[: self._seats].clone(), self._embeddings[: self._seats].clone()
+        return self._codes.clone(), self._embeddings.clone()
 
 
 def speech_step(llm: Llm, seats: int, likeliest: object) -> Speech:
