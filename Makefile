@@ -13,8 +13,8 @@ CLIENTS := .clients
 talk: $(VENV)/talk.done
 	@$(BIN)/mimo-live talk
 
-# Everything. What listens to real sound runs two by two when the rest is over, and waits for most of
-# its time: types are checked beside it.
+# Everything. What listens to real sound runs when the rest is over, and waits for most of its time:
+# four at once fill two cores, with the types beside them.
 test: $(VENV)/test.done
 	@$(MAKE) --no-print-directory style test-at-once
 	@$(MAKE) --no-print-directory -j2 types test-realtime
@@ -23,7 +23,7 @@ test-at-once: $(VENV)/test.done
 	@$(BIN)/pytest -q -n 3 --dist loadgroup -m "not realtime"
 
 test-realtime: $(VENV)/test.done
-	@$(BIN)/pytest -q -n 2 --dist worksteal -m realtime
+	@$(BIN)/pytest -q -n 4 --dist worksteal -m realtime
 
 # The daily loop: nothing that starts a program, a browser, a screen or a sound system, and the types
 # of the product alone.
@@ -77,7 +77,8 @@ $(VENV)/talk.done: requirements.lock $(UV)
 	@touch $@
 
 $(VENV)/test.done: requirements-dev.lock $(UV)
-	@sh scripts/system-packages libportaudio2 pulseaudio pulseaudio-utils libasound2-plugins chromium nginx
+	@sh scripts/system-packages libportaudio2 pulseaudio pulseaudio-utils libasound2-plugins chromium \
+		chromium-headless-shell nginx
 	@$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements-dev.lock
 	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --editable .
 	@touch $@ $(VENV)/talk.done

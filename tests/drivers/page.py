@@ -8,9 +8,8 @@ import base64
 import json
 import shutil
 from collections.abc import Generator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -20,6 +19,9 @@ from playwright.sync_api import Page, Playwright, WebSocket, expect, sync_playwr
 from agent.audio import RATE, wav
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+SHELL = shutil.which("chromium-headless-shell") or CHROMIUM
+"""The same engine without windows and profiles: a page costs half the processor's time. Nobody can
+be asked there, so it is told beforehand who may use the microphone, and doesn't keep it."""
 
 _FLAGS = [
     "--disable-background-networking",
@@ -135,7 +137,7 @@ _HAS_SOUNDED = """
 }
 """
 
-Permission = Literal["granted", "denied"]
+Permission = Literal["unasked", "granted", "denied"]
 Event = dict[str, Any]
 
 
@@ -294,12 +296,14 @@ class Chromium:
     ):
         self._microphone = microphone
         sound = ["--autoplay-policy=no-user-gesture-required"] if is_unattended else []
-        self._flags = [*_FLAGS, *sound]
-        self._launch = partial(playwright.chromium.launch, executable_path=CHROMIUM)
         once = "" if repeats else "%noloop"
         fake = f"--use-file-for-fake-audio-capture={microphone}{once}"
+        self._flags = [*_FLAGS, *sound]
+        self._microphone_flags = ["--use-fake-device-for-media-stream", fake]
+        self._launch = playwright.chromium.launch
         self._browser = self._launch(
-            args=[*self._flags, "--use-fake-device-for-media-stream", fake]
+            executable_path=SHELL,
+            args=[*self._flags, *self._microphone_flags, "--use-fake-ui-for-media-stream"],
         )
 
     def say(self, pcm: bytes) -> None:
@@ -309,13 +313,10 @@ class Chromium:
     @contextmanager
     def deaf_page(self, url: str) -> Generator[TalkPage]:
         """Open the page on a machine without microphone."""
-        browser = self._launch(args=self._flags)
-        try:
+        with closing(self._launch(executable_path=SHELL, args=self._flags)) as browser:
             talk = TalkPage(browser.new_page())
             talk.page.goto(url)
             yield talk
-        finally:
-            browser.close()
 
     def close(self) -> None:
         """End the browser."""
@@ -327,7 +328,7 @@ class Chromium:
         url: str,
         *,
         said: bytes = b"",
-        permission: Permission = "granted",
+        permission: Permission = "unasked",
         separate_rates: bool = False,
         width: int = 1280,
         height: int = 800,
@@ -339,7 +340,8 @@ class Chromium:
             url: Of the conversation server, `http://127.0.0.1:PORT/`.
             said: Mono PCM16 at 48 kHz that the microphone plays once from the moment when the
                 page opens it; then it is silent.
-            permission: What the user answers when the page asks for the microphone.
+            permission: What the user answers when the page asks for the microphone, in a browser of
+                its own that keeps the answer; unless given, nobody is asked.
             separate_rates: Whether the browser refuses, as Firefox does, to capture at another
                 rate than the device's.
             width: Of the window, in CSS pixels, as is `height`.
@@ -347,10 +349,19 @@ class Chromium:
             colors: The user's preferred colour scheme.
         """
         self.say(said)
-        context = self._browser.new_context(
-            viewport={"width": width, "height": height}, color_scheme=colors
-        )
-        try:
+        with ExitStack() as stack:
+            browser = self._browser
+            if permission != "unasked":
+                flags = [*self._flags, *self._microphone_flags]
+                whole = self._launch(executable_path=CHROMIUM, args=flags)
+                browser = stack.enter_context(closing(whole))
+            context = stack.enter_context(
+                closing(
+                    browser.new_context(
+                        viewport={"width": width, "height": height}, color_scheme=colors
+                    )
+                )
+            )
             if permission == "granted":
                 context.grant_permissions(["microphone"])
             if separate_rates:
@@ -358,8 +369,6 @@ class Chromium:
             talk = TalkPage(context.new_page())
             talk.page.goto(url)
             yield talk
-        finally:
-            context.close()
 
 
 @contextmanager

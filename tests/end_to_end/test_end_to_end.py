@@ -220,12 +220,12 @@ def _wait_for(lines: Any, beginning: str) -> str:
 @pytest.mark.realtime
 @pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
 def test_talking_through_the_page_in_a_browser(server_url: str, tmp_path: Path, recognise: Any):
-    question = read_wav(QUESTION.read_bytes(), 48_000)
+    said = bytes(2 * samples_in(2500, 48_000)) + read_wav(QUESTION.read_bytes(), 48_000)
     greeting = read_wav(GREETING.read_bytes(), 48_000)
     url = server_url.replace("ws", "http")
     with (
         chromium(tmp_path) as browser,
-        browser.page(url, said=bytes(2 * samples_in(2500, 48_000)) + question) as page,
+        browser.page(url, said=said, permission="granted") as page,
     ):
         page.press_talk()
         page.wait_for_received("response.output_audio.done", timeout_s=60)

@@ -14,7 +14,7 @@ from playwright.sync_api import expect
 from agent.audio import RATE, SAMPLE_BYTES, Samples, milliseconds, read_wav, samples_in
 from client.sound.clip import end_of_speech
 from tests.agent.test_words import CASES
-from tests.drivers.page import CHROMIUM, Caption, Chromium, TalkPage
+from tests.drivers.page import CHROMIUM, Caption, Chromium, Permission, TalkPage
 from tests.drivers.scripted_server import AMPLITUDE, LARGEST_STEP, Peer, ScriptedServer
 
 pytestmark = [
@@ -57,10 +57,14 @@ def played(talk: TalkPage) -> Samples:
 
 @contextmanager
 def call(
-    server: ScriptedServer, browser: Chromium, *, token: str = ""
+    server: ScriptedServer,
+    browser: Chromium,
+    *,
+    token: str = "",
+    permission: Permission = "unasked",
 ) -> Generator[tuple[TalkPage, Peer]]:
     """Open the page and call, with a microphone that is silent."""
-    with browser.page(server.url) as talk:
+    with browser.page(server.url, permission=permission) as talk:
         talk.press_talk()
         peer = server.greet(token=token)
         talk.wait_for_phase("listening")
@@ -576,7 +580,7 @@ def test_escape_and_the_button_make_the_agent_fall_silent(
 def test_another_microphone_is_heard_at_once_and_remembered(
     server: ScriptedServer, browser: Chromium
 ):
-    with call(server, browser) as (talk, peer):
+    with call(server, browser, permission="granted") as (talk, peer):
         browser.say(read_wav(QUESTION.read_bytes(), 48_000))
         talk.choose_microphone(1)
         chosen = talk.page.locator("#microphone").input_value()

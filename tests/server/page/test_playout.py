@@ -13,7 +13,7 @@ from playwright.sync_api import sync_playwright
 from agent.audio import RATE, Samples, samples_in
 from client.dialogue.ducking import DUCK_DB, DUCK_SAMPLES, RESTORE_SAMPLES, DuckingGain
 from client.dialogue.jitter import JitterBuffer
-from tests.drivers.page import CHROMIUM
+from tests.drivers.page import CHROMIUM, SHELL
 from tests.drivers.scripted_server import ScriptedServer
 
 FRAME_MS = 20
@@ -109,7 +109,7 @@ def play_in_page(calls: Calls) -> Iterator[list[Played]]:
     server = ScriptedServer()
     try:
         with sync_playwright() as playwright:
-            browser = playwright.chromium.launch(executable_path=CHROMIUM)
+            browser = playwright.chromium.launch(executable_path=SHELL)
             page = browser.new_page()
             page.goto(server.url)
             played = cast(list[list[list[int]]], page.evaluate(PLAY, calls))
