@@ -1,7 +1,6 @@
 """A conversation in lines: on terminals that obey codes, on those that don't, and narrow ones."""
 
 import io
-import os
 import re
 
 import pytest
@@ -61,7 +60,7 @@ def test_the_live_line_is_one_line_at_every_width(
     columns: int, state: State, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setattr("shutil.get_terminal_size", lambda: os.terminal_size((columns, 24)))
+    monkeypatch.setenv("COLUMNS", str(columns))
     glass = Glass()
     terminal = Terminal(glass, glass)
     terminal.turn(1, None, Latency(1040, 580, 450, 10, 610))
