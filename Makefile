@@ -8,7 +8,7 @@ UV := $(VENV)/tools/bin/uv
 CLIENTS := .clients
 
 .PHONY: talk check test test-at-once test-realtime test-units test-clients test-gpu-cpu \
-	bench lint style types lock clean
+	bench bench-load lint style types lock clean
 
 talk: $(VENV)/talk.done
 	@$(BIN)/mimo-live talk
@@ -91,6 +91,10 @@ $(UV):
 
 bench: $(VENV)/test.done
 	@$(BIN)/python -m tests.bench --plot docs/images/bench.svg
+
+# What 1 to 50 sessions cost on a core: 3 minutes.
+bench-load: $(VENV)/test.done
+	@$(BIN)/python -m tests.bench.load
 
 $(CLIENTS)/%.done: tests/clients/%.txt $(UV)
 	@$(UV) venv --quiet --clear --python $(BIN)/python $(CLIENTS)/$*

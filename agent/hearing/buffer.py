@@ -4,6 +4,7 @@ Sound enters once: bytes of the wire's format become samples of the buffer, and 
 is cut out once, when the probability that it is speech is known.
 """
 
+import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -177,7 +178,7 @@ def level_db(pcm: bytes) -> float:
     if not pcm:
         return SILENCE_DB
     sound = floats(pcm)
-    return float(10 * np.log10(np.mean(sound * sound) + 1e-12))
+    return 10 * math.log10(float(np.dot(sound, sound)) / sound.size + 1e-12)
 
 
 def voice_level_db(frames: Sequence[Frame]) -> float:

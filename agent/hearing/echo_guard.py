@@ -170,14 +170,14 @@ class EchoGuard:
     def _delay(self, played: Bands) -> int:
         """Where the two vary together, by all that was heard so far."""
         count = len(self._heard)
-        here = self._heard - self._heard.mean(axis=0)
-        windows = np.lib.stride_tricks.sliding_window_view(played.reshape(-1), count * BANDS)
-        product = (windows[::BANDS] @ here.reshape(-1))[::-1]
+        here = self._heard - self._heard.sum(axis=0) / count
+        product = _products(played, here)
         sums = _sums(played, count)
-        spread = (_sums(played * played, count) - sums * sums / count).sum(axis=1)[::-1]
+        squares = _sums((played * played).sum(axis=1), count)
+        spread = squares - (sums * sums).sum(axis=1) / count
         # What hardly varies is like anything.
         size = np.sqrt((float((here * here).sum()) + count) * (np.maximum(spread, 0) + count))
-        self._likeness += self._weight * (product / size - self._likeness)
+        self._likeness += self._weight * ((product / size)[::-1] - self._likeness)
         return int(self._likeness.argmax())
 
     def _share(self, echo: Bands, end: int, back: int) -> float:
@@ -204,7 +204,21 @@ class EchoGuard:
         self._gain[known] += self._weight * (usual[known] - self._gain[known])
 
 
+def _products(longer: Bands, shorter: Bands) -> Bands:
+    """The sums of the products of a shorter sequence with each stretch of a longer one.
+
+    Returns:
+        One for each place where the stretch can begin, in order.
+    """
+    count, length = len(shorter), len(longer)
+    table = np.empty(count * (length + 1), np.float32)
+    np.matmul(shorter, longer.T, out=table[: count * length].reshape(count, length))
+    # Read as rows that are longer by one, what belongs together stands in one column.
+    return table.reshape(count, length + 1)[:, : length - count + 1].sum(axis=0)
+
+
 def _sums(values: Bands, count: int) -> Bands:
     """Sums over every `count` neighbours along the first axis."""
-    running = np.concatenate((np.zeros((1, BANDS)), np.cumsum(values, axis=0, dtype=np.float64)))
-    return (running[count:] - running[:-count]).astype(np.float32)
+    running = np.cumsum(values, axis=0, dtype=np.float64)
+    running[count:] -= running[:-count]
+    return running[count - 1 :].astype(np.float32)

@@ -18,11 +18,12 @@ from agent.model.output import Failed
 from agent.realtime import client_events as protocol
 from agent.realtime.resumption import Position
 from agent.session import Session
-from agent.trace.inputs import Busy, DeadlinePassed, FromModel, Input, Judged, Returned, feed
+from agent.trace.inputs import Busy, FromModel, Input, Judged, Returned, feed
 from agent.trace.recorder import Recorder
 from server.model.router import ModelClient
 from server.model.transcription import Transcriber, Transcripts
-from server.session.link import ClientGoneError, Inbox, Link
+from server.session.inbox import Inbox
+from server.session.link import ClientGoneError, Link
 from server.vad import VoiceActivityDetector
 
 INBOX_EVENTS = 64
@@ -67,8 +68,10 @@ class Connection:
         self._recorder = recorder or Recorder(None, new_id)
         self._model = model
         self._transcripts = Transcripts(transcriber)
-        self._vad = vad
+        self._clock = asyncio.get_running_loop().time
         self._inbox = Inbox(INBOX_EVENTS)
+        self._vad = vad
+        vad.on_judged = self._inbox.wake
         self.link = Link(socket, session, self._inbox, grace_s)
         """What the client is reached over."""
         self._replies: dict[str, _Reply] = {}
@@ -77,12 +80,13 @@ class Connection:
     def overdue_s(self) -> float:
         """For how long the session should have acted, and has not."""
         deadline = self._session.deadline
-        now = asyncio.get_running_loop().time()
-        return 0.0 if deadline is None or self.link.is_away else max(0.0, now - deadline)
+        if deadline is None or self.link.is_away:
+            return 0.0
+        return max(0.0, self._clock() - deadline)
 
     def __str__(self) -> str:
         """What to know of a session that is stuck."""
-        return f"{self._session}, {self._inbox.qsize()} events to take, {self.link.outbox} to send"
+        return f"{self._session}, {len(self._inbox)} events to take, {self.link.outbox} to send"
 
     async def run(self) -> None:
         """Serve the client until it is gone."""
@@ -93,6 +97,7 @@ class Connection:
         except* ClientGoneError:
             pass
         finally:
+            self._inbox.close()
             await self.link.close()
 
     async def resume(self, socket: ServerConnection, position: Position) -> None:
@@ -100,7 +105,7 @@ class Connection:
 
         Its token is used up at once.
         """
-        self._recorder.took(Returned(position), asyncio.get_running_loop().time())
+        self._recorder.took(Returned(position), self._clock())
         greeting = self._session.resumed()
         self._recorder.decided([Send(greeting)])
         await self.link.resume(socket, greeting, position)
@@ -110,27 +115,26 @@ class Connection:
         self._recorder.decided(opening)
         await self._perform(opening, tasks)
         while True:
-            match await self._next():
+            match await self._inbox.get(self._session.deadline):
                 case _ if self._session.is_over:
                     # Taken all the same: the closing of the socket is read behind it.
                     pass
+                case None:
+                    await self._judge(tasks)
                 case protocol.InputAudioAppend() as sound:
                     await self._hear(sound, tasks)
                 case taken:
+                    if isinstance(taken, protocol.AnyClientEvent):
+                        # It comes after all the sound that was sent before it.
+                        self._vad.judge_waiting()
+                        await self._judge(tasks)
                     if isinstance(taken, protocol.Playout):
                         self.link.outbox.heard(taken.item_id, taken.audio_end_samples)
                     await self._perform(self._decide(taken), tasks)
 
-    async def _next(self) -> Input:
-        try:
-            async with asyncio.timeout_at(self._session.deadline):
-                return await self._inbox.get()
-        except TimeoutError:
-            return DeadlinePassed()
-
     def _decide(self, taken: Input) -> list[Command]:
         """Give the session what came, and return what it wants done."""
-        now = asyncio.get_running_loop().time()
+        now = self._clock()
         self._recorder.took(taken, now)
         prepared = turn.early_reply(self._session.state)
         commands = feed(self._session, taken, now)
@@ -140,7 +144,7 @@ class Connection:
         return commands
 
     async def _hear(self, event: protocol.InputAudioAppend, tasks: asyncio.TaskGroup) -> None:
-        self._recorder.took(event, asyncio.get_running_loop().time())
+        self._recorder.took(event, self._clock())
         try:
             pcm = self._session.append(event)
         except ProtocolError as error:
@@ -148,14 +152,22 @@ class Connection:
             self._recorder.decided(refusal)
             await self._perform(refusal, tasks)
             return
-        if (is_busy := self._model.is_busy()) != self._session.model_busy:
-            self._decide(Busy(is_busy))
         for start in range(0, len(pcm), JUDGED_AT_ONCE):
-            for probability in self._vad.probabilities(pcm[start : start + JUDGED_AT_ONCE]):
-                await self._perform(self._decide(Judged(probability)), tasks)
+            self._vad.append(pcm[start : start + JUDGED_AT_ONCE])
             if len(pcm) > JUDGED_AT_ONCE:
                 # A client may send minutes at once: that must not hold up the others.
+                self._vad.judge_waiting()
                 await asyncio.sleep(0)
+            await self._judge(tasks)
+
+    async def _judge(self, tasks: asyncio.TaskGroup) -> None:
+        """Give the session the probabilities that are ready."""
+        for probability in self._vad.take():
+            # In a pause, which only speech comes before, a reply is made if the model is free.
+            speaks = self._session.microphone.open_item is not None
+            if speaks and (is_busy := self._model.is_busy()) != self._session.model_busy:
+                self._decide(Busy(is_busy))
+            await self._perform(self._decide(Judged(probability)), tasks)
 
     async def _perform(self, commands: Sequence[Command], tasks: asyncio.TaskGroup) -> None:
         for command in commands:

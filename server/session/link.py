@@ -18,15 +18,13 @@ from agent.realtime import client_events as protocol, server_events as events
 from agent.realtime.resumption import Position
 from agent.session import Session
 from agent.speaking.resend_buffer import Frame
-from agent.trace.inputs import Input
+from server.session.inbox import Inbox
 from server.session.outbox import Outbox
 
 log = logging.getLogger(__name__)
 
 GOODBYE = 1000
 """WebSocket close code of a client that won't come back; all others are losses."""
-
-Inbox = asyncio.Queue[Input]
 
 
 class ClientGoneError(Exception):

@@ -1,8 +1,11 @@
 """Voice activity detection on recordings: speech is found, silence is not, cuts don't matter."""
 
+import asyncio
+import itertools
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +15,7 @@ from hypothesis import given, settings, strategies as st
 from agent.audio import RATE, SAMPLE_BYTES, read_wav
 from agent.hearing.buffer import FRAME_SAMPLES
 from agent.hearing.endpointing import EndOfTurn, Endpointer, Onset, limits
-from server.vad import detector
+from server.vad import VoiceActivityDetector, detector
 from tests.drivers.processes import ROOT
 
 DATA = Path(__file__).parents[1] / "data"
@@ -20,6 +23,7 @@ NOISES = {"car_horn", "dog_bark", "ringing_phone", "people_talking"}
 CLIPS = sorted(file.stem for file in DATA.glob("*.wav") if file.stem not in NOISES)
 KINDS = ["silero", "webrtc"]
 SECOND = bytes(RATE * SAMPLE_BYTES)
+Judged = list[list[float]]
 LIMITS = limits(
     threshold=0.5, prefix_padding_ms=300, pause_ms=500, silence_ms=500, longest_ms=60_000
 )
@@ -93,6 +97,66 @@ def test_microphones_do_not_disturb_each_other():
         found += one.probabilities(speech[start : start + 4_800])
         other.probabilities(silence[start : start + 4_800])
     assert found == expected
+
+
+async def judged(microphones: Sequence[VoiceActivityDetector], clips: Sequence[bytes]) -> Judged:
+    """Let microphones hear clips at the same time, 20 ms after 20 ms, and wait for the end."""
+    found: Judged = [[] for _ in clips]
+    stirred = asyncio.Event()
+    for each in microphones:
+        each.on_judged = stirred.set
+    for start in range(0, max(map(len, clips)), 960):
+        for microphone, clip in zip(microphones, clips, strict=True):
+            microphone.append(clip[start : start + 960])
+        await asyncio.sleep(0)
+    expected = [
+        max(0, len(clip) - SAMPLE_BYTES) // (FRAME_SAMPLES * SAMPLE_BYTES) for clip in clips
+    ]
+    while [len(each) for each in found] != expected:
+        for each, microphone in zip(found, microphones, strict=True):
+            each.extend(microphone.take())
+        if [len(each) for each in found] != expected:
+            await stirred.wait()
+            stirred.clear()
+    return found
+
+
+@pytest.mark.parametrize("count", [1, 7, 70])
+def test_microphones_that_are_judged_together_get_what_each_gets_alone(count: int):
+    names = itertools.islice(itertools.cycle(["hello", "yes", "car_horn", "no"]), count)
+    clips = [recording(name)[number * 100 :] for number, name in enumerate(names)]
+    expected = [detector("silero").probabilities(clip) for clip in clips]
+    found = asyncio.run(judged([detector("silero") for _ in clips], clips))
+    for one, alone in zip(found, expected, strict=True):
+        assert one == pytest.approx(alone, abs=1e-5)
+
+
+def test_what_waits_can_be_judged_at_once_and_is_not_judged_again():
+    async def body() -> list[float]:
+        microphone = detector("silero")
+        microphone.append(speech)
+        microphone.judge_waiting()
+        found = microphone.take()
+        for _ in range(3):
+            await asyncio.sleep(0.02)
+        return [*found, *microphone.take()]
+
+    speech = recording("hello")
+    assert asyncio.run(body()) == detector("silero").probabilities(speech)
+
+
+def test_sound_that_comes_all_at_once_is_judged_without_waiting_for_others():
+    async def body() -> list[float]:
+        microphone = detector("silero")
+        for start in range(0, len(speech), 960):
+            microphone.append(speech[start : start + 960])
+        return microphone.take()
+
+    speech = recording("hello")
+    expected = detector("silero").probabilities(speech)
+    found = asyncio.run(body())
+    assert found == expected[: len(found)]
+    assert len(expected) - len(found) <= 2
 
 
 def test_the_detectors_runtime_keeps_no_records_for_its_maker(tmp_path: Path):

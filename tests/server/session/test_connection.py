@@ -3,7 +3,7 @@
 import asyncio
 import base64
 import json
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -17,16 +17,18 @@ from server.model.router import ModelRouter
 from server.model.transcription import Transcriber
 from server.session.connection import Connection, new_id
 from server.settings import checked
+from server.vad import VoiceActivityDetector
 from tests.drivers.virtual_call import END, FRAME, PAUSE, POLICY, opened
 from tests.fakes import Fault, StandIn, stand_in
 
+SPOKEN = ["speech_started", "speech_stopped", "committed"]
 
-class Loudness:
+
+class Loudness(VoiceActivityDetector):
     """Takes for speech whatever isn't silence."""
 
-    def probabilities(self, pcm: bytes) -> list[float]:
-        frames = range(0, len(pcm), len(FRAME))
-        return [float(any(pcm[start : start + len(FRAME)])) for start in frames]
+    def _add(self, frame: bytes) -> None:
+        self._ready.append(float(any(frame[: len(FRAME)])))
 
 
 @dataclass
@@ -50,13 +52,15 @@ class Client:
 
 
 @asynccontextmanager
-async def calling(router: ModelRouter) -> AsyncGenerator[Client]:
+async def calling(
+    router: ModelRouter, vad: Callable[[], VoiceActivityDetector] = Loudness
+) -> AsyncGenerator[Client]:
     """Call a server of that model."""
     transcriber = Transcriber(checked({}, "test"), router)
 
     async def one_client(socket: ServerConnection) -> None:
         session = Session(opened(), POLICY, new_id)
-        await Connection(socket, session, router.client(), transcriber, Loudness()).run()
+        await Connection(socket, session, router.client(), transcriber, vad()).run()
 
     async with serve(one_client, "127.0.0.1", 0) as server:
         port = next(iter(server.sockets)).getsockname()[1]
@@ -83,7 +87,8 @@ def test_a_reply_that_gave_way_in_a_pause_is_asked_for_once_more_when_the_turn_i
             running = tasks.create_task(reply(router))
             await seen(model, 1)
             await client.send(20, b"\1" * len(FRAME))
-            await client.send(PAUSE, bytes(len(FRAME)))
+            # A frame is judged once the next has begun.
+            await client.send(PAUSE + 1, bytes(len(FRAME)))
             await seen(model, 2)
             assert isinstance(await reply(router), Ended)
             assert model.chats[1].ended == "closed"
@@ -105,7 +110,8 @@ def test_a_reply_that_was_prepared_in_a_pause_is_kept_when_the_turn_is_over():
             running = tasks.create_task(reply(router))
             await seen(model, 1)
             await client.send(20, b"\1" * len(FRAME))
-            await client.send(PAUSE, bytes(len(FRAME)))
+            # A frame is judged once the next has begun.
+            await client.send(PAUSE + 1, bytes(len(FRAME)))
             await seen(model, 2)
             await client.send(END - PAUSE, bytes(len(FRAME)))
             await until_created(client)
@@ -122,4 +128,35 @@ def test_a_reply_that_was_prepared_in_a_pause_is_kept_when_the_turn_is_over():
 
     with stand_in(at_once=3, first_chunk_ms=300) as model:
         settings = checked({"model": {"urls": [model.url], "replies_at_once": 2}}, "test")
+        asyncio.run(asyncio.wait_for(body(), 30))
+
+
+def test_sound_is_judged_before_whatever_the_client_sends_after_it():
+    class Late(Loudness):
+        """Judges when it must."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self._late: list[bytes] = []
+
+        def _add(self, frame: bytes) -> None:
+            self._late.append(frame)
+
+        def judge_waiting(self) -> None:
+            late, self._late = self._late, []
+            for frame in late:
+                super()._add(frame)
+
+    async def body() -> None:
+        async with calling(ModelRouter(settings), Late) as client:
+            await client.send(20, b"\1" * len(FRAME))
+            await client.socket.send('{"type": "input_audio_buffer.commit"}')
+            kinds = list[str]()
+            while "conversation.item.done" not in kinds:
+                kinds.append(json.loads(await client.socket.recv())["type"])
+            heard = [kind for kind in kinds if kind.startswith("input_audio_buffer.")]
+            assert heard == [f"input_audio_buffer.{what}" for what in SPOKEN]
+
+    with stand_in() as model:
+        settings = checked({"model": {"urls": [model.url]}}, "test")
         asyncio.run(asyncio.wait_for(body(), 30))
