@@ -21,6 +21,7 @@ class Inbox:
         self._most = most
         self._waiting: deque[Input] = deque()
         self._has_room = asyncio.Event()
+        self._is_woken = False
         self._taker: asyncio.Future[None] | None = None
         self._deadline: float | None = None
         self._alarm: asyncio.TimerHandle | None = None
@@ -33,21 +34,28 @@ class Inbox:
             self._has_room.clear()
             await self._has_room.wait()
         self._waiting.append(taken)
-        self.wake()
+        self._stir()
 
     def wake(self) -> None:
-        """Let the taker look at what it has from elsewhere."""
+        """Let the taker look at what it has from elsewhere, now or when it comes back."""
+        self._is_woken = True
+        self._stir()
+
+    def _stir(self) -> None:
         if self._taker is not None and not self._taker.done():
             self._taker.set_result(None)
 
     async def get(self, deadline: float | None) -> Input | None:
         """Return the next input; `DeadlinePassed` where none has come by then, on the loop's clock;
         None if the taker was woken for something else."""
-        if not self._waiting:
+        if not self._waiting and not self._is_woken:
             await self._wait(deadline)
         if self._waiting:
             self._has_room.set()
             return self._waiting.popleft()
+        if self._is_woken:
+            self._is_woken = False
+            return None
         is_due = deadline is not None and self._loop.time() >= deadline
         return DeadlinePassed() if is_due else None
 
@@ -66,8 +74,8 @@ class Inbox:
         self._alarm = None
         if self._deadline is not None and self._loop.time() < self._deadline:
             self._alarm = self._loop.call_at(self._deadline, self._ring)
-        else:
-            self.wake()
+        elif self._deadline is not None:
+            self._stir()
 
     def close(self) -> None:
         """Wait for no deadline any more."""

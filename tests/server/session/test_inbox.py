@@ -84,6 +84,18 @@ def test_being_woken_is_no_input():
         inbox.wake()
         inbox.wake()
         assert await waiting is None
+        assert await inbox.get(asyncio.get_running_loop().time()) == DeadlinePassed()
+
+    run(body())
+
+
+def test_whoever_was_busy_when_it_was_woken_is_told_after_what_waits():
+    async def body() -> None:
+        inbox = Inbox(1)
+        inbox.wake()
+        await inbox.put(ONE)
+        assert await inbox.get(None) == ONE
+        assert await inbox.get(None) is None
 
     run(body())
 
