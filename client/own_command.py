@@ -31,7 +31,8 @@ def example_question() -> str:
 def pasteable(text: str) -> str:
     """Write the commands in a help text, and the files they name, as they are from here."""
     text = re.sub(r"(?m)(^  |`)mimo-live(?= )", lambda found: found[1] + own_command(), text)
-    return re.sub(r"(?<= )(?:configs|tests)/\S+", lambda found: _from_here(ROOT / found[0]), text)
+    named = r"(?<=[ (])(?:configs|tests)/[\w./-]*\w"
+    return re.sub(named, lambda found: _from_here(ROOT / found[0]), text)
 
 
 def _from_here(path: Path) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from client.own_command import example_question, own_command
+from client.own_command import example_question, own_command, pasteable
 from tests.drivers.processes import ROOT, command, start_server
 from tests.fakes import stand_in
 
@@ -38,6 +38,16 @@ def test_an_example_is_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     assert example_question() == "tests/data/weather_question.wav"
     monkeypatch.chdir(tmp_path)
     assert example_question() == str(ROOT / "tests" / "data" / "weather_question.wav")
+
+
+def test_a_file_is_named_as_it_is_found_from_here_whatever_stands_around_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    help_text = "a file (configs/kiosk.toml), or --config configs/local.toml. (configs/a.yaml, too)"
+    monkeypatch.chdir(ROOT)
+    assert pasteable(help_text) == help_text
+    monkeypatch.chdir(tmp_path)
+    assert pasteable(help_text) == help_text.replace("configs/", f"{ROOT}/configs/")
 
 
 @pytest.mark.system
