@@ -69,6 +69,8 @@ class Cost:
     """From the end of speech to the request whose reply was heard."""
     turns: int
     """Asked by all of them."""
+    overloaded: int
+    """Callers who did not hear all that the model made for them; they are left out above."""
 
 
 class Caller(WSListener):
@@ -179,6 +181,7 @@ def measure(load: Load) -> Cost:
     _, speech_end_s = microphone(load.binary)
     relay_ms: list[float] = []
     asked_ms: list[float] = []
+    overloaded = 0
     for caller in callers:
         if caller.trouble:
             print(caller.name, caller.trouble)
@@ -187,7 +190,7 @@ def measure(load: Load) -> Cost:
         heard = [each for each in asked if each.ended == "finished"]
         sent_at = [at for each in heard for at in each.sent_at]
         if len(sent_at) != len(caller.chunks_at):
-            print(f"{caller.name} {len(sent_at)} chunks made, {len(caller.chunks_at)} came")
+            overloaded += 1
             continue
         pairs = zip(sent_at, caller.chunks_at, strict=True)
         times = [1000 * (came - sent) for sent, came in pairs]
@@ -198,7 +201,7 @@ def measure(load: Load) -> Cost:
             asked_ms.append(1000 * (each.began_at - begun - speech_end_s))
     minutes = load.sessions * load.seconds / 60
     turns = sum(len(caller.began_at) for caller in callers)
-    return Cost(cpu_s / minutes, before_mb, after_mb, relay_ms, asked_ms, turns)
+    return Cost(cpu_s / minutes, before_mb, after_mb, relay_ms, asked_ms, turns, overloaded)
 
 
 def main() -> None:
@@ -212,17 +215,18 @@ def main() -> None:
     detection = "semantic_vad" if options.semantic else "server_vad"
     print(
         "| sessions | CPU-s a session-minute | core | relay p50 / p99 | asked p50 / p99 "
-        "| replies of turns | MB before, a session |\n|---|---|---|---|---|---|---|"
+        "| replies of turns | overloaded | MB, a session |\n|---|---|---|---|---|---|---|---|"
     )
     for sessions in options.sessions:
         is_binary = not options.json_frames
         load = Load(sessions, options.seconds, is_binary, detection, options.config)
         cost = measure(load)
-        relay, asked = (np.percentile(x, [50, 99]) for x in (cost.relay_ms, cost.asked_ms))
+        times = (cost.relay_ms or [np.nan], cost.asked_ms or [np.nan])
+        relay, asked = (np.percentile(each, [50, 99]) for each in times)
         print(
             f"| {sessions} | {cost.cpu_s:.2f} | {cost.cpu_s * sessions / 0.6:.0f} % "
             f"| {relay[0]:.1f} / {relay[1]:.1f} ms | {asked[0]:.0f} / {asked[1]:.0f} ms "
-            f"| {len(cost.asked_ms)} of {cost.turns} "
+            f"| {len(cost.asked_ms)} of {cost.turns} | {cost.overloaded} "
             f"| {cost.before_mb:.0f}, {(cost.after_mb - cost.before_mb) / sessions:.1f} |",
             flush=True,
         )
