@@ -2,7 +2,6 @@
 
 import io
 import wave
-from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -82,17 +81,15 @@ def rounded(sound: npt.NDArray[np.number]) -> Samples:
 class Resampler:
     """Changes the rate of a stream; frames may have any length and any cut.
 
-    Holds back 20 to 35 ms that later samples still shape; `finish` returns them. A quick one holds
-    back nothing, for ears that don't mind a little distortion.
+    Holds back 20 to 35 ms that later samples still shape; `finish` returns them.
     """
 
-    def __init__(self, from_rate: int, to_rate: int, quick: bool = False):
+    def __init__(self, from_rate: int, to_rate: int):
         self._same = from_rate == to_rate
         self._from_rate, self._to_rate = from_rate, to_rate
         self._taken = self._given = 0
         # In integers it would add noise that depends on where the stream is cut.
-        quality = "QQ" if quick else "HQ"
-        self._stream = soxr.ResampleStream(from_rate, to_rate, 1, dtype="float32", quality=quality)
+        self._stream = soxr.ResampleStream(from_rate, to_rate, 1, dtype="float32", quality="HQ")
 
     @property
     def held_samples(self) -> int:
@@ -115,22 +112,3 @@ class Resampler:
         rest = self._stream.resample_chunk(np.zeros(0, np.float32), last=True)
         self._given += len(rest)
         return pcm16(rest)
-
-
-class Framer:
-    """Cuts a stream of bytes into frames of equal size; what is left over waits for more."""
-
-    def __init__(self, frame_bytes: int):
-        self._frame_bytes = frame_bytes
-        self._rest = bytearray()
-
-    def frames(self, chunk: bytes) -> Iterator[bytes]:
-        self._rest += chunk
-        whole = len(self._rest) // self._frame_bytes * self._frame_bytes
-        ready = bytes(self._rest[:whole])
-        del self._rest[:whole]
-        for start in range(0, whole, self._frame_bytes):
-            yield ready[start : start + self._frame_bytes]
-
-    def clear(self) -> None:
-        self._rest.clear()

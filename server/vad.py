@@ -17,7 +17,7 @@ import numpy.typing as npt
 import onnxruntime
 import webrtcvad
 
-from agent.audio import SAMPLE_BYTES
+from agent.audio import SAMPLE_BYTES, rounded
 from agent.hearing.buffer import FRAME_SAMPLES
 
 _RATE, _FRAME, _CONTEXT = 16_000, 512, 64
@@ -28,7 +28,7 @@ _SEEN_BYTES = _FRAME_BYTES + SAMPLE_BYTES
 _BEAT_S = 0.012
 """Between two runs of Silero: eight frames cost three times one; longer, and turns end later."""
 _MOST = 64
-"""Frames judged at once: they hold the loop for 3 ms."""
+"""Frames judged at once: they hold the loop for 4 ms."""
 _BEHIND = 2
 """Frames of one microphone that may wait; more, as after a network stalled, are judged at once."""
 
@@ -46,7 +46,7 @@ def _at_16_khz(frames: Sequence[bytes]) -> Sound:
     resampled = np.empty((len(frames), _FRAME), np.float32)
     resampled[:, ::2] = first
     between = (9 * (second + third) - first - next_first) / 16
-    resampled[:, 1::2] = np.minimum(np.maximum(np.rint(between), -(2**15)), 2**15 - 1)
+    resampled[:, 1::2] = rounded(between)
     return resampled
 
 

@@ -156,7 +156,6 @@ class Connection:
             self._vad.append(pcm[start : start + JUDGED_AT_ONCE])
             if len(pcm) > JUDGED_AT_ONCE:
                 # A client may send minutes at once: that must not hold up the others.
-                self._vad.judge_waiting()
                 await asyncio.sleep(0)
             await self._judge(tasks)
 

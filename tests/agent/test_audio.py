@@ -7,7 +7,6 @@ from hypothesis import given, settings, strategies as st
 
 from agent.audio import (
     RATE,
-    Framer,
     Resampler,
     floats,
     milliseconds,
@@ -79,19 +78,3 @@ def test_a_resampled_stream_holds_little_back():
     resampler = Resampler(RATE, 16_000)
     ready = sum(len(resampler.resample(bytes(2 * 480))) // 2 for _ in range(50))
     assert 16_000 - ready < samples_in(25, 16_000)
-
-
-@given(st.lists(st.binary(max_size=40)), st.integers(1, 32))
-def test_frames_are_of_one_size_and_nothing_is_lost(chunks: list[bytes], size: int):
-    framer = Framer(size)
-    frames = [frame for each in chunks for frame in framer.frames(each)]
-    stream = b"".join(chunks)
-    assert all(len(frame) == size for frame in frames)
-    assert b"".join(frames) == stream[: len(stream) // size * size]
-
-
-def test_a_cleared_framer_begins_anew():
-    framer = Framer(4)
-    assert list(framer.frames(b"abcdef")) == [b"abcd"]
-    framer.clear()
-    assert list(framer.frames(b"ghij")) == [b"ghij"]

@@ -20,17 +20,15 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from picows import WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
 
-from agent.audio import RATE, pcm16, read_wav, samples_in
+from agent.audio import RATE, pcm16, read_wav
 from client.sound.clip import end_of_speech
+from tests.bench.server import FRAME_BYTES, FRAME_MS, STAGGER_S
 from tests.drivers.model_client import recording
 from tests.drivers.processes import busy_s, child, memory_mb, start_server
 from tests.fakes import stand_in
 
-FRAME_S = 0.02
-FRAME_BYTES = samples_in(20) * 2
+FRAME_S = FRAME_MS / 1000
 TURN_S = 10.0
-STAGGER_S = 0.113
-"""Real sessions don't speak in step."""
 CHUNKS, ANSWER_GROUPS = 10, 29
 """4.64 s of sound."""
 NOISE = 10 ** (-66 / 20)
@@ -138,15 +136,17 @@ def microphone(binary: bool) -> tuple[list[bytes], float]:
     return frames, end_of_speech(said) / RATE
 
 
-async def _talk(url: str, server: int, load: Load) -> tuple[list[Caller], float, float]:
+async def _talk(
+    url: str, server: int, load: Load, frames: list[bytes]
+) -> tuple[list[Caller], float, float]:
     """Hold the conversations; return the callers, the server's processor time, and its memory."""
-    frames, _ = microphone(load.binary)
-    callers = [Caller(number, load) for number in range(load.sessions)]
+    callers: list[Caller] = []
     begins = time.monotonic() + load.sessions * STAGGER_S + WARM_UP_S
     ends = begins + load.seconds
     async with asyncio.TaskGroup() as tasks:
-        for caller in callers:
-            await ws_connect(partial(_same, caller), f"{url}/v1/realtime")
+        for number in range(load.sessions):
+            _, caller = await ws_connect(partial(Caller, number, load), f"{url}/v1/realtime")
+            callers.append(caller)
             tasks.create_task(caller.speak(frames, ends))
             await asyncio.sleep(STAGGER_S)
         await asyncio.sleep(begins - time.monotonic())
@@ -159,13 +159,10 @@ async def _talk(url: str, server: int, load: Load) -> tuple[list[Caller], float,
     return callers, cpu_s, memory
 
 
-def _same(caller: Caller) -> Caller:
-    return caller
-
-
 def measure(load: Load) -> Cost:
     """Hold so many conversations at once."""
     os.sched_setaffinity(0, CORES[1:] or CORES)
+    frames, speech_end_s = microphone(load.binary)
     with (
         TemporaryDirectory() as folder,
         stand_in(at_once=load.sessions, first_chunk_ms=300, rtf=0.5, groups=ANSWER_GROUPS) as model,
@@ -177,8 +174,7 @@ def measure(load: Load) -> Cost:
             for thread in Path(f"/proc/{server}/task").iterdir():
                 os.sched_setaffinity(int(thread.name), CORES[:1])
             before_mb = memory_mb(server)
-            callers, cpu_s, after_mb = asyncio.run(_talk(url, server, load))
-    _, speech_end_s = microphone(load.binary)
+            callers, cpu_s, after_mb = asyncio.run(_talk(url, server, load, frames))
     relay_ms: list[float] = []
     asked_ms: list[float] = []
     overloaded = 0

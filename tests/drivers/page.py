@@ -355,13 +355,10 @@ class Chromium:
                 flags = [*self._flags, *self._microphone_flags]
                 whole = self._launch(executable_path=CHROMIUM, args=flags)
                 browser = stack.enter_context(closing(whole))
-            context = stack.enter_context(
-                closing(
-                    browser.new_context(
-                        viewport={"width": width, "height": height}, color_scheme=colors
-                    )
-                )
+            context = browser.new_context(
+                viewport={"width": width, "height": height}, color_scheme=colors
             )
+            stack.callback(context.close)
             if permission == "granted":
                 context.grant_permissions(["microphone"])
             if separate_rates:

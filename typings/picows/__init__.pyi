@@ -1,5 +1,6 @@
 from collections.abc import Callable
 from enum import IntEnum
+from typing import TypeVar
 
 class WSMsgType(IntEnum):
     TEXT = ...
@@ -18,6 +19,8 @@ class WSListener:
     def on_ws_connected(self, transport: WSTransport) -> None: ...
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None: ...
 
+_Listener = TypeVar("_Listener", bound=WSListener)
+
 async def ws_connect(
-    ws_listener_factory: Callable[[], WSListener], url: str
-) -> tuple[WSTransport, WSListener]: ...
+    ws_listener_factory: Callable[[], _Listener], url: str
+) -> tuple[WSTransport, _Listener]: ...
