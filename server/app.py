@@ -33,6 +33,7 @@ from server.model.transcription import Transcriber
 from server.model.voice_samples import load_voices
 from server.session.connection import Connection, new_id
 from server.session.registry import SessionRegistry, asked
+from server.session.socket import ClientSocket
 from server.settings import Settings
 from server.tls import certificate
 from server.tracing import Traces
@@ -114,6 +115,7 @@ class App:
     async def _serve(self, socket: ServerConnection) -> None:
         request = socket.request
         assert request is not None, "the handshake is over"
+        assert isinstance(socket, ClientSocket), "the doorway made it"
         try:
             if not await self._entrance.admits(socket, request):
                 return
@@ -126,7 +128,7 @@ class App:
         secret = self._authenticator.secret(request.headers)
         await self._converse(self._config(request.path, secret), socket)
 
-    async def _converse(self, config: SessionConfig, socket: ServerConnection) -> None:
+    async def _converse(self, config: SessionConfig, socket: ClientSocket) -> None:
         log.info("%s opened", config.id)
         try:
             await self._hold(config, socket)
@@ -135,7 +137,7 @@ class App:
             await socket.close(1011)
         log.info("%s closed", config.id)
 
-    async def _hold(self, config: SessionConfig, socket: ServerConnection) -> None:
+    async def _hold(self, config: SessionConfig, socket: ClientSocket) -> None:
         clock = asyncio.get_running_loop().time
         setup = self._setup(config, clock() + LONGEST_SESSION_S)
         async with self._traces.recording(config.id) as note:

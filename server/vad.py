@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from functools import cache
 from importlib.resources import files
+from itertools import islice
 from typing import cast
 
 import numpy as np
@@ -30,7 +31,8 @@ _BEAT_S = 0.012
 _MOST = 64
 """Frames judged at once: they hold the loop for 4 ms."""
 _BEHIND = 2
-"""Frames of one microphone that may wait; more, as after a network stalled, are judged at once."""
+"""Frames of one microphone that may wait; more, as after a stall, are judged at once, together with
+whatever waits of others: a server that is behind must not run the network more often."""
 
 Sound = npt.NDArray[np.float32]
 
@@ -81,6 +83,11 @@ class VoiceActivityDetector(ABC):
     def judge_waiting(self) -> None:  # noqa: B027
         """Judge now what would be judged soon."""
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether so much waits that what comes next is judged at once."""
+        return False
+
     def take(self) -> list[float]:
         """Return the probabilities that are ready and were not returned yet."""
         ready, self._ready = self._ready, []
@@ -119,22 +126,23 @@ class Silero(VoiceActivityDetector):
         """The end of the frame before."""
         self.state = np.zeros((2, 1, 128), np.float32)
         """What the network remembers."""
-        self.is_queued = False
-        """Whether the network will judge its first frame by itself."""
         self._failure: Exception | None = None
 
     def _add(self, frame: bytes) -> None:
         self.waiting.append(frame)
 
     def _judge_soon(self) -> None:
+        if self.waiting:
+            _network().add(self)
         if len(self.waiting) > _BEHIND:
             self.judge_waiting()
-        elif self.waiting and not self.is_queued:
-            _network().add(self)
 
     def judge_waiting(self) -> None:
-        while self.waiting:
-            _network().judge([self])
+        _network().judge_waiting(self)
+
+    @property
+    def is_behind(self) -> bool:
+        return len(self.waiting) >= _BEHIND
 
     def give(self, probability: float) -> None:
         """Take what the network says of the first frame that waits."""
@@ -143,6 +151,7 @@ class Silero(VoiceActivityDetector):
     def fail(self, error: Exception) -> None:
         """The network could not judge a frame: without it nothing that follows has its place."""
         self._failure = error
+        self.waiting.clear()
 
     def take(self) -> list[float]:
         if self._failure is not None:
@@ -167,30 +176,39 @@ class _Network:
         self._session = onnxruntime.InferenceSession(path, options, providers=providers)
         self._rate = np.array(_RATE, np.int64)
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._queue: deque[Silero] = deque()
+        self._beat: asyncio.TimerHandle | None = None
+        self._queue: dict[Silero, None] = {}
         self._ran_at = 0.0
 
     def add(self, microphone: Silero) -> None:
         """Judge its first frame with those of others; at once if the network had nothing to do."""
+        if microphone in self._queue:
+            return
         loop = asyncio.get_running_loop()
         if loop is not self._loop:
             # Whatever waited in another one is over with it.
-            self._loop = loop
+            self._loop, self._beat = loop, None
             self._queue.clear()
-        if not self._queue:
-            loop.call_at(self._ran_at + _BEAT_S, self._run, loop)
-        microphone.is_queued = True
-        self._queue.append(microphone)
+        if self._beat is None:
+            self._beat = loop.call_at(self._ran_at + _BEAT_S, self._run, loop)
+        self._queue[microphone] = None
 
     def _run(self, loop: asyncio.AbstractEventLoop) -> None:
         self._ran_at = loop.time()
-        count = min(len(self._queue), _MOST)
-        batch = [self._queue.popleft() for _ in range(count)]
-        if self._queue:
-            loop.call_soon(self._run, loop)
+        batch = list(islice(self._queue, _MOST))
+        self._beat = loop.call_at(0, self._run, loop) if len(self._queue) > len(batch) else None
+        self._judge_first(batch)
+
+    def judge_waiting(self, microphone: Silero) -> None:
+        """Judge all that waits of one, and with each of its frames one of each that is queued."""
+        is_queued = microphone in self._queue
+        while microphone.waiting:
+            others = [each for each in self._queue if is_queued and each is not microphone]
+            self._judge_first([microphone, *others[: _MOST - 1]], asked=microphone)
+
+    def _judge_first(self, batch: Sequence[Silero], asked: Silero | None = None) -> None:
         for each in batch:
-            each.is_queued = False
-        batch = [each for each in batch if each.waiting]
+            self._queue.pop(each, None)
         try:
             self.judge(batch)
         except Exception as error:
@@ -198,6 +216,8 @@ class _Network:
             for each in batch:
                 each.fail(error)
         for each in batch:
+            if each is asked:
+                continue
             if each.waiting:
                 self.add(each)
             each.on_judged()

@@ -2,12 +2,11 @@
 
 import asyncio
 import secrets
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from functools import partial
 from typing import NamedTuple
-
-from websockets.asyncio.server import ServerConnection
 
 from agent.audio import RATE, SAMPLE_BYTES
 from agent.commands import AbortModel, AskModel, Close, Command, Overhear, Send, Transcribe, refuse
@@ -24,6 +23,7 @@ from server.model.router import ModelClient
 from server.model.transcription import Transcriber, Transcripts
 from server.session.inbox import Inbox
 from server.session.link import ClientGoneError, Link
+from server.session.socket import ClientSocket
 from server.vad import VoiceActivityDetector
 
 INBOX_EVENTS = 64
@@ -55,7 +55,7 @@ class Connection:
 
     def __init__(
         self,
-        socket: ServerConnection,
+        socket: ClientSocket,
         session: Session,
         model: ModelClient,
         transcriber: Transcriber,
@@ -71,8 +71,13 @@ class Connection:
         self._clock = asyncio.get_running_loop().time
         self._inbox = Inbox(INBOX_EVENTS)
         self._vad = vad
-        vad.on_judged = self._inbox.wake
-        self.link = Link(socket, session, self._inbox, grace_s)
+        vad.on_judged = partial(self._on_the_spot, self._judge)
+        self._judged: deque[float] = deque()
+        """Probabilities that the session has yet to be given."""
+        self._decided: list[Command] = []
+        """What was decided on the spot and is still to be done."""
+        self._failure: Exception | None = None
+        self.link = Link(socket, session, self._inbox, self._hear_on_the_spot, grace_s)
         """What the client is reached over."""
         self._replies: dict[str, _Reply] = {}
 
@@ -100,7 +105,7 @@ class Connection:
             self._inbox.close()
             await self.link.close()
 
-    async def resume(self, socket: ServerConnection, position: Position) -> None:
+    async def resume(self, socket: ClientSocket, position: Position) -> None:
         """Go on over another socket, and return when that is closed.
 
         Its token is used up at once.
@@ -120,14 +125,14 @@ class Connection:
                     # Taken all the same: the closing of the socket is read behind it.
                     pass
                 case None:
-                    await self._judge(tasks)
+                    await self._catch_up(tasks)
                 case protocol.InputAudioAppend() as sound:
                     await self._hear(sound, tasks)
                 case taken:
                     if isinstance(taken, protocol.AnyClientEvent):
                         # It comes after all the sound that was sent before it.
                         self._vad.judge_waiting()
-                        await self._judge(tasks)
+                        await self._catch_up(tasks)
                     if isinstance(taken, protocol.Playout):
                         self.link.outbox.heard(taken.item_id, taken.audio_end_samples)
                     await self._perform(self._decide(taken), tasks)
@@ -143,30 +148,72 @@ class Connection:
             self._keep(prepared)
         return commands
 
+    def _hear_on_the_spot(self, event: protocol.InputAudioAppend) -> bool:
+        """Take a frame of the microphone without a task: hardly any decides anything."""
+        if len(event.audio) > JUDGED_AT_ONCE or self._vad.is_behind:
+            return False
+        self._on_the_spot(partial(self._hear_now, event))
+        return True
+
+    def _on_the_spot(self, decide: Callable[[], list[Command]]) -> None:
+        """Decide now, if the task has nothing before it; what comes of it is done by the task."""
+        if self._inbox.is_idle and not self._session.is_over:
+            try:
+                self._decided = decide()
+            except Exception as error:
+                # It ends this session, and not whatever called.
+                self._failure = error
+            if not self._decided and self._failure is None:
+                self._inbox.move_deadline(self._session.deadline)
+                return
+        self._inbox.wake()
+
+    async def _catch_up(self, tasks: asyncio.TaskGroup) -> None:
+        """Do what was decided on the spot, and take all that is judged."""
+        if self._failure is not None:
+            raise self._failure
+        decided, self._decided = self._decided, []
+        await self._perform(decided, tasks)
+        while commands := self._judge():
+            await self._perform(commands, tasks)
+
+    def _hear_now(self, event: protocol.InputAudioAppend) -> list[Command]:
+        pcm, refusals = self._append(event)
+        self._vad.append(pcm)
+        return [*refusals, *self._judge()]
+
     async def _hear(self, event: protocol.InputAudioAppend, tasks: asyncio.TaskGroup) -> None:
-        self._recorder.took(event, self._clock())
-        try:
-            pcm = self._session.append(event)
-        except ProtocolError as error:
-            refusal = [refuse(error, event.event_id)]
-            self._recorder.decided(refusal)
-            await self._perform(refusal, tasks)
-            return
+        pcm, refusals = self._append(event)
+        await self._perform(refusals, tasks)
         for start in range(0, len(pcm), JUDGED_AT_ONCE):
             self._vad.append(pcm[start : start + JUDGED_AT_ONCE])
             if len(pcm) > JUDGED_AT_ONCE:
                 # A client may send minutes at once: that must not hold up the others.
+                self._vad.judge_waiting()
                 await asyncio.sleep(0)
-            await self._judge(tasks)
+            await self._catch_up(tasks)
 
-    async def _judge(self, tasks: asyncio.TaskGroup) -> None:
-        """Give the session the probabilities that are ready."""
-        for probability in self._vad.take():
+    def _append(self, event: protocol.InputAudioAppend) -> tuple[bytes, list[Command]]:
+        """Give the session sound; return what has to be judged of it, and what was wrong."""
+        self._recorder.took(event, self._clock())
+        try:
+            return self._session.append(event), []
+        except ProtocolError as error:
+            refusals: list[Command] = [refuse(error, event.event_id)]
+            self._recorder.decided(refusals)
+            return b"", refusals
+
+    def _judge(self) -> list[Command]:
+        """Give the session the probabilities that are ready, until it wants something done."""
+        self._judged.extend(self._vad.take())
+        while self._judged:
             # In a pause, which only speech comes before, a reply is made if the model is free.
             speaks = self._session.microphone.open_item is not None
             if speaks and (is_busy := self._model.is_busy()) != self._session.model_busy:
                 self._decide(Busy(is_busy))
-            await self._perform(self._decide(Judged(probability)), tasks)
+            if commands := self._decide(Judged(self._judged.popleft())):
+                return commands
+        return []
 
     async def _perform(self, commands: Sequence[Command], tasks: asyncio.TaskGroup) -> None:
         for command in commands:

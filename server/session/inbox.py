@@ -1,6 +1,7 @@
 """What a session has yet to take, in order; it holds up who fills it while it is full."""
 
 import asyncio
+import math
 from collections import deque
 
 from agent.trace.inputs import DeadlinePassed, Input
@@ -23,16 +24,26 @@ class Inbox:
         self._has_room = asyncio.Event()
         self._is_woken = False
         self._taker: asyncio.Future[None] | None = None
-        self._deadline: float | None = None
+        self._deadline = math.inf
         self._alarm: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:
         return len(self._waiting)
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether the taker waits, and nothing for it: what comes could be taken on the spot."""
+        has_news = self._is_woken or self._waiting
+        return self._taker is not None and not self._taker.done() and not has_news
+
     async def put(self, taken: Input) -> None:
         while len(self._waiting) >= self._most:
             self._has_room.clear()
             await self._has_room.wait()
+        self.put_now(taken)
+
+    def put_now(self, taken: Input) -> None:
+        """The same, with room or without."""
         self._waiting.append(taken)
         self._stir()
 
@@ -56,26 +67,29 @@ class Inbox:
         if self._is_woken:
             self._is_woken = False
             return None
-        is_due = deadline is not None and self._loop.time() >= deadline
-        return DeadlinePassed() if is_due else None
+        return DeadlinePassed() if self._loop.time() >= self._deadline else None
 
     async def _wait(self, deadline: float | None) -> None:
-        self._deadline = deadline
-        if deadline is not None and (self._alarm is None or deadline < self._alarm.when()):
-            self.close()
-            self._alarm = self._loop.call_at(deadline, self._ring)
+        self.move_deadline(deadline)
         self._taker = self._loop.create_future()
         try:
             await self._taker
         finally:
             self._taker = None
 
+    def move_deadline(self, deadline: float | None) -> None:
+        """Wait until then, and no longer until the deadline before."""
+        self._deadline = math.inf if deadline is None else deadline
+        if deadline is not None and (self._alarm is None or deadline < self._alarm.when()):
+            self.close()
+            self._alarm = self._loop.call_at(deadline, self._ring)
+
     def _ring(self) -> None:
         self._alarm = None
-        if self._deadline is not None and self._loop.time() < self._deadline:
-            self._alarm = self._loop.call_at(self._deadline, self._ring)
-        elif self._deadline is not None:
+        if self._loop.time() >= self._deadline:
             self._stir()
+        elif self._deadline < math.inf:
+            self._alarm = self._loop.call_at(self._deadline, self._ring)
 
     def close(self) -> None:
         """Wait for no deadline any more."""

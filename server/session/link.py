@@ -6,9 +6,9 @@ meanwhile, until the grace time is over.
 
 import asyncio
 import logging
+from collections.abc import Callable
 from contextlib import suppress
 
-from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 from websockets.protocol import State
 
@@ -20,6 +20,7 @@ from agent.session import Session
 from agent.speaking.resend_buffer import Frame
 from server.session.inbox import Inbox
 from server.session.outbox import Outbox
+from server.session.socket import ClientSocket, Message
 
 log = logging.getLogger(__name__)
 
@@ -36,13 +37,22 @@ class Link:
 
     Args:
         inbox: Takes what the client sends.
+        hear: Takes sound on the spot, while the inbox is idle, or returns False.
         grace_s: How long a client that asked to resume may be away.
     """
 
-    def __init__(self, socket: ServerConnection, session: Session, inbox: Inbox, grace_s: float):
+    def __init__(
+        self,
+        socket: ClientSocket,
+        session: Session,
+        inbox: Inbox,
+        hear: Callable[[protocol.InputAudioAppend], bool],
+        grace_s: float,
+    ):
         self._socket = socket
         self._session = session
         self._inbox = inbox
+        self._hear = hear
         self._grace_s = grace_s
         self.outbox = Outbox()
         """What is sent to the client."""
@@ -79,17 +89,24 @@ class Link:
                 self.end()
             await self.outbox.resume(*await self._wait())
 
-    async def _read(self, socket: ServerConnection) -> None:
-        while True:
-            frame = await socket.recv()
-            try:
-                binary = isinstance(frame, bytes)
-                event = protocol.BinaryAppend(audio=frame) if binary else protocol.decode(frame)
-            except ProtocolError as error:
-                event = error
-            await self._inbox.put(event)
+    async def _read(self, socket: ClientSocket) -> None:
+        socket.on_message = self._take
+        try:
+            while True:
+                await self._inbox.put(_event(await socket.recv()))
+        finally:
+            socket.on_message = None
 
-    async def _write(self, socket: ServerConnection) -> None:
+    def _take(self, message: Message) -> bool:
+        """Take a message for which nobody has to wait."""
+        if not self._inbox.is_idle:
+            return False
+        event = _event(message)
+        if not (isinstance(event, protocol.InputAudioAppend) and self._hear(event)):
+            self._inbox.put_now(event)
+        return True
+
+    async def _write(self, socket: ClientSocket) -> None:
         while True:
             match await self.outbox.get():
                 case Close(code, reason):
@@ -118,7 +135,7 @@ class Link:
         return come
 
     async def resume(
-        self, socket: ServerConnection, greeting: events.SessionCreated, position: Position
+        self, socket: ClientSocket, greeting: events.SessionCreated, position: Position
     ) -> None:
         """Go on over another socket, and return when that is closed.
 
@@ -138,3 +155,11 @@ class Link:
     async def close(self) -> None:
         """Close the socket, which only a failure leaves open."""
         await self._socket.close(1011)
+
+
+def _event(message: Message) -> protocol.AnyClientEvent | ProtocolError:
+    try:
+        is_binary = isinstance(message, bytes)
+        return protocol.BinaryAppend(audio=message) if is_binary else protocol.decode(message)
+    except ProtocolError as error:
+        return error

@@ -13,9 +13,9 @@ from typing import Any, cast
 
 import h11
 from websockets import http11
-from websockets.asyncio.server import ServerConnection
 from websockets.server import ServerProtocol
 
+from server.session.socket import ClientSocket
 from server.web import head
 from server.web.http import Answer, Request, Taker, refusal
 from server.web.refusals import Refusals
@@ -55,7 +55,7 @@ class Doorway:
 
     def connection(self, *arguments: Any, **options: Any) -> "Door":
         """Make what `websockets` takes for its connection."""
-        return Door(self, ServerConnection(*arguments, **options))
+        return Door(self, ClientSocket(*arguments, **options))
 
     def enter(self, door: "Door") -> None:
         self._doors[door] = None
@@ -79,7 +79,7 @@ class Door(asyncio.Protocol):
 
     _transport: asyncio.Transport
 
-    def __init__(self, doorway: Doorway, socket: ServerConnection):
+    def __init__(self, doorway: Doorway, socket: ClientSocket):
         self._doorway = doorway
         self._socket = socket
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=head.LARGEST_HEAD)

@@ -15,6 +15,7 @@ from hypothesis import given, settings, strategies as st
 from agent.audio import RATE, SAMPLE_BYTES, read_wav
 from agent.hearing.buffer import FRAME_SAMPLES
 from agent.hearing.endpointing import EndOfTurn, Endpointer, Onset, limits
+from server import vad
 from server.vad import VoiceActivityDetector, detector
 from tests.drivers.processes import ROOT
 
@@ -157,6 +158,34 @@ def test_sound_that_comes_all_at_once_is_judged_without_waiting_for_others():
     found = asyncio.run(body())
     assert found == expected[: len(found)]
     assert len(expected) - len(found) <= 2
+
+
+def test_a_server_that_is_behind_judges_microphones_together(monkeypatch: pytest.MonkeyPatch):
+    sizes: list[int] = []
+    network = vad._network()  # pyright: ignore[reportPrivateUsage]
+    judge = network.judge
+
+    def watched(batch: Sequence[vad.Silero]) -> None:
+        sizes.append(len(batch))
+        judge(batch)
+
+    async def body() -> list[list[float]]:
+        microphones = [detector("silero") for _ in range(8)]
+        # The loop gets no time to judge meanwhile.
+        for start in range(0, len(speech), FRAME_SAMPLES * SAMPLE_BYTES):
+            for each in microphones:
+                each.append(speech[start : start + FRAME_SAMPLES * SAMPLE_BYTES])
+        for each in microphones:
+            each.judge_waiting()
+        return [each.take() for each in microphones]
+
+    speech = recording("hello")
+    expected = detector("silero").probabilities(speech)
+    monkeypatch.setattr(network, "judge", watched)
+    for found in asyncio.run(body()):
+        assert found == pytest.approx(expected, abs=1e-5)
+    assert sum(sizes) == 8 * len(expected)
+    assert len(sizes) < 2 * len(expected)
 
 
 def test_the_detectors_runtime_keeps_no_records_for_its_maker(tmp_path: Path):

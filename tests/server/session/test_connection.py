@@ -7,20 +7,24 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.asyncio.server import ServerConnection, serve
 
+from agent.audio import RATE, SAMPLE_BYTES
 from agent.commands import AskModel
 from agent.model.output import ChatMessage, Ended, Output
 from agent.session import Session
 from server.model.router import ModelRouter
 from server.model.transcription import Transcriber
 from server.session.connection import Connection, new_id
+from server.session.socket import ClientSocket
 from server.settings import checked
 from server.vad import VoiceActivityDetector
 from tests.drivers.virtual_call import END, FRAME, PAUSE, POLICY, opened
 from tests.fakes import Fault, StandIn, stand_in
 
+BY_HAND = {"type": "realtime", "audio": {"input": {"turn_detection": None}}}
 SPOKEN = ["speech_started", "speech_stopped", "committed"]
 
 
@@ -35,12 +39,14 @@ class Loudness(VoiceActivityDetector):
 class Client:
     socket: ClientConnection
 
-    async def send(self, frames: int, frame: bytes) -> None:
-        """Send sound, as it comes from a microphone."""
+    async def send(self, frames: int, frame: bytes, fragments: int = 1) -> None:
+        """Send sound, as it comes from a microphone, each frame in so many fragments."""
         for _ in range(frames):
             audio = base64.b64encode(frame).decode()
-            event = {"type": "input_audio_buffer.append", "audio": audio}
-            await self.socket.send(json.dumps(event))
+            text = json.dumps({"type": "input_audio_buffer.append", "audio": audio})
+            size = -(-len(text) // fragments)
+            parts = [text[start : start + size] for start in range(0, len(text), size)]
+            await self.socket.send(text if fragments == 1 else parts)
 
     async def done(self) -> str:
         """Wait for the end of a response and return its status."""
@@ -59,10 +65,11 @@ async def calling(
     transcriber = Transcriber(checked({}, "test"), router)
 
     async def one_client(socket: ServerConnection) -> None:
+        assert isinstance(socket, ClientSocket)
         session = Session(opened(), POLICY, new_id)
         await Connection(socket, session, router.client(), transcriber, vad()).run()
 
-    async with serve(one_client, "127.0.0.1", 0) as server:
+    async with serve(one_client, "127.0.0.1", 0, create_connection=ClientSocket) as server:
         port = next(iter(server.sockets)).getsockname()[1]
         async with connect(f"ws://127.0.0.1:{port}") as socket:
             yield Client(socket)
@@ -156,6 +163,87 @@ def test_sound_is_judged_before_whatever_the_client_sends_after_it():
                 kinds.append(json.loads(await client.socket.recv())["type"])
             heard = [kind for kind in kinds if kind.startswith("input_audio_buffer.")]
             assert heard == [f"input_audio_buffer.{what}" for what in SPOKEN]
+
+    with stand_in() as model:
+        settings = checked({"model": {"urls": [model.url]}}, "test")
+        asyncio.run(asyncio.wait_for(body(), 30))
+
+
+def test_messages_are_taken_in_order_whole_or_in_fragments():
+    async def body() -> None:
+        async with calling(ModelRouter(settings)) as client:
+            for number in range(20):
+                await client.send(1, b"\1" * len(FRAME), fragments=1 + number % 3)
+            await client.socket.send(["", '{"type": "input_audio_buffer', '.commit"}'])
+            async for line in client.socket:
+                event = json.loads(line)
+                if event["type"] == "input_audio_buffer.speech_stopped":
+                    assert event["audio_end_ms"] == 20 * len(FRAME) // SAMPLE_BYTES / RATE * 1000
+                    return
+
+    with stand_in() as model:
+        settings = checked({"model": {"urls": [model.url]}}, "test")
+        asyncio.run(asyncio.wait_for(body(), 30))
+
+
+def test_a_message_in_fragments_comes_before_the_one_behind_it():
+    async def body() -> None:
+        async with calling(ModelRouter(settings)) as client:
+            audio = base64.b64encode(20 * FRAME).decode()
+            sound = json.dumps({"type": "input_audio_buffer.append", "audio": audio}).encode()
+            update = {"type": "session.update", "session": BY_HAND}
+            await client.socket.send(json.dumps(update))
+            while json.loads(await client.socket.recv())["type"] != "session.updated":
+                pass
+            client.socket.protocol.send_text(sound[:100], fin=False)
+            client.socket.protocol.send_continuation(sound[100:], fin=True)
+            client.socket.protocol.send_text(b'{"type": "input_audio_buffer.commit"}')
+            # In one piece, as a network may deliver them.
+            client.socket.send_data()
+            kinds = list[str]()
+            while "conversation.item.done" not in kinds:
+                kinds.append(json.loads(await client.socket.recv())["type"])
+                assert kinds[-1] != "error"
+
+    with stand_in() as model:
+        settings = checked({"model": {"urls": [model.url]}}, "test")
+        asyncio.run(asyncio.wait_for(body(), 30))
+
+
+def test_text_that_is_none_closes_the_connection():
+    async def body() -> None:
+        async with calling(ModelRouter(settings)) as client:
+            await client.send(1, FRAME)
+            await client.socket.send(b'{"type": "\xff"}', text=True)
+            await client.socket.wait_closed()
+            assert client.socket.close_code == 1007
+
+    with stand_in() as model:
+        settings = checked({"model": {"urls": [model.url]}}, "test")
+        asyncio.run(asyncio.wait_for(body(), 30))
+
+
+@pytest.mark.parametrize("frames", [1, 30], ids=["one frame", "a clip"])
+def test_a_detector_that_fails_ends_its_session_and_no_other(frames: int):
+    class Broken(Loudness):
+        def _add(self, frame: bytes) -> None:
+            if any(frame):
+                raise ArithmeticError("broken")
+            super()._add(frame)
+
+    async def body() -> None:
+        router = ModelRouter(settings)
+        async with calling(router, Broken) as one, calling(router, Broken) as other:
+            for each in (one, other):
+                await each.send(2, FRAME)
+            await one.send(2, frames * b"\1" * len(FRAME))
+            await one.socket.wait_closed()
+            assert one.socket.close_code == 1011
+            await other.send(2, FRAME)
+            await other.socket.send('{"type": "input_audio_buffer.clear"}')
+            async for line in other.socket:
+                if json.loads(line)["type"] == "input_audio_buffer.cleared":
+                    return
 
     with stand_in() as model:
         settings = checked({"model": {"urls": [model.url]}}, "test")

@@ -15,6 +15,7 @@ from server.model.router import ModelRouter
 from server.model.transcription import Transcriber
 from server.session.connection import Connection, new_id
 from server.session.registry import SessionRegistry, asked
+from server.session.socket import ClientSocket
 from server.settings import Settings
 from server.vad import WebRtc
 from tests.drivers.virtual_call import POLICY, opened
@@ -32,6 +33,7 @@ async def serving(
     sockets: list[ServerConnection] = []
 
     async def one_client(socket: ServerConnection) -> None:
+        assert isinstance(socket, ClientSocket)
         sockets.append(socket)
         assert socket.request is not None
         token, position = asked(socket.request.path)
@@ -46,7 +48,7 @@ async def serving(
         with registry.running(connection):
             await connection.run()
 
-    async with serve(one_client, "127.0.0.1", 0) as server:
+    async with serve(one_client, "127.0.0.1", 0, create_connection=ClientSocket) as server:
         yield f"ws://127.0.0.1:{next(iter(server.sockets)).getsockname()[1]}", sockets
         registry.close()
     await model.close()

@@ -1,0 +1,41 @@
+"""The server's end of a client's WebSocket, whose messages can be taken in the moment they come."""
+
+from collections.abc import Callable
+
+from websockets.asyncio.server import ServerConnection
+from websockets.frames import Frame, Opcode
+from websockets.protocol import Event
+
+Message = str | bytes
+
+
+class ClientSocket(ServerConnection):
+    """A connection of `websockets`, which otherwise wakes a task for every message."""
+
+    on_message: Callable[[Message], bool] | None = None
+    """Takes a message, or returns False to have it wait for `recv`."""
+
+    def process_event(self, event: Event) -> None:
+        """Hand over a message; what is not whole, or comes after one that waits, waits as well."""
+        if (
+            self.on_message is not None
+            and isinstance(event, Frame)
+            and event.fin
+            and not self.recv_messages.frames
+            and (message := _message(event)) is not None
+            and self.on_message(message)
+        ):
+            return
+        super().process_event(event)
+
+
+def _message(frame: Frame) -> Message | None:
+    """What the frame says, if it is a message of its own; `recv` complains of what is no text."""
+    if frame.opcode is Opcode.BINARY:
+        return bytes(frame.data)
+    if frame.opcode is Opcode.TEXT:
+        try:
+            return str(frame.data, "utf-8")
+        except UnicodeDecodeError:
+            return None
+    return None
