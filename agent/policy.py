@@ -6,6 +6,7 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 from agent.model import tools
+from agent.realtime.config import Extensions
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,10 @@ class Policy:
     """Whether the agent's own voice in the microphone is told from the user's."""
     answered_by: str = ""
     """The model that answers, by the name that its server gives it; empty if nobody knows."""
+
+    def guards(self, asked: Extensions) -> bool:
+        """Whether that is done for a client which asked for these."""
+        return self.echo_guard and not asked.echo_cancelled
 
 
 class KioskSettings(Struct, frozen=True):

@@ -106,8 +106,8 @@ class Session:
         """Take the probability of speech in the next frame of the microphone."""
         self._heard_at = now
         frame = self.microphone.next_frame(probability)
-        frames = self._guard.explain(frame, now) if self._policy.echo_guard else [frame]
-        return self._judge_frames(frames, now)
+        guards = self._policy.guards(self._asked)
+        return self._judge_frames(self._guard.explain(frame, now) if guards else [frame], now)
 
     def _judge_frames(self, frames: Sequence[DetectedFrame], now: float) -> list[Command]:
         """The same, once it is known how much of each is the agent's own voice."""
@@ -253,7 +253,7 @@ class Session:
         self._stopwatch.note_event(event, now)
         self.state, actions = turn.step(before, event, now, self._policy.patience)
         self.early_starts.count(before, actions)
-        for action in actions:
+        for action in actions if self._policy.guards(self._asked) else ():
             if self._asked.duck or not isinstance(action, floor.Duck):
                 self._guard.loudspeaker.apply_action(action, now)
         if self._idle.timeout_s is not None and self._idle.begins(before, self.state, now):

@@ -13,6 +13,7 @@ from client.clip_player import ticks
 from client.dialogue.backoff import backoff
 from client.dialogue.call import Call
 from client.dialogue.connection import KEPT_BYTES, Connection, open_connection
+from client.dialogue.events import EXTENSIONS, Extension
 from client.dialogue.latency import LiveSpeech, SentSound, Turn
 from client.recording import Recording
 from client.sound.duplex import Duplex
@@ -79,7 +80,10 @@ class Live:
         clock = asyncio.get_running_loop().time
         waits_s = lambda: backoff(Random())  # noqa: E731
         async with open_connection(url, waits_s) as connection:
-            await connection.start_session(self._options.instructions, voice=self._options.voice)
+            cancels: tuple[Extension, ...] = ("echo_cancelled",) if self._duplex.is_safe else ()
+            wanted = (*EXTENSIONS, *cancels)
+            options = self._options
+            await connection.start_session(options.instructions, wanted, options.voice)
             if self._before is not None:
                 self._sent.add(clock(), seconds(self._before))
                 await connection.append(bytes(self._before))

@@ -45,7 +45,8 @@ class Script:
 
     async def run(self, url: str) -> int:
         async with open_connection(url) as connection:
-            wanted = ("playout", "duck", "marks")
+            # What is played is not heard by anybody.
+            wanted = ("playout", "duck", "marks", "echo_cancelled")
             options = self._options
             await connection.start_session(options.instructions, wanted, options.voice)
             clock = asyncio.get_running_loop().time

@@ -27,6 +27,7 @@ from agent.realtime.merge import merged
 from agent.trace.recorder import Recorder, Setup
 from server import settings as configuration
 from server.auth import Authenticator, Secret, check_exposure
+from server.event_loop import event_loop
 from server.keys import find_key
 from server.model.router import ModelRouter
 from server.model.transcription import Transcriber
@@ -258,8 +259,8 @@ def main(argv: list[str]) -> int:
     arguments = _parser().parse_args(argv)
     try:
         settings = _settings(arguments)
-        with suppress(KeyboardInterrupt):
-            asyncio.run(App(settings).run())
+        with suppress(KeyboardInterrupt), asyncio.Runner(loop_factory=event_loop) as runner:
+            runner.run(App(settings).run())
     except (SettingsError, OSError) as error:
         print(f"mimo-live serve: {error}", file=sys.stderr)
         return 1

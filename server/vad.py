@@ -26,7 +26,7 @@ _RATE, _FRAME, _CONTEXT = 16_000, 512, 64
 _FRAME_BYTES = FRAME_SAMPLES * SAMPLE_BYTES
 _SEEN_BYTES = _FRAME_BYTES + SAMPLE_BYTES
 """A frame is interpolated up to the first sample of the next."""
-_BEAT_S = 0.012
+_BEAT_S = 0.01
 """Between two runs of Silero: eight frames cost three times one; longer, and turns end later."""
 _MOST = 64
 """Frames judged at once: they hold the loop for 4 ms."""

@@ -129,6 +129,8 @@ class Extensions(Struct, frozen=True, forbid_unknown_fields=True):
     """The parts of each response's latency are sent."""
     resume: bool = False
     """The session outlives its connection for a while, and another one may go on with it."""
+    echo_cancelled: bool = False
+    """The client takes the agent's own voice out of its microphone."""
 
 
 Tracings = Tracing | Literal["auto"] | None

@@ -16,7 +16,13 @@ from websockets.exceptions import ConnectionClosed
 
 from agent.audio import RATE, SAMPLE_BYTES, Samples, milliseconds
 from client.dialogue import events as wire
-from client.dialogue.events import Extension, Extensions, ServerEvent, SessionConfig
+from client.dialogue.events import (
+    EXTENSIONS,
+    Extension,
+    Extensions,
+    ServerEvent,
+    SessionConfig,
+)
 from client.dialogue.jitter import Heard
 from client.dialogue.socket import RefusedError, UnreachableError, greeted, reach
 from client.dialogue.wishes import Wishes
@@ -126,7 +132,7 @@ class Connection:
     async def start_session(
         self,
         instructions: str | None,
-        extensions: Iterable[Extension] = ("playout", "duck", "resume", "marks"),
+        extensions: Iterable[Extension] = EXTENSIONS,
         voice: str | None = None,
     ) -> None:
         """Ask for captions, judged interruptions and extensions; else the server's defaults."""

@@ -181,7 +181,9 @@ ServerEvent = (
     | ErrorEvent
 )
 
-Extension = Literal["playout", "duck", "resume", "marks"]
+Extension = Literal["playout", "duck", "resume", "marks", "echo_cancelled"]
+EXTENSIONS: tuple[Extension, ...] = ("playout", "duck", "resume", "marks")
+"""What a client with a loudspeaker asks for, whatever its microphone hears."""
 
 _KNOWN = frozenset(str(kind.__struct_config__.tag) for kind in ServerEvent.__args__)
 _decoder = msgspec.json.Decoder(ServerEvent)

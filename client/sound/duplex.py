@@ -11,7 +11,7 @@ import numpy as np
 from agent.audio import Samples
 from client.sound.clip import FRAME_SAMPLES, level
 from client.sound.devices import Devices, Loudspeaker, Microphone
-from client.sound.echo_canceller import EchoCanceller, find_processor
+from client.sound.echo_canceller import EchoCanceller, can_cancel, find_processor
 from client.sound.microphone_check import MicrophoneCheck
 from client.sound.portaudio import CallbackWatch, Names, PortAudio
 from client.terminal.view import View
@@ -66,6 +66,11 @@ class Duplex:
     def delay_samples(self) -> int:
         """How much of what `Listener.play` gave has not reached the ear yet."""
         return self._devices.delay_samples
+
+    @property
+    def is_safe(self) -> bool:
+        """Whether the agent's own voice is kept out of what `Listener.hear` gets."""
+        return self._headphones or can_cancel()
 
     async def run(self) -> None:
         """Use the chosen devices until cancelled, and others when one goes away."""

@@ -5,12 +5,14 @@ played and what was recorded side by side; the two devices run on clocks of thei
 was played waits here and is trimmed when it falls behind.
 """
 
-import importlib
+import importlib.util
 from typing import Protocol, cast
 
 import numpy as np
 
 from agent.audio import RATE, Samples, milliseconds, samples_in
+
+_PACKAGE = "pywebrtc_audio"
 
 FRAME_SAMPLES = samples_in(10)
 """WebRTC works on frames of 10 ms."""
@@ -36,10 +38,15 @@ class Processor(Protocol):
     def process(self, near: Samples, far: Samples) -> Samples: ...
 
 
+def can_cancel() -> bool:
+    """Whether the package for it is installed."""
+    return importlib.util.find_spec(_PACKAGE) is not None
+
+
 def find_processor(*, gain: bool = True) -> Processor | None:
     """WebRTC's audio processing for 24 kHz; `None` if its package isn't installed."""
     try:
-        package = importlib.import_module("pywebrtc_audio")
+        package = importlib.import_module(_PACKAGE)
     except ImportError:
         return None
     return cast(

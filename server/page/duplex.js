@@ -63,6 +63,11 @@ export class Duplex {
     return this.#microphone !== undefined;
   }
 
+  /** Whether the agent does not hear itself, which without a microphone it can't. */
+  get cancelsEchoes() {
+    return this.#microphone?.cancelsEchoes ?? true;
+  }
+
   /** What keeps the user from being heard, or from hearing, while it lasts. */
   get trouble() {
     if (this.#waker.isAsleep) return new Problem("suspended");

@@ -2,13 +2,28 @@
 
 export class Extensions {
   /** @type {Record<string, true>} */
-  #asked = { duck: true, marks: true, playout: true, resume: true };
+  #asked = { duck: true, marks: true, playout: true, resume: true, echo_cancelled: true };
   /** @type {Record<string, unknown>} */
   #granted = {};
+  #cancelsEchoes = true;
 
   /** What to add to `session.update`. */
   get wish() {
-    return Object.keys(this.#asked).length > 0 ? { x_mimo: this.#asked } : {};
+    const { echo_cancelled, ...others } = this.#asked;
+    const asked = echo_cancelled && this.#cancelsEchoes ? this.#asked : others;
+    return Object.keys(asked).length > 0 ? { x_mimo: asked } : {};
+  }
+
+  /**
+   * Another microphone may come with its echo.
+   *
+   * @param {boolean} isCancelled
+   * @returns Whether the server has to know.
+   */
+  echo(isCancelled) {
+    const isNews = this.#cancelsEchoes !== isCancelled;
+    this.#cancelsEchoes = isCancelled;
+    return isNews;
   }
 
   /** @param {Record<string, unknown> | undefined} granted `x_mimo` of `session.updated`. */

@@ -250,7 +250,9 @@ export class Session {
   }
 
   #showSound() {
-    if (this.#duplex) this.#view.sound(this.#duplex);
+    if (!this.#duplex) return;
+    this.#view.sound(this.#duplex);
+    if (this.#extensions.echo(this.#duplex.cancelsEchoes) && this.#hasBegun) this.#configure();
     this.#showPhase();
   }
 

@@ -189,6 +189,12 @@ export class Microphone {
     return this.#track.label;
   }
 
+  /** Whether the browser takes out what its own loudspeaker plays. */
+  get cancelsEchoes() {
+    const { echoCancellation } = this.#track.getSettings();
+    return echoCancellation !== undefined && echoCancellation !== false;
+  }
+
   /** Whether the system keeps its sound to itself. */
   get isMuted() {
     return this.#track.muted;

@@ -90,7 +90,7 @@ class Link:
             await self.outbox.resume(*await self._wait())
 
     async def _read(self, socket: ClientSocket) -> None:
-        socket.on_message = self._take
+        socket.begin(self._take)
         try:
             while True:
                 await self._inbox.put(_event(await socket.recv()))

@@ -6,6 +6,8 @@ from websockets.asyncio.server import ServerConnection
 from websockets.frames import Frame, Opcode
 from websockets.protocol import Event
 
+from server.event_loop import PatientLoop
+
 Message = str | bytes
 
 
@@ -14,6 +16,12 @@ class ClientSocket(ServerConnection):
 
     on_message: Callable[[Message], bool] | None = None
     """Takes a message, or returns False to have it wait for `recv`."""
+
+    def begin(self, on_message: Callable[[Message], bool]) -> None:
+        """Hand over messages from now on, and read them together with those of other clients."""
+        self.on_message = on_message
+        if isinstance(self.loop, PatientLoop) and not self.transport.is_closing():
+            self.loop.read_together(self.transport)
 
     def process_event(self, event: Event) -> None:
         """Hand over a message; what is not whole, or comes after one that waits, waits as well."""

@@ -47,6 +47,8 @@ class Load:
     binary: bool
     detection: str
     """`server_vad` or `semantic_vad`."""
+    guarded: bool
+    """Whether the server guards against echoes; the callers say that they cancel them if not."""
     config: str
     """Of the server, in TOML, beside the address of the model."""
 
@@ -87,11 +89,12 @@ class Caller(WSListener):
     def on_ws_connected(self, transport: WSTransport) -> None:
         self._transport = transport
         detection = {"type": self._load.detection}
+        asked = {"binary_audio": self._load.binary, "echo_cancelled": not self._load.guarded}
         session = {
             "type": "realtime",
             "instructions": self.name,
             "audio": {"input": {"turn_detection": detection}},
-            "x_mimo": {"binary_audio": self._load.binary},
+            "x_mimo": asked,
         }
         update = {"type": "session.update", "session": session}
         transport.send(WSMsgType.TEXT, json.dumps(update).encode())
@@ -206,6 +209,11 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=30, help="of each number (%(default)s)")
     parser.add_argument("--json-frames", action="store_true", help="sound as base64 in JSON")
     parser.add_argument("--semantic", action="store_true", help="semantic_vad, not server_vad")
+    parser.add_argument(
+        "--guard",
+        action="store_true",
+        help="with the echo guard, which callers don't need otherwise",
+    )
     parser.add_argument("--config", default="", help="more of the server's configuration, in TOML")
     options = parser.parse_args()
     detection = "semantic_vad" if options.semantic else "server_vad"
@@ -215,7 +223,7 @@ def main() -> None:
     )
     for sessions in options.sessions:
         is_binary = not options.json_frames
-        load = Load(sessions, options.seconds, is_binary, detection, options.config)
+        load = Load(sessions, options.seconds, is_binary, detection, options.guard, options.config)
         cost = measure(load)
         times = (cost.relay_ms or [np.nan], cost.asked_ms or [np.nan])
         relay, asked = (np.percentile(each, [50, 99]) for each in times)

@@ -208,7 +208,7 @@ def test_one_turn_is_spoken_heard_and_timed(talk_to: Talk):
                 }
             },
             "instructions": "Be brief.",
-            "x_mimo": {"playout": True, "duck": True, "marks": True},
+            "x_mimo": {"playout": True, "duck": True, "marks": True, "echo_cancelled": True},
         },
     }
     voice = {"type": "realtime", "audio": {"output": {"voice": "anna"}}}
@@ -327,8 +327,8 @@ def test_a_server_that_knows_no_extensions_is_asked_again_without_them(talk_to: 
     assert talked.status == 0
     asked = [cast(Event, event["session"]) for event in peers[0].sent("session.update")]
     assert [session.get("x_mimo") for session in asked] == [
-        {"playout": True, "duck": True, "marks": True},
-        {"playout": True, "marks": True},
+        {"playout": True, "duck": True, "marks": True, "echo_cancelled": True},
+        {"playout": True, "marks": True, "echo_cancelled": True},
         None,
     ]
     assert talked.of("error") == []

@@ -68,6 +68,7 @@ class Scene(Call):
         *,
         ducks: bool = True,
         guard: bool = True,
+        cancels_echoes: bool = False,
         reply_s: float = 8.0,
         says: bytes = b"",
         echo: bytes = b"",
@@ -78,7 +79,7 @@ class Scene(Call):
         size = round(reply_s * RATE) * SAMPLE_BYTES
         said = reply(says[:size].ljust(size, b"\0"))
         super().__init__(
-            own_client(detection or SemanticVad(), ducks),
+            own_client(detection or SemanticVad(), ducks, cancels_echoes=cancels_echoes),
             Policy(Patience(30.0, 10.0), 160, 300_000, echo_guard=guard),
             now=0.0,
             replies=lambda _: said,

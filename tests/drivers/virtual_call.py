@@ -75,10 +75,13 @@ def config(
     return opened(audio=audio, x_mimo=Extensions(duck=duck))
 
 
-def own_client(turn_detection: TurnDetection, ducks: bool) -> SessionConfig:
+def own_client(
+    turn_detection: TurnDetection, ducks: bool, *, cancels_echoes: bool = False
+) -> SessionConfig:
     """With the extensions that our clients ask for, or would without ducking."""
     audio = Audio(input=AudioInput(turn_detection=turn_detection))
-    return opened(audio=audio, x_mimo=Extensions(duck=ducks, playout=ducks, marks=True))
+    asked = Extensions(duck=ducks, playout=ducks, marks=True, echo_cancelled=cancels_echoes)
+    return opened(audio=audio, x_mimo=asked)
 
 
 def reply(pcm: bytes) -> list[tuple[float, Output]]:

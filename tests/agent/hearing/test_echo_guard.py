@@ -99,14 +99,25 @@ def test_without_the_agents_voice_nothing_is_compared():
         assert guard.explain(SILENT_FRAME, n * FRAME_S) == [SILENT_FRAME]
 
 
-def in_a_room(guard: bool, over_it: npt.NDArray[np.float64], late_s: float = LATE_S) -> Scene:
-    echo = pcm16(room(VOICE, late_s))
-    scene = Scene(says=pcm16(VOICE), echo=echo, guard=guard, reply_s=9.6)
+def in_a_room(
+    guard: bool,
+    over_it: npt.NDArray[np.float64],
+    late_s: float = LATE_S,
+    *,
+    cancels_echoes: bool = False,
+) -> Scene:
+    echo, says = pcm16(room(VOICE, late_s)), pcm16(VOICE)
+    scene = Scene(says=says, echo=echo, guard=guard, cancels_echoes=cancels_echoes, reply_s=9.6)
     return scene.play(QUESTION).play(noisy(np.concatenate((silence(2.0), over_it, silence(4.0)))))
 
 
 def test_without_the_guard_the_agent_interrupts_itself():
     assert in_a_room(False, silence(1.0)).interrupted
+
+
+def test_the_guard_stays_out_of_it_where_the_client_cancels_echoes():
+    # This one says so and doesn't.
+    assert in_a_room(True, silence(1.0), cancels_echoes=True).interrupted
 
 
 @pytest.mark.parametrize("late_s", [LATE_S, 0.4])

@@ -167,6 +167,7 @@ def test_extensions_are_told_only_to_those_who_asked():
         "playout": False,
         "marks": True,
         "resume": False,
+        "echo_cancelled": False,
         "voices": ["default"],
     }
 

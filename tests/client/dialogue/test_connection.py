@@ -380,7 +380,7 @@ def test_only_a_key_that_was_held_for_a_word_has_it_answered(
             return [event["type"] for event in peers[0].received[-2:]]
 
     shown = Shown()
-    ends = SimpleNamespace(delay_samples=int, heard=0.0, played=0.0)
+    ends = SimpleNamespace(delay_samples=int, heard=0.0, played=0.0, is_safe=True)
     live = Live(cast(Duplex, ends), LiveOptions(None, 0.0, None), shown)
     sent = asyncio.run(run())
     assert (sent[-1] == "input_audio_buffer.clear") == slipped == (shown.problems == [TOO_SHORT])

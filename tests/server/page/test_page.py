@@ -175,9 +175,10 @@ def test_a_server_without_our_extensions_is_asked_again_without_them(
         peer = server.accept()
         peer.send({"type": "session.created", "session": {"id": "sess_1", "model": "a tone"}})
         update = peer.expect("session.update")["session"]
-        assert update["x_mimo"] == {"duck": True, "marks": True, "playout": True, "resume": True}
+        ours = ("duck", "marks", "playout", "resume", "echo_cancelled")
+        assert update["x_mimo"] == dict.fromkeys(ours, True)
         for param, left in (
-            ("session.x_mimo.resume", {"duck": True, "marks": True, "playout": True}),
+            ("session.x_mimo.resume", {each: True for each in ours if each != "resume"}),
             ("session.x_mimo", None),
         ):
             error = {"code": "unknown_parameter", "param": param, "message": "No."}
@@ -589,6 +590,30 @@ def test_another_microphone_is_heard_at_once_and_remembered(
         talk.page.reload()
         talk.page.wait_for_function("() => document.querySelector('#microphone').value !== ''")
         assert talk.page.locator("#microphone").input_value() == chosen
+
+
+def test_the_server_is_asked_to_mind_echoes_while_the_browser_does_not(
+    server: ScriptedServer, browser: Chromium
+):
+    with browser.page(server.url) as talk:
+        # What a browser does that can't cancel them, with all but the first alternative.
+        talk.page.evaluate(
+            """() => {
+              const { getUserMedia } = MediaDevices.prototype;
+              MediaDevices.prototype.getUserMedia = function ({ audio }) {
+                const isFirst = audio.deviceId === undefined;
+                const echoCancellation = isFirst ? false : audio.echoCancellation;
+                return getUserMedia.call(this, { audio: { ...audio, echoCancellation } });
+              };
+            }"""
+        )
+        talk.press_talk()
+        peer = server.accept()
+        peer.send({"type": "session.created", "session": {"id": "sess_1", "model": "a tone"}})
+        assert "echo_cancelled" not in peer.expect("session.update")["session"]["x_mimo"]
+        talk.wait_for_phase("listening")
+        talk.choose_microphone(1)
+        assert peer.expect("session.update")["session"]["x_mimo"]["echo_cancelled"] is True
 
 
 def test_a_remembered_microphone_that_is_gone_is_no_trouble(
