@@ -37,10 +37,14 @@ class PatientSelector(selectors.BaseSelector):
         self._is_open = True
 
     def defer(self, file: int) -> None:
-        """Let what is read from a file wait, as long as it is registered."""
-        key = self._urgent.get_key(file)
-        self._deferred.add(file)
-        self.modify(file, key.events, key.data)
+        """Let what is read from a file wait, as long as it is registered.
+
+        One that isn't, as its reader is paused, stays urgent: nothing would say when its number
+        becomes another file's.
+        """
+        if key := self._urgent.get_map().get(file):
+            self._deferred.add(file)
+            self.modify(file, key.events, key.data)
 
     def register(self, fileobj: Any, events: int, data: Any = None) -> SelectorKey:
         return self._home(fileobj, events).register(fileobj, events, data)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack
 from selectors import EVENT_READ, EVENT_WRITE
+from typing import cast
 
 import pytest
 
@@ -110,6 +111,16 @@ def test_streams_work_that_are_read_together():
             await writer.drain()
         writer.close()
 
+    async def paused(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # As one is whose client sent much before the session began.
+        transport = cast(asyncio.Transport, writer.transport)
+        transport.pause_reading()
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, PatientLoop)
+        loop.read_together(transport)
+        transport.resume_reading()
+        await echo(reader, writer)
+
     async def one(port: int) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         sent = b"sound" * 2**20
@@ -119,11 +130,12 @@ def test_streams_work_that_are_read_together():
         writer.close()
 
     async def body() -> None:
-        async with await asyncio.start_server(echo, "127.0.0.1", 0) as server:
-            port = server.sockets[0].getsockname()[1]
-            async with asyncio.timeout(FOREVER), asyncio.TaskGroup() as tasks:
-                for _ in range(6):
-                    tasks.create_task(one(port))
+        for served in (echo, paused):
+            async with await asyncio.start_server(served, "127.0.0.1", 0) as server:
+                port = server.sockets[0].getsockname()[1]
+                async with asyncio.timeout(FOREVER), asyncio.TaskGroup() as tasks:
+                    for _ in range(6):
+                        tasks.create_task(one(port))
 
     with asyncio.Runner(loop_factory=PatientLoop) as runner:
         runner.run(body())
