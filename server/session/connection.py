@@ -120,15 +120,17 @@ class Connection:
         self._recorder.decided(opening)
         await self._perform(opening, tasks)
         while True:
-            match await self._inbox.get(self._session.deadline):
+            taken = await self._inbox.get(self._session.deadline)
+            await self._finish_decided(tasks)
+            match taken:
                 case _ if self._session.is_over:
                     # Taken all the same: the closing of the socket is read behind it.
                     pass
                 case None:
                     await self._catch_up(tasks)
-                case protocol.InputAudioAppend() as sound:
-                    await self._hear(sound, tasks)
-                case taken:
+                case protocol.InputAudioAppend():
+                    await self._hear(taken, tasks)
+                case _:
                     if isinstance(taken, protocol.AnyClientEvent):
                         # It comes after all the sound that was sent before it.
                         self._vad.judge_waiting()
@@ -168,12 +170,15 @@ class Connection:
                 return
         self._inbox.wake()
 
-    async def _catch_up(self, tasks: asyncio.TaskGroup) -> None:
-        """Do what was decided on the spot, and take all that is judged."""
+    async def _finish_decided(self, tasks: asyncio.TaskGroup) -> None:
+        """Do what was decided on the spot, before anything else is."""
         if self._failure is not None:
             raise self._failure
         decided, self._decided = self._decided, []
         await self._perform(decided, tasks)
+
+    async def _catch_up(self, tasks: asyncio.TaskGroup) -> None:
+        """Take all that is judged."""
         while commands := self._judge():
             await self._perform(commands, tasks)
 

@@ -15,6 +15,7 @@ from agent.audio import RATE, SAMPLE_BYTES
 from agent.commands import AskModel
 from agent.model.output import ChatMessage, Ended, Output
 from agent.session import Session
+from agent.trace.inputs import Transcribed
 from server.model.router import ModelRouter
 from server.model.transcription import Transcriber
 from server.session.connection import Connection, new_id
@@ -25,6 +26,8 @@ from tests.drivers.virtual_call import END, FRAME, PAUSE, POLICY, opened
 from tests.fakes import Fault, StandIn, stand_in
 
 BY_HAND = {"type": "realtime", "audio": {"input": {"turn_detection": None}}}
+ONSET = 3
+"""Frames of speech that begin a turn."""
 SPOKEN = ["speech_started", "speech_stopped", "committed"]
 
 
@@ -38,6 +41,8 @@ class Loudness(VoiceActivityDetector):
 @dataclass
 class Client:
     socket: ClientConnection
+    connection: Connection
+    """The server's end."""
 
     async def send(self, frames: int, frame: bytes, fragments: int = 1) -> None:
         """Send sound, as it comes from a microphone, each frame in so many fragments."""
@@ -64,15 +69,19 @@ async def calling(
     """Call a server of that model."""
     transcriber = Transcriber(checked({}, "test"), router)
 
+    made: asyncio.Future[Connection] = asyncio.get_running_loop().create_future()
+
     async def one_client(socket: ServerConnection) -> None:
         assert isinstance(socket, ClientSocket)
         session = Session(opened(), POLICY, new_id)
-        await Connection(socket, session, router.client(), transcriber, vad()).run()
+        connection = Connection(socket, session, router.client(), transcriber, vad())
+        made.set_result(connection)
+        await connection.run()
 
     async with serve(one_client, "127.0.0.1", 0, create_connection=ClientSocket) as server:
         port = next(iter(server.sockets)).getsockname()[1]
         async with connect(f"ws://127.0.0.1:{port}") as socket:
-            yield Client(socket)
+            yield Client(socket, await made)
     await router.close()
 
 
@@ -244,6 +253,39 @@ def test_a_detector_that_fails_ends_its_session_and_no_other(frames: int):
             async for line in other.socket:
                 if json.loads(line)["type"] == "input_audio_buffer.cleared":
                     return
+
+    with stand_in() as model:
+        settings = checked({"model": {"urls": [model.url]}}, "test")
+        asyncio.run(asyncio.wait_for(body(), 30))
+
+
+def test_what_was_decided_on_the_spot_is_done_before_what_comes_behind_it():
+    class Crowded(Loudness):
+        """While it judges the frame that is the onset, something else comes for the session."""
+
+        def _add(self, frame: bytes) -> None:
+            super()._add(frame)
+            judged.append(frame)
+            if len(judged) == ONSET:
+                inbox = connections[0]._inbox  # pyright: ignore[reportPrivateUsage]
+                inbox.put_now(Transcribed("item_none", "Hello.", 1.0))
+
+    judged: list[bytes] = []
+    connections: list[Connection] = []
+
+    async def body() -> None:
+        async with calling(ModelRouter(settings), Crowded) as client:
+            assert json.loads(await client.socket.recv())["type"] == "session.created"
+            connections.append(client.connection)
+            # A frame is judged once the next has begun.
+            await client.send(ONSET + 1, b"\1" * len(FRAME))
+            heard = [json.loads(await client.socket.recv())["type"] for _ in range(3)]
+            transcribed = "conversation.item.input_audio_transcription"
+            assert heard == [
+                "input_audio_buffer.speech_started",
+                f"{transcribed}.delta",
+                f"{transcribed}.completed",
+            ]
 
     with stand_in() as model:
         settings = checked({"model": {"urls": [model.url]}}, "test")
