@@ -47,7 +47,7 @@ class PatientSelector(selectors.BaseSelector):
             self.modify(file, key.events, key.data)
 
     def register(self, fileobj: Any, events: int, data: Any = None) -> SelectorKey:
-        return self._home(fileobj, events).register(fileobj, events, data)
+        return self._urgent.register(fileobj, events, data)
 
     def unregister(self, fileobj: Any) -> SelectorKey:
         key = self._where(fileobj).unregister(fileobj)

@@ -81,7 +81,7 @@ class Duplex:
         processor = None if self._headphones else find_processor()
         echo = None if processor is None else EchoCanceller(processor)
         if self.listener is not None:
-            self.listener.ready(echo is not None or self._headphones)
+            self.listener.ready(self.is_safe)
         clock = asyncio.get_running_loop().time
         hearing, playing = CallbackWatch(clock()), CallbackWatch(clock())
         # One loop for both: what wakes a processor costs more than what it then does.

@@ -5,14 +5,12 @@ played and what was recorded side by side; the two devices run on clocks of thei
 was played waits here and is trimmed when it falls behind.
 """
 
-import importlib.util
-from typing import Protocol, cast
+import importlib
+from typing import Any, Protocol, cast
 
 import numpy as np
 
 from agent.audio import RATE, Samples, milliseconds, samples_in
-
-_PACKAGE = "pywebrtc_audio"
 
 FRAME_SAMPLES = samples_in(10)
 """WebRTC works on frames of 10 ms."""
@@ -39,15 +37,13 @@ class Processor(Protocol):
 
 
 def can_cancel() -> bool:
-    """Whether the package for it is installed."""
-    return importlib.util.find_spec(_PACKAGE) is not None
+    """Whether the package for it is installed, and works."""
+    return _package() is not None
 
 
 def find_processor(*, gain: bool = True) -> Processor | None:
     """WebRTC's audio processing for 24 kHz; `None` if its package isn't installed."""
-    try:
-        package = importlib.import_module(_PACKAGE)
-    except ImportError:
+    if (package := _package()) is None:
         return None
     return cast(
         Processor,
@@ -60,6 +56,13 @@ def find_processor(*, gain: bool = True) -> Processor | None:
             agc_max_gain_db=MOST_GAIN_DB,
         ),
     )
+
+
+def _package() -> Any:
+    try:
+        return importlib.import_module("pywebrtc_audio")
+    except ImportError:
+        return None
 
 
 class EchoCanceller:

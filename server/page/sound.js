@@ -191,8 +191,7 @@ export class Microphone {
 
   /** Whether the browser takes out what its own loudspeaker plays. */
   get cancelsEchoes() {
-    const { echoCancellation } = this.#track.getSettings();
-    return echoCancellation !== undefined && echoCancellation !== false;
+    return Boolean(this.#track.getSettings().echoCancellation);
   }
 
   /** Whether the system keeps its sound to itself. */

@@ -3,7 +3,7 @@
 import asyncio
 import base64
 import json
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -95,6 +95,17 @@ async def seen(model: StandIn, chats: int) -> None:
     await asyncio.to_thread(model.wait, lambda: len(model.chats) == chats)
 
 
+def run(body: Callable[[ModelRouter], Coroutine[None, None, None]]) -> None:
+    """Do something at a model server that only has to be there."""
+    with stand_in() as model:
+        settings = checked({"model": {"urls": [model.url]}}, "test")
+
+        async def bounded() -> None:
+            await asyncio.wait_for(body(ModelRouter(settings)), 30)
+
+        asyncio.run(bounded())
+
+
 def test_a_reply_that_gave_way_in_a_pause_is_asked_for_once_more_when_the_turn_is_over():
     async def body() -> None:
         router = ModelRouter(settings)
@@ -163,8 +174,8 @@ def test_sound_is_judged_before_whatever_the_client_sends_after_it():
             for frame in late:
                 super()._add(frame)
 
-    async def body() -> None:
-        async with calling(ModelRouter(settings), Late) as client:
+    async def body(router: ModelRouter) -> None:
+        async with calling(router, Late) as client:
             await client.send(20, b"\1" * len(FRAME))
             await client.socket.send('{"type": "input_audio_buffer.commit"}')
             kinds = list[str]()
@@ -173,14 +184,12 @@ def test_sound_is_judged_before_whatever_the_client_sends_after_it():
             heard = [kind for kind in kinds if kind.startswith("input_audio_buffer.")]
             assert heard == [f"input_audio_buffer.{what}" for what in SPOKEN]
 
-    with stand_in() as model:
-        settings = checked({"model": {"urls": [model.url]}}, "test")
-        asyncio.run(asyncio.wait_for(body(), 30))
+    run(body)
 
 
 def test_messages_are_taken_in_order_whole_or_in_fragments():
-    async def body() -> None:
-        async with calling(ModelRouter(settings)) as client:
+    async def body(router: ModelRouter) -> None:
+        async with calling(router) as client:
             for number in range(20):
                 await client.send(1, b"\1" * len(FRAME), fragments=1 + number % 3)
             await client.socket.send(["", '{"type": "input_audio_buffer', '.commit"}'])
@@ -190,14 +199,12 @@ def test_messages_are_taken_in_order_whole_or_in_fragments():
                     assert event["audio_end_ms"] == 20 * len(FRAME) // SAMPLE_BYTES / RATE * 1000
                     return
 
-    with stand_in() as model:
-        settings = checked({"model": {"urls": [model.url]}}, "test")
-        asyncio.run(asyncio.wait_for(body(), 30))
+    run(body)
 
 
 def test_a_message_in_fragments_comes_before_the_one_behind_it():
-    async def body() -> None:
-        async with calling(ModelRouter(settings)) as client:
+    async def body(router: ModelRouter) -> None:
+        async with calling(router) as client:
             audio = base64.b64encode(20 * FRAME).decode()
             sound = json.dumps({"type": "input_audio_buffer.append", "audio": audio}).encode()
             update = {"type": "session.update", "session": BY_HAND}
@@ -214,22 +221,18 @@ def test_a_message_in_fragments_comes_before_the_one_behind_it():
                 kinds.append(json.loads(await client.socket.recv())["type"])
                 assert kinds[-1] != "error"
 
-    with stand_in() as model:
-        settings = checked({"model": {"urls": [model.url]}}, "test")
-        asyncio.run(asyncio.wait_for(body(), 30))
+    run(body)
 
 
 def test_text_that_is_none_closes_the_connection():
-    async def body() -> None:
-        async with calling(ModelRouter(settings)) as client:
+    async def body(router: ModelRouter) -> None:
+        async with calling(router) as client:
             await client.send(1, FRAME)
             await client.socket.send(b'{"type": "\xff"}', text=True)
             await client.socket.wait_closed()
             assert client.socket.close_code == 1007
 
-    with stand_in() as model:
-        settings = checked({"model": {"urls": [model.url]}}, "test")
-        asyncio.run(asyncio.wait_for(body(), 30))
+    run(body)
 
 
 @pytest.mark.parametrize("frames", [1, 30], ids=["one frame", "a clip"])
@@ -240,8 +243,7 @@ def test_a_detector_that_fails_ends_its_session_and_no_other(frames: int):
                 raise ArithmeticError("broken")
             super()._add(frame)
 
-    async def body() -> None:
-        router = ModelRouter(settings)
+    async def body(router: ModelRouter) -> None:
         async with calling(router, Broken) as one, calling(router, Broken) as other:
             for each in (one, other):
                 await each.send(2, FRAME)
@@ -254,9 +256,7 @@ def test_a_detector_that_fails_ends_its_session_and_no_other(frames: int):
                 if json.loads(line)["type"] == "input_audio_buffer.cleared":
                     return
 
-    with stand_in() as model:
-        settings = checked({"model": {"urls": [model.url]}}, "test")
-        asyncio.run(asyncio.wait_for(body(), 30))
+    run(body)
 
 
 def test_what_was_decided_on_the_spot_is_done_before_what_comes_behind_it():
@@ -273,8 +273,8 @@ def test_what_was_decided_on_the_spot_is_done_before_what_comes_behind_it():
     judged: list[bytes] = []
     connections: list[Connection] = []
 
-    async def body() -> None:
-        async with calling(ModelRouter(settings), Crowded) as client:
+    async def body(router: ModelRouter) -> None:
+        async with calling(router, Crowded) as client:
             assert json.loads(await client.socket.recv())["type"] == "session.created"
             connections.append(client.connection)
             # A frame is judged once the next has begun.
@@ -287,6 +287,4 @@ def test_what_was_decided_on_the_spot_is_done_before_what_comes_behind_it():
                 f"{transcribed}.completed",
             ]
 
-    with stand_in() as model:
-        settings = checked({"model": {"urls": [model.url]}}, "test")
-        asyncio.run(asyncio.wait_for(body(), 30))
+    run(body)
