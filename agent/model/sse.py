@@ -5,10 +5,8 @@ Source:
     no blank line ends counts, too.
 """
 
-import re
 from typing import NamedTuple
 
-_END_OF_LINE = re.compile(rb"\r\n|\r|\n")
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
@@ -38,12 +36,12 @@ class EventReader:
             self._ends_in_cr = False
         if data:
             self._ends_in_cr = data.endswith(b"\r")
-        rest, *begun = _END_OF_LINE.split(data)
-        self._line += rest
         found: list[ServerEvent] = []
-        for following in begun:
-            line, self._line = bytes(self._line), bytearray(following)
-            found += self._take(line)
+        for part in data.splitlines(keepends=True):
+            self._line += (text := part.rstrip(b"\r\n"))
+            if len(text) < len(part):
+                line, self._line = bytes(self._line), bytearray()
+                found += self._take(line)
         return found
 
     def finish(self) -> list[ServerEvent]:

@@ -87,7 +87,7 @@ class Link:
                 pass
             if self.resume_token is None:
                 self.end()
-            await self.outbox.resume(*await self._wait())
+            self.outbox.resume(*await self._wait())
 
     async def _read(self, socket: ClientSocket) -> None:
         socket.begin(self._take)

@@ -17,32 +17,34 @@ class Outbox:
     def __init__(self, most: int = OUTBOX_EVENTS):
         self._outgoing = ResendBuffer()
         self._most = most
-        self._changed = asyncio.Condition()
+        self._has_some = asyncio.Event()
+        self._has_room = asyncio.Event()
 
     def __str__(self) -> str:
         return f"{len(self._outgoing)} of {self._most}"
 
     async def put(self, event: ServerEvent | Close) -> None:
-        async with self._changed:
-            match event:
-                case ResponseDone(response=response) if response.status == "cancelled":
-                    pass
-                case _:
-                    await self._changed.wait_for(lambda: len(self._outgoing) < self._most)
-            self._outgoing.put(event)
-            self._changed.notify_all()
+        match event:
+            case ResponseDone(response=response) if response.status == "cancelled":
+                # It makes room, as sound that waits is dropped.
+                pass
+            case _:
+                while len(self._outgoing) >= self._most:
+                    self._has_room.clear()
+                    await self._has_room.wait()
+        self._outgoing.put(event)
+        self._has_some.set()
 
     async def get(self) -> Frame | Close:
-        async with self._changed:
-            await self._changed.wait_for(lambda: len(self._outgoing))
-            event = self._outgoing.take()
-            self._changed.notify_all()
-            return event
+        while not len(self._outgoing):
+            self._has_some.clear()
+            await self._has_some.wait()
+        self._has_room.set()
+        return self._outgoing.take()
 
     def heard(self, item_id: str, samples: int) -> None:
         self._outgoing.heard(item_id, samples)
 
-    async def resume(self, greeting: SessionCreated, position: Position) -> None:
-        async with self._changed:
-            self._outgoing.resume(greeting, position)
-            self._changed.notify_all()
+    def resume(self, greeting: SessionCreated, position: Position) -> None:
+        self._outgoing.resume(greeting, position)
+        self._has_some.set()

@@ -2,9 +2,6 @@
 
 import asyncio
 import itertools
-import os
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,7 +14,6 @@ from agent.hearing.buffer import FRAME_SAMPLES
 from agent.hearing.endpointing import EndOfTurn, Endpointer, Onset, limits
 from server import vad
 from server.vad import VoiceActivityDetector, detector
-from tests.drivers.processes import ROOT
 
 DATA = Path(__file__).parents[1] / "data"
 NOISES = {"car_horn", "dog_bark", "ringing_phone", "people_talking"}
@@ -162,8 +158,8 @@ def test_sound_that_comes_all_at_once_is_judged_without_waiting_for_others():
 
 def test_a_server_that_is_behind_judges_microphones_together(monkeypatch: pytest.MonkeyPatch):
     sizes: list[int] = []
-    network = vad._network()  # pyright: ignore[reportPrivateUsage]
-    judge = network.judge
+    batches = vad._batches()  # pyright: ignore[reportPrivateUsage]
+    judge = batches.judge
 
     def watched(batch: Sequence[vad.Silero]) -> None:
         sizes.append(len(batch))
@@ -181,17 +177,8 @@ def test_a_server_that_is_behind_judges_microphones_together(monkeypatch: pytest
 
     speech = recording("hello")
     expected = detector("silero").probabilities(speech)
-    monkeypatch.setattr(network, "judge", watched)
+    monkeypatch.setattr(batches, "judge", watched)
     for found in asyncio.run(body()):
         assert found == pytest.approx(expected, abs=1e-5)
     assert sum(sizes) == 8 * len(expected)
     assert len(sizes) < 2 * len(expected)
-
-
-def test_the_detectors_runtime_keeps_no_records_for_its_maker(tmp_path: Path):
-    use = "from server.vad import detector; detector('silero').probabilities(bytes(9600))"
-    environment = os.environ | {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path)}
-    # This process has loaded the server: what that set must not be inherited.
-    environment.pop("ORT_DISABLE_TELEMETRY", None)
-    subprocess.run([sys.executable, "-c", use], env=environment, cwd=ROOT, check=True)
-    assert list(tmp_path.iterdir()) == []

@@ -1,6 +1,7 @@
 """The embedded speech model as its clients see it: real models, a real process, real HTTP."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -462,3 +463,12 @@ def test_a_recogniser_ends_with_whoever_started_it(last: str):
         assert any(line.startswith(last) for line in process.stdout)
         process.stdin.close()
         assert process.wait(10) == 0
+
+
+def test_the_runtime_of_the_voice_keeps_no_records_for_its_maker(tmp_path: Path):
+    environment = os.environ | {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path)}
+    # This process has loaded the server: what that set must not be inherited.
+    environment.pop("ORT_DISABLE_TELEMETRY", None)
+    load = [sys.executable, "-c", "import server.embedded.synthesiser"]
+    subprocess.run(load, env=environment, cwd=ROOT, check=True)
+    assert list(tmp_path.iterdir()) == []
