@@ -43,7 +43,8 @@ class Written:
 class Spoken:
     """Speech: mono PCM16 at 24 kHz, and the words in it as far as they are known."""
 
-    pcm: bytearray = field(default_factory=bytearray)
+    pcm: bytes | bytearray = field(default_factory=bytearray)
+    """Grows while it is made; then it is held once, by all who have it."""
     transcript: str | None = None
     marks: list[Mark] = field(default_factory=list[Mark])
     heard: int | None = None
@@ -54,6 +55,10 @@ class Spoken:
     def add_text(self, text: str) -> None:
         self.marks.append((len(self.pcm) // SAMPLE_BYTES, len(self.transcript or "")))
         self.transcript = (self.transcript or "") + text
+
+    def freeze(self) -> None:
+        """It is complete: prompts hold it from now on without a copy."""
+        self.pcm = bytes(self.pcm)
 
     def heard_pcm(self) -> bytes:
         """The sound up to where it was interrupted."""
@@ -236,7 +241,7 @@ class Conversation:
             left -= len(part.pcm)
             if left < 0 and part.pcm and item.status != "in_progress" and item is not turn:
                 part.transcript = part.heard_text()
-                part.pcm, part.heard, part.marks = bytearray(), None, []
+                part.pcm, part.heard, part.marks = b"", None, []
 
 
 def rendered(items: Iterable[Entry], secret: str = "") -> Iterator[ChatMessage]:

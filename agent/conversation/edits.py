@@ -137,7 +137,7 @@ def _parts(wire: MessageItem, formats: Audio, path: str) -> list[Part]:
 
 
 def _spoken(content: InputAudio | OutputAudio, format: AudioFormat, path: str) -> Spoken:
-    pcm = bytearray(decoded(content.audio, format) if content.audio else b"")
+    pcm = decoded(content.audio, format) if content.audio else b""
     if seconds(pcm) > limits.CLIP_S:
         message = f"The clip is {seconds(pcm):.1f} s long; the limit is {limits.CLIP_S} s."
         raise ProtocolError(message, code="invalid_value", param=f"{path}.audio")

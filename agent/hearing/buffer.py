@@ -52,7 +52,7 @@ class Utterance:
     pcm: bytes
 
     def item(self) -> Item:
-        return Item(self.item_id, "user", [Spoken(bytearray(self.pcm))])
+        return Item(self.item_id, "user", [Spoken(self.pcm)])
 
 
 class InputAudio:

@@ -87,7 +87,8 @@ class Message:
         """End the message; `silent` if not one more sample may be sent."""
         self.item.status = status
         match self._part:
-            case Spoken(transcript=words):
+            case Spoken(transcript=words) as spoken:
+                spoken.freeze()
                 said = words or ""
                 ends: list[ServerEvent] = [
                     *([] if silent else self._sound(self._encoder.finish())),

@@ -745,3 +745,16 @@ def test_a_request_says_how_long_the_listener_has_something_to_hear():
     line.wait(0.5)
     line.client("response.create")
     assert line.asks[-1].playing_until == pytest.approx(line.now + 1.5)  # pyright: ignore[reportUnknownMemberType]
+
+
+def test_prompts_hold_the_sound_of_earlier_turns_and_no_copies_of_it():
+    line = call(early_start_ms=0)
+    for _ in range(3):
+        line.user(UTTERANCE)
+        line.model(*ANSWER)
+        line.wait(10)
+    second, third = (
+        [message.pcm for message in ask.messages if message.pcm] for ask in line.asks[1:]
+    )
+    assert len(third) == 5
+    assert all(after is before for before, after in zip(second, third, strict=False))
