@@ -6,6 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV := $(VENV)/tools/bin/uv
 CLIENTS := .clients
+PEERS := .peers
 
 .PHONY: talk check test test-at-once test-realtime test-units test-clients test-gpu-cpu \
 	bench bench-load lint style types lock clean
@@ -67,7 +68,7 @@ lock: $(UV)
 			--no-annotate --no-header --quiet $(UPGRADE) $$part || exit 1; done
 
 clean:
-	rm -rf $(VENV) $(CLIENTS)
+	rm -rf $(VENV) $(CLIENTS) $(PEERS)
 
 $(VENV)/talk.done: requirements.lock $(UV)
 	@sh scripts/system-packages libportaudio2
@@ -99,6 +100,11 @@ bench-load: $(VENV)/test.done
 $(CLIENTS)/%.done: tests/clients/%.txt $(UV)
 	@$(UV) venv --quiet --clear --python $(BIN)/python $(CLIENTS)/$*
 	@$(UV) pip install --quiet --python $(CLIENTS)/$*/bin/python -r $<
+	@touch $@
+
+$(PEERS)/%.done: tests/bench/peers/%.txt $(UV)
+	@$(UV) venv --quiet --clear --python $(BIN)/python $(PEERS)/$*
+	@$(UV) pip install --quiet --python $(PEERS)/$*/bin/python -r $<
 	@touch $@
 
 $(CLIENTS)/node.done: tests/clients/package.json
