@@ -9,7 +9,7 @@ CLIENTS := .clients
 PEERS := .peers
 
 .PHONY: talk check test test-at-once test-realtime test-units test-clients test-gpu-cpu \
-	bench bench-load lint style types lock clean
+	bench bench-load bench-quick bench-table lint style types lock clean
 
 talk: $(VENV)/talk.done
 	@$(BIN)/mimo-live talk
@@ -96,6 +96,15 @@ bench: $(VENV)/test.done
 # What 1 to 50 sessions cost on a core: 3 minutes.
 bench-load: $(VENV)/test.done
 	@$(BIN)/python -m tests.bench.load
+
+# The same in short, by what the last commit took: 2 minutes.
+bench-quick: $(VENV)/test.done
+	@$(BIN)/python -m tests.bench.quick
+
+# Our server beside one made with Pipecat, and all else that docs/performance.md has of it: what has
+# no result yet, 25 minutes for all.
+bench-table: $(VENV)/test.done $(PEERS)/pipecat_server.done
+	@$(BIN)/python -m tests.bench.table
 
 $(CLIENTS)/%.done: tests/clients/%.txt $(UV)
 	@$(UV) venv --quiet --clear --python $(BIN)/python $(CLIENTS)/$*
