@@ -50,8 +50,11 @@ def ratios(now: Figures, then: Figures) -> list[str]:
         if sessions in then:
             cost, before = Cost(**figures), Cost(**then[sessions])
             measured = cost.cpu_s / before.cpu_s
-            evened = measured * before.yardstick_ms / cost.yardstick_ms
-            lines.append(f"{sessions} sessions: {measured:.2f} as measured, {evened:.2f} evened")
+            shown = f"{sessions} sessions: {measured:.2f} as measured"
+            if cost.yardstick_ms and before.yardstick_ms:
+                evened = measured * before.yardstick_ms / cost.yardstick_ms
+                shown += f", {evened:.2f} by the yardstick"
+            lines.append(shown)
     return lines
 
 

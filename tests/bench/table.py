@@ -2,7 +2,7 @@
 
 Each step is a run of its own, told by a name such as `25 pipecat`; results are written as they
 come, and a step that has one already is left out, so that what was stopped goes on. Names that are
-given choose steps, with `*` for any; `--again` measures them anew.
+given choose steps, with `*` for any; `--again` measures them anew and keeps what was before.
 
 The numbers of sessions rise until the relay's p99 is above 50 ms or a caller does not hear all.
 At 25 sessions, and for what our server does otherwise, servers and settings take turns three times:
@@ -92,7 +92,10 @@ def passed_over(name: str, results: Results) -> str:
 
 
 def run(name: str, step: Callable[[], Any], results: Results, file: Path) -> None:
-    results[name] = step()
+    measured = step()
+    if name in results:
+        results[f"{name} (before)"] = results[name]
+    results[name] = measured
     file.write_text(json.dumps(results, indent=0, allow_nan=False) + "\n", encoding="utf-8")
     shown = json.dumps(results[name])
     print(f"{name}: {shown[:300]}", file=sys.stderr, flush=True)

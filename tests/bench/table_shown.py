@@ -6,13 +6,13 @@ from statistics import median
 from typing import Any, cast
 
 from tests.bench import history
-from tests.bench.load import HEAD, Cost, line
+from tests.bench.load import Cost, shown
 from tests.bench.servers import OURS, PEERS
 
 Results = dict[str, Any]
 """By the name of the step; what it measured is as JSON has it."""
 SERVERS = (OURS, *PEERS)
-SESSIONS = (1, 10, 35, 50, 100, 125, 150, 200)
+SESSIONS = (1, 10, 30, 35, 50, 60, 75, 100, 150, 200)
 """Beside 25, which is measured in turns."""
 ROUNDS = 3
 VARIANTS = ("binary", *PEERS, "JSON", "guard", "semantic_vad")
@@ -57,21 +57,32 @@ def tables(results: Results) -> str:
 
 
 def _capacity(results: Results) -> Iterator[str]:
-    for server in SERVERS:
-        costs = rows(server, results)
-        if not costs:
-            continue
-        yield f"\n{server}\n\n{HEAD}"
-        yield from map(line, costs)
+    of_each = "CPU-s a session-minute | core | chunk → client, p50 / p99, ms | asked, p50 / p99, ms"
+    yield f"\n| sessions | {' | '.join(f'{server}: {of_each}' for server in SERVERS)} |"
+    yield "|---" * (1 + 4 * len(SERVERS)) + "|"
+    by_server = {server: rows(server, results) for server in SERVERS}
+    for sessions in sorted({cost.sessions for costs in by_server.values() for cost in costs}):
+        cells = [_cells(sessions, costs) for costs in by_server.values()]
+        yield f"| {sessions} | {' | '.join(cells)} |"
+    for server, costs in by_server.items():
         if fits := [cost.sessions for cost in costs if not is_overloaded(cost)]:
             yield f"\n{server}: {max(fits)} sessions fit on a core, of the numbers measured."
 
 
+def _cells(sessions: int, costs: list[Cost]) -> str:
+    """A server's part of a line."""
+    for cost in costs:
+        if cost.sessions == sessions:
+            late = f"{shown(cost.relay_p50_ms)} / {shown(cost.relay_p99_ms)}"
+            late += f", {cost.overloaded} lost sound" if cost.overloaded else ""
+            asked = f"{shown(cost.asked_p50_ms, 0)} / {shown(cost.asked_p99_ms, 0)}"
+            return f"{cost.cpu_s:.2f} | {cost.core_percent:.0f} % | {late} | {asked}"
+    return " | | | "
+
+
 def _turns(results: Results) -> Iterator[str]:
-    head = (
-        "| 25 sessions | CPU-s a session-minute, median (all) | relay p50 / p99, ms | yardstick |"
-    )
-    yield f"\n{head}\n|---|---|---|---|"
+    head = "| 25 sessions | CPU-s a session-minute | chunk → client, p50 / p99, ms |"
+    yield f"\n{head}\n|---|---|---|"
     for variant in VARIANTS:
         if costs := rounds(variant, results):
             every = ", ".join(f"{cost.cpu_s:.2f}" for cost in costs)
@@ -79,10 +90,9 @@ def _turns(results: Results) -> Iterator[str]:
                 median([getattr(cost, each) or 0 for cost in costs])
                 for each in ("relay_p50_ms", "relay_p99_ms")
             ]
-            yardsticks = ", ".join(f"{cost.yardstick_ms:.0f}" for cost in costs)
             cpu_s = median(cost.cpu_s for cost in costs)
             times = f"{relay[0]:.1f} / {relay[1]:.1f}"
-            yield f"| {variant} | {cpu_s:.2f} ({every}) | {times} | {yardsticks} ms |"
+            yield f"| {variant} | {cpu_s:.2f} ({every}) | {times} |"
     ours = rounds("binary", results)
     for peer in PEERS:
         if ours and (theirs := rounds(peer, results)):
@@ -93,12 +103,12 @@ def _turns(results: Results) -> Iterator[str]:
 
 
 def _resources(results: Results) -> Iterator[str]:
-    yield "\n| | started, MB | first session adds | one more, idle | one more, after ten turns |"
+    yield "\n| | started | first session adds | one more, idle | one more, after ten turns |"
     yield "|---|---|---|---|---|"
     for server in SERVERS:
         if found := results.get(f"memory {server}"):
-            shown = [f"{found[each]:.1f}" for each in ("started", "first", "idle", "used")]
-            yield f"| {server} | {' | '.join(shown)} |"
+            sizes = [f"{found[each]:.1f} MB" for each in ("started", "first", "idle", "used")]
+            yield f"| {server} | {' | '.join(sizes)} |"
     yield "\n| start | median (all), s |\n|---|---|"
     for name in (*SERVERS, "client"):
         if found := results.get(f"start {name}"):
