@@ -6,9 +6,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV := $(VENV)/tools/bin/uv
 CLIENTS := .clients
+PEERS := .peers
 
 .PHONY: talk check test test-at-once test-realtime test-units test-clients test-gpu-cpu \
-	bench bench-load lint style types lock clean
+	bench bench-load bench-quick bench-table lint style types lock clean
 
 talk: $(VENV)/talk.done
 	@$(BIN)/mimo-live talk
@@ -67,7 +68,7 @@ lock: $(UV)
 			--no-annotate --no-header --quiet $(UPGRADE) $$part || exit 1; done
 
 clean:
-	rm -rf $(VENV) $(CLIENTS)
+	rm -rf $(VENV) $(CLIENTS) $(PEERS)
 
 $(VENV)/talk.done: requirements.lock $(UV)
 	@sh scripts/system-packages libportaudio2
@@ -96,9 +97,23 @@ bench: $(VENV)/test.done
 bench-load: $(VENV)/test.done
 	@$(BIN)/python -m tests.bench.load
 
+# The same in short, by what the last commit took: 2 minutes.
+bench-quick: $(VENV)/test.done
+	@$(BIN)/python -m tests.bench.quick
+
+# Our server beside one made with Pipecat, and all else that docs/performance.md has of it: what has
+# no result yet, 25 minutes for all.
+bench-table: $(VENV)/test.done $(PEERS)/pipecat_server.done
+	@$(BIN)/python -m tests.bench.table
+
 $(CLIENTS)/%.done: tests/clients/%.txt $(UV)
 	@$(UV) venv --quiet --clear --python $(BIN)/python $(CLIENTS)/$*
 	@$(UV) pip install --quiet --python $(CLIENTS)/$*/bin/python -r $<
+	@touch $@
+
+$(PEERS)/%.done: tests/bench/peers/%.txt $(UV)
+	@$(UV) venv --quiet --clear --python $(BIN)/python $(PEERS)/$*
+	@$(UV) pip install --quiet --python $(PEERS)/$*/bin/python -r $<
 	@touch $@
 
 $(CLIENTS)/node.done: tests/clients/package.json

@@ -39,8 +39,8 @@ def model_command(*arguments: str) -> list[str]:
 @contextmanager
 def start_model(*arguments: str) -> Generator[str]:
     """Run the embedded speech model on a free port; give its address once it is ready."""
-    with _started(model_command("--port", "0", *arguments), "ready") as lines:
-        yield _address(lines, "http").removesuffix("/v1")
+    with started(model_command("--port", "0", *arguments), "ready") as lines:
+        yield address(lines, "http").removesuffix("/v1")
 
 
 @contextmanager
@@ -55,18 +55,18 @@ def start_server(
     """
     urls = ("--model-url", f"{model_url}/v1", "--transcription-url", f"{model_url}/v1")
     options = ("--port", "0", *urls, *arguments)
-    with _started(command("serve", *options), "the page is at", environment) as lines:
-        yield _address(lines, "wss?").removesuffix("/v1/realtime")
+    with started(command("serve", *options), "the page is at", environment) as lines:
+        yield address(lines, "wss?").removesuffix("/v1/realtime")
 
 
-def _address(lines: list[str], scheme: str) -> str:
+def address(lines: list[str], scheme: str) -> str:
     found = [re.search(rf"listening on ({scheme}://\S+)", line) for line in lines]
     [address] = [match[1] for match in found if match]
     return address
 
 
 @contextmanager
-def _started(
+def started(
     words: list[str], last: str, environment: Mapping[str, str] = MappingProxyType({})
 ) -> Generator[list[str]]:
     """Run a program; give the lines that it printed up to the one that begins with `last`."""
@@ -109,3 +109,9 @@ def busy_s(pid: int) -> float:
     """Processor time so far, of all threads."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / TICKS_A_SECOND
+
+
+def precise_busy_s(pid: int) -> float:
+    """The same to the nanosecond, of the threads that still run."""
+    threads = Path(f"/proc/{pid}/task").iterdir()
+    return sum(int((each / "schedstat").read_text().split()[0]) for each in threads) / 1e9

@@ -99,7 +99,7 @@ class Event:
 def sound(number: int, groups: int) -> bytes:
     """Return the PCM that answers request `number`: a rising tone, so no two chunks are equal."""
     at = np.arange(groups * GROUP_SAMPLES) / RATE
-    start_hz = 150 + 50 * (number % 16)
+    start_hz = 150 + 50 * (number % 16) + number // 16
     return (8_000 * np.sin(2 * np.pi * (start_hz + 20 * at) * at)).astype("<i2").tobytes()
 
 
