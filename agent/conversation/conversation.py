@@ -270,15 +270,17 @@ def _messages(item: Item, secret: str) -> Iterator[ChatMessage]:
         match part:
             case Written():
                 text.append(part.text)
-            case Spoken() if part.heard_pcm():
-                # The words of the user are in the sound; the agent's history has both.
+            case Spoken():
+                pcm, key = part.clip(secret)
                 words = part.heard_text()
+                if not pcm:
+                    text.append(words)
+                    continue
+                # The words of the user are in the sound; the agent's history has both.
                 if item.role == "assistant":
                     text.append(words)
                     words = ""
-                yield ChatMessage(item.role, "\n".join(text), *part.clip(secret), words)
+                yield ChatMessage(item.role, "\n".join(text), pcm, key, words)
                 text = []
-            case Spoken():
-                text.append(part.heard_text())
     if any(text):
         yield ChatMessage(item.role, "\n".join(text))

@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 from agent.commands import AskModel
@@ -10,7 +10,7 @@ from agent.errors import ModelError
 from agent.keys import MODEL
 from agent.model.admission import EarlyStart
 from agent.model.context import fit
-from agent.model.output import ChatMessage, Failed, Output
+from agent.model.output import Failed, Output
 from agent.model.request import chat_request
 from server.keys import find_key
 from server.model.replica import Condition, Replica
@@ -144,26 +144,27 @@ class ModelClient:
         most = min(ask.max_tokens or settings.max_tokens, settings.max_tokens)
         prompt, most = fit(ask.messages, most, settings.context_tokens, ask.truncation)
         body = chat_request(prompt, ask.modality, most, settings.name, ask.tools, known=self._known)
+        keys = frozenset(message.key for message in prompt if message.key)
         silent_since = _now()
         try:
             async with aclosing(replica.stream(body)) as outputs:
                 async for output in outputs:
                     silent_since = _now()
-                    self._note(replica, prompt, output)
+                    self._note(replica, keys, output)
                     yield output
         except (asyncio.CancelledError, GeneratorExit):
             if _now() - silent_since >= settings.between_outputs_timeout_ms / 1000:
                 replica.suspect()
             raise
 
-    def _note(self, replica: Replica, prompt: Sequence[ChatMessage], output: Output) -> None:
+    def _note(self, replica: Replica, keys: frozenset[str], output: Output) -> None:
         """Learn from an output what the replica has, and how it is."""
         match output:
             case Failed(error):
                 if error.code in SUSPICIOUS:
                     replica.suspect()
             case _:
-                self._known = frozenset(message.key for message in prompt if message.key)
+                self._known = keys
                 replica.trust()
 
 
