@@ -13,8 +13,7 @@ from selectors import EVENT_READ, SelectorKey
 from typing import Any, cast
 
 _BEAT_S = 0.016
-"""Between two looks at the clients: longer saves little more, and what they send waits half of it.
-No shorter than the network that judges sound, which then has nothing to wait for."""
+"""Between two looks at the clients: longer saves little, and what they send waits half of it."""
 _FEW = 2
 """So many clients are read at once: there is nobody to read them with."""
 

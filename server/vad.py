@@ -1,7 +1,7 @@
 """Voice activity detection: sound in, probabilities of speech out, one for every 32 ms.
 
-Silero judges the frames of all microphones of the process together, a few times in 32 ms: what a
-frame costs is mostly the calls.
+Silero judges together the frames of all microphones that were read together: what a frame costs is
+mostly the calls.
 """
 
 import asyncio
@@ -23,8 +23,6 @@ _RATE = 16_000
 _FRAME_BYTES = FRAME_SAMPLES * SAMPLE_BYTES
 _SEEN_BYTES = _FRAME_BYTES + SAMPLE_BYTES
 """A frame is interpolated up to the first sample of the next."""
-_BEAT_S = 0.016
-"""Between two runs of Silero: eight frames cost twice what one does; more, and turns end later."""
 _MOST = 64
 """Frames judged at once: they hold the loop for 2 ms."""
 _BEHIND = 2
@@ -160,27 +158,26 @@ class _Batches:
     def __init__(self) -> None:
         self._network = Network()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._beat: asyncio.TimerHandle | None = None
+        self._next: asyncio.Handle | None = None
+        """The next run."""
         self._queue: dict[Silero, None] = {}
-        self._ran_at = 0.0
 
     def add(self, microphone: Silero) -> None:
-        """Judge its first frame with those of others; at once if the network had nothing to do."""
+        """Judge its first frame with those of others, once all that was read is here."""
         if microphone in self._queue:
             return
         loop = asyncio.get_running_loop()
         if loop is not self._loop:
             # Whatever waited in another one is over with it.
-            self._loop, self._beat = loop, None
+            self._loop, self._next = loop, None
             self._queue.clear()
-        if self._beat is None:
-            self._beat = loop.call_at(self._ran_at + _BEAT_S, self._run, loop)
+        if self._next is None:
+            self._next = loop.call_soon(self._run, loop)
         self._queue[microphone] = None
 
     def _run(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._ran_at = loop.time()
         batch = list(islice(self._queue, _MOST))
-        self._beat = loop.call_at(0, self._run, loop) if len(self._queue) > len(batch) else None
+        self._next = loop.call_soon(self._run, loop) if len(self._queue) > len(batch) else None
         self._judge_first(batch)
 
     def judge_waiting(self, microphone: Silero) -> None:
