@@ -177,8 +177,8 @@ def level_db(pcm: bytes) -> float:
     """The power of mono PCM16, in dB of full scale."""
     if not pcm:
         return SILENCE_DB
-    sound = floats(pcm)
-    return 10 * math.log10(float(np.dot(sound, sound)) / sound.size + 1e-12)
+    sound = np.frombuffer(pcm, "<i2").astype(np.float32)
+    return 10 * math.log10(float(np.dot(sound, sound)) / sound.size / 2**30 + 1e-12)
 
 
 def voice_level_db(frames: Sequence[Frame]) -> float:
