@@ -90,7 +90,8 @@ class Network:
         hidden = self._layer(3, self._layer(2, hidden.reshape(count, 128)))
         gates = np.concatenate((hidden, state[0]), axis=1) @ self._gates
         gates += self._gate_biases
-        enters, forgets, leaves = np.split(_sigmoid(gates[:, :384]), 3, axis=1)
+        opened = _sigmoid(gates[:, :384])
+        enters, forgets, leaves = opened[:, :128], opened[:, 128:256], opened[:, 256:]
         after = np.empty_like(state)
         after[1] = forgets * state[1] + enters * np.tanh(gates[:, 384:])
         after[0] = leaves * np.tanh(after[1])
