@@ -70,12 +70,17 @@ class App:
         self._registry = SessionRegistry()
         self._traces = Traces(settings.trace)
         self._entrance = Entrance(self._authenticator)
+        self._is_ending = False
 
     async def run(self) -> None:
-        """Serve until SIGINT or SIGTERM."""
-        stop = asyncio.Event()
+        """Serve until SIGINT or SIGTERM, and then until nobody speaks; a second one ends that."""
+        stop, now = asyncio.Event(), asyncio.Event()
+
+        def end() -> None:
+            (now if stop.is_set() else stop).set()
+
         for number in (signal.SIGINT, signal.SIGTERM):
-            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+            asyncio.get_running_loop().add_signal_handler(number, end)
         listen = self._settings.listen
         tls, doorway = certificate(listen), self._doorway()
         async with serve(
@@ -97,6 +102,8 @@ class App:
                 model = tasks.create_task(self._model.watch(), name="watch the model")
                 stuck = tasks.create_task(self._registry.watch(), name="watch for stuck sessions")
                 await stop.wait()
+                self._is_ending = True
+                await self._drain(now)
                 model.cancel()
                 stuck.cancel()
             self._registry.close()
@@ -105,13 +112,25 @@ class App:
         await self._transcriber.close()
         self._traces.close()
 
+    async def _drain(self, now: asyncio.Event) -> None:
+        """Let those who speak, or are answered, come to an end; but no longer than until `now`."""
+        if self._registry.sessions:
+            log.info("ending once nobody speaks, %.0f s at most", self._settings.listen.drain_s)
+        waits = [asyncio.ensure_future(each) for each in (self._registry.drain(), now.wait())]
+        await asyncio.wait(
+            waits, timeout=self._settings.listen.drain_s, return_when=asyncio.FIRST_COMPLETED
+        )
+        for each in waits:
+            each.cancel()
+
     def _doorway(self) -> Doorway:
         secrets = ClientSecrets(self._authenticator, lambda secret: self._config("", secret))
         site = Site(Pages(self._settings.kiosk), secrets, self._health)
         return Doorway(site, self._entrance.refusals)
 
     def _health(self) -> Health:
-        return health(self._registry.sessions, self._registry.stuck, self._model.conditions)
+        sessions, stuck = self._registry.sessions, self._registry.stuck
+        return health(sessions, stuck, self._model.conditions, is_ending=self._is_ending)
 
     async def _serve(self, socket: ServerConnection) -> None:
         request = socket.request

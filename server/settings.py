@@ -32,6 +32,8 @@ class Listen(Struct, frozen=True, forbid_unknown_fields=True):
     certificate_key: str = ""
     resume_grace_s: Annotated[float, Meta(ge=0, le=3_600)] = 60.0
     """A session whose connection was lost waits so long for the next, if the client asked."""
+    drain_s: Annotated[float, Meta(ge=0, le=600)] = 30.0
+    """A server that is told to end waits so long for those who speak, or are answered."""
 
 
 class Model(Struct, frozen=True, forbid_unknown_fields=True):

@@ -264,6 +264,11 @@ def early_reply(state: State) -> str | None:
     return state.response_id if isinstance(state, Hesitating) else None
 
 
+def is_at_rest(state: State) -> bool:
+    """Whether nobody speaks, or is about to."""
+    return isinstance(state, Listening)
+
+
 def open_response(state: State) -> str | None:
     """The response that the client knows of and that isn't over yet."""
     match state:

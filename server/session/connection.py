@@ -26,6 +26,8 @@ from server.session.link import ClientGoneError, Link
 from server.session.socket import ClientSocket
 from server.vad import VoiceActivityDetector
 
+GOING_AWAY = 1001
+"""WebSocket close code; clients may try again, here or elsewhere."""
 INBOX_EVENTS = 64
 """A second or two of sound: more would let a client run ahead, fewer stall the socket."""
 JUDGED_AT_ONCE = RATE * SAMPLE_BYTES // 2
@@ -80,6 +82,7 @@ class Connection:
         self.link = Link(socket, session, self._inbox, self._hear_on_the_spot, grace_s)
         """What the client is reached over."""
         self._replies: dict[str, _Reply] = {}
+        self._is_draining = False
 
     @property
     def overdue_s(self) -> float:
@@ -115,11 +118,21 @@ class Connection:
         self._recorder.decided([Send(greeting)])
         await self.link.resume(socket, greeting, position)
 
+    def drain(self) -> None:
+        """Say goodbye as soon as nobody has the floor: the server is to end."""
+        self._is_draining = True
+        if self.link.is_away:
+            self.link.end()
+        self._inbox.wake()
+
     async def _drive(self, tasks: asyncio.TaskGroup) -> None:
         opening = self._session.open()
         self._recorder.decided(opening)
         await self._perform(opening, tasks)
         while True:
+            if self._is_draining and turn.is_at_rest(self._session.state):
+                self._is_draining = False
+                await self.link.outbox.put(Close(GOING_AWAY, "The server is shutting down."))
             taken = await self._inbox.get(self._session.deadline)
             await self._finish_decided(tasks)
             match taken:

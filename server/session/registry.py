@@ -25,6 +25,8 @@ class SessionRegistry:
         self._most_away = most_away
         self._stuck_s = stuck_s
         self._connections: dict[Connection, None] = {}
+        self._is_draining = False
+        self._emptied = asyncio.Event()
 
     @contextmanager
     def running(self, connection: Connection) -> Generator[None]:
@@ -33,10 +35,14 @@ class SessionRegistry:
         for each in away[: max(0, len(away) - self._most_away)]:
             each.link.end()
         self._connections[connection] = None
+        if self._is_draining:
+            connection.drain()
         try:
             yield
         finally:
             del self._connections[connection]
+            if not self._connections:
+                self._emptied.set()
 
     def find(self, token: str) -> Connection | None:
         """The connection that a client may go on with by showing that token."""
@@ -69,6 +75,15 @@ class SessionRegistry:
 
     def _stuck(self) -> list[Connection]:
         return [each for each in self._connections if each.overdue_s > self._stuck_s]
+
+    async def drain(self) -> None:
+        """End each session once nobody has its floor, and return when the last is over."""
+        self._is_draining = True
+        for connection in self._connections:
+            connection.drain()
+        self._emptied.clear()
+        if self._connections:
+            await self._emptied.wait()
 
     def close(self) -> None:
         """End the sessions whose clients are away; the others end with their sockets."""

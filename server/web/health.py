@@ -18,17 +18,21 @@ class Health(Struct, frozen=True):
     """Sessions that should have acted a minute ago, and have not."""
     replicas: Sequence[Condition]
     """In the order of the configuration."""
+    ending: bool = False
+    """Whether it was told to end: sessions that run are finished, and no more begin."""
     service: Literal["mimo-live"] = "mimo-live"
     """By which our own programs recognise this server, on a port that anything may have."""
 
     @property
     def is_ready(self) -> bool:
         """Whether a call that begins now would be answered, as far as the server knows."""
-        return self.status != "unavailable"
+        return self.status != "unavailable" and not self.ending
 
 
-def health(sessions: int, stuck: int, replicas: Sequence[Condition]) -> Health:
+def health(
+    sessions: int, stuck: int, replicas: Sequence[Condition], *, is_ending: bool = False
+) -> Health:
     down = [each for each in replicas if each.state == "down"]
     if len(down) == len(replicas):
-        return Health("unavailable", sessions, stuck, replicas)
-    return Health("degraded" if down else "healthy", sessions, stuck, replicas)
+        return Health("unavailable", sessions, stuck, replicas, is_ending)
+    return Health("degraded" if down else "healthy", sessions, stuck, replicas, is_ending)

@@ -12,7 +12,7 @@ import msgspec
 
 from server.web.client_secrets import ClientSecrets
 from server.web.health import Health
-from server.web.http import Answer, Request, Taker, listed, refusal, wrong_method
+from server.web.http import Answer, Request, Taker, listed, query, refusal, wrong_method
 from server.web.pages import Pages
 
 REALTIME = "/realtime"
@@ -66,7 +66,7 @@ class Site:
         if refused := _ambiguous(request):
             return refused
         if request.path.endswith(REALTIME):
-            return _handshake(request)
+            return _handshake(request) or self._at_the_end(request)
         if request.path.endswith(SECRETS):
             return self._secrets.begin(request)
         found = self._pages.find(request)
@@ -79,6 +79,13 @@ class Site:
         if found is None or _wants_websocket(request):
             return _elsewhere(request)
         return wrong_method(request, "GET", "HEAD") or found
+
+    def _at_the_end(self, request: Request) -> Answer | None:
+        """The refusal of a session that would begin while the server ends; others may go on."""
+        if not self._health().ending or "resume" in query(request.target):
+            return None
+        message = "The server is shutting down and begins no more sessions. Try again elsewhere."
+        return refusal(HTTPStatus.SERVICE_UNAVAILABLE, message, "server_shutting_down")
 
 
 def _elsewhere(request: Request) -> Answer:
