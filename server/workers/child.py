@@ -121,7 +121,9 @@ def main() -> int:
         os.write(told, line(message))
 
     lines = _lines()
-    start = from_server(next(lines))
+    if (first := next(lines, None)) is None:
+        return 1
+    start = from_server(first)
     assert isinstance(start, Start)
     shown = f"%(asctime)s %(levelname)s {start.place}: %(name)s %(message)s"
     logging.basicConfig(format=shown, level="INFO")

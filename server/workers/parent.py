@@ -5,7 +5,9 @@ every connection.
 """
 
 import asyncio
+import fcntl
 import logging
+import os
 import signal
 import socket
 import sys
@@ -62,7 +64,7 @@ class Parent:
         failures: list[BaseException] = []
         with (
             reserved(listen) as port,
-            TemporaryDirectory(prefix="mimo-live-", ignore_cleanup_errors=True) as folder,
+            _private_folder() as folder,
         ):
             settings = structs.replace(self._settings, listen=structs.replace(listen, port=port))
             try:
@@ -151,6 +153,19 @@ async def _end(process: asyncio.subprocess.Process) -> None:
     except TimeoutError:
         process.kill()
         await process.wait()
+
+
+@contextmanager
+def _private_folder() -> Generator[str]:
+    """A folder that only this user can look into, which nobody tidies up meanwhile."""
+    with TemporaryDirectory(prefix="mimo-live-", ignore_cleanup_errors=True) as folder:
+        held = os.open(folder, os.O_RDONLY)
+        try:
+            # systemd-tmpfiles deletes what is old, but for folders that somebody has locked.
+            fcntl.flock(held, fcntl.LOCK_SH)
+            yield folder
+        finally:
+            os.close(held)
 
 
 @contextmanager

@@ -11,6 +11,7 @@ import select
 import signal
 import ssl
 import subprocess
+import sys
 import urllib.request
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
 from contextlib import (
@@ -27,6 +28,9 @@ from urllib.parse import urlsplit
 import pytest
 from websockets.asyncio.client import connect
 
+from agent.errors import SettingsError
+from server.settings import Listen, Settings
+from server.workers.parent import Parent
 from tests.drivers.certificate import made_in
 from tests.drivers.processes import ROOT, children, command
 from tests.drivers.resuming import DELTA, Client, address, client, line, serve
@@ -356,3 +360,9 @@ def test_no_second_server_joins_one_that_has_workers(own: Server):
         )
         assert ran.returncode == 1
         assert re.search(rf"127.0.0.1.*{port}.*in use", ran.stderr)
+
+
+def test_only_linux_is_asked_for_several_processes(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(sys, "platform", "darwin")
+    with pytest.raises(SettingsError, match=r"listen\.workers: only Linux .* found 2"):
+        asyncio.run(Parent(Settings(listen=Listen(port=0, workers=2))).run(print))
