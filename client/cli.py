@@ -33,7 +33,7 @@ PROGRAMS = {
     "ask": Program(
         "client.ask.ask", "send one request to the model server, without a conversation"
     ),
-    "serve": Program("server.app", "run the conversation server, with a page for browsers"),
+    "serve": Program("server.command", "run the conversation server, with a page for browsers"),
     "model": Program(
         "server.embedded.app",
         "run the small speech model, which needs no GPU; with --gpu, MiMo-Audio",

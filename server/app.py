@@ -1,41 +1,36 @@
 """The conversation server: accepts or refuses clients, gives each a session, drains on a signal."""
 
-import argparse
 import asyncio
 import logging
 import os
-import signal
-import sys
 import time
-from collections.abc import Sequence
-from contextlib import suppress
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from functools import partial
 from typing import cast
 
-import msgspec
 from msgspec import UNSET, structs
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
 from agent.audio import SAMPLE_BYTES
-from agent.errors import SettingsError
 from agent.keys import SERVER
 from agent.policy import Patience, Policy
 from agent.realtime.config import Audio, AudioInput, SemanticVad, ServerVad, SessionConfig
 from agent.realtime.merge import merged
 from agent.trace.recorder import Recorder, Setup
-from server import settings as configuration
+from agent.workers import ALONE
 from server.auth import Authenticator, Secret, check_exposure
-from server.event_loop import event_loop
 from server.keys import find_key
 from server.model.router import ModelRouter
-from server.model.transcription import Transcriber
+from server.model.transcription import MOST_WAITING, Transcriber
 from server.model.voice_samples import load_voices
 from server.session.connection import Connection, new_id
-from server.session.registry import SessionRegistry, asked
+from server.session.registry import MOST_AWAY, SessionRegistry, asked
 from server.session.socket import ClientSocket
 from server.settings import Settings
+from server.signals import asked_by_signals
 from server.tls import certificate
 from server.tracing import Traces
 from server.vad import detector
@@ -45,7 +40,9 @@ from server.web.entrance import Entrance
 from server.web.health import Health, health
 from server.web.http import query
 from server.web.pages import Pages
+from server.web.refusals import MOST_A_MINUTE, Refusals
 from server.web.site import Site
+from server.workers.siblings import Siblings
 
 log = logging.getLogger(__name__)
 
@@ -55,68 +52,91 @@ LONGEST_SESSION_S = 3_600
 """An hour, as at OpenAI; longer keeps the memory of a session that was left open."""
 
 
-class App:
-    """The server of one process; sessions share nothing but settings, key and model clients."""
+def announce(address: str) -> None:
+    """Tell the user where the server is: `address` is `ws://127.0.0.1:8080`, say."""
+    print(f"listening on {address}/v1/realtime", flush=True)
+    print(f"the page is at http{address.removeprefix('ws')}/", flush=True)
 
-    def __init__(self, settings: Settings):
+
+class App:
+    """The server of one process; sessions share nothing but settings, key and model clients.
+
+    Args:
+        siblings: If there are other processes that serve the same port.
+    """
+
+    def __init__(self, settings: Settings, siblings: Siblings | None = None):
         self._settings = settings
+        self._siblings = siblings
+        self._place = place = siblings.place if siblings else ALONE
         listen = settings.listen
         key = find_key(os.environ, SERVER, listen.api_key_file, "listen.api_key_file")
         check_exposure(listen.host, key)
-        self._authenticator = Authenticator(key, listen.allowed_origins)
-        self._model = ModelRouter(settings)
+        secrets = siblings and siblings.secrets
+        self._authenticator = Authenticator(key, listen.allowed_origins, secrets)
+        self._model = ModelRouter(settings, place)
         self._voices = load_voices(settings.persona)
-        self._transcriber = Transcriber(settings, self._model)
-        self._registry = SessionRegistry()
+        recogniser = siblings and siblings.recogniser
+        most = place.share(MOST_WAITING)
+        self._transcriber = Transcriber(settings, self._model, recogniser, most)
+        self._registry = SessionRegistry(place.share(MOST_AWAY), on_change=self._count)
         self._traces = Traces(settings.trace)
-        self._entrance = Entrance(self._authenticator)
+        self._refusals = Refusals(most=place.share(MOST_A_MINUTE))
+        self._entrance = Entrance(self._authenticator, self._refusals)
         self._is_ending = False
 
-    async def run(self) -> None:
-        """Serve until SIGINT or SIGTERM, and then until nobody speaks; a second one ends that."""
-        stop, now = asyncio.Event(), asyncio.Event()
+    async def run(self, announce: Callable[[str], None] = announce) -> None:
+        """Serve until SIGINT or SIGTERM, and then until nobody speaks; a second one ends that.
 
-        def end() -> None:
-            (now if stop.is_set() else stop).set()
-
-        for number in (signal.SIGINT, signal.SIGTERM):
-            asyncio.get_running_loop().add_signal_handler(number, end)
+        Args:
+            announce: Told the address once it is listened on, such as `ws://127.0.0.1:8080`.
+        """
+        asked = asked_by_signals()
         listen = self._settings.listen
         tls, doorway = certificate(listen), self._doorway()
-        async with serve(
+        served = partial(
+            serve,
             self._serve,
-            listen.host,
-            listen.port,
-            ssl=tls,
             process_response=self._entrance.note_handshake,
-            create_connection=cast(type[ServerConnection], doorway.connection),
             max_size=LARGEST_FRAME,
             compression=None,
             write_limit=2**16,
             select_subprotocol=_select_realtime,
-        ) as server:
-            secure = "s" if tls else ""
-            print(f"listening on ws{secure}://{_address(server)}/v1/realtime", flush=True)
-            print(f"the page is at http{secure}://{_address(server)}/", flush=True)
+        )
+        relay = self._siblings and self._siblings.relay
+        async with (
+            relay.serving(served) if relay else nullcontext() as arrivals,
+            served(
+                listen.host,
+                listen.port,
+                ssl=tls,
+                reuse_port=True if relay else None,
+                create_connection=cast(type[ServerConnection], doorway.connection),
+            ) as server,
+        ):
+            announce(f"ws{'s' if tls else ''}://{_address(server)}")
             async with asyncio.TaskGroup() as tasks:
                 model = tasks.create_task(self._model.watch(), name="watch the model")
                 stuck = tasks.create_task(self._registry.watch(), name="watch for stuck sessions")
-                await stop.wait()
+                await asked.to_end.wait()
                 self._is_ending = True
-                await self._drain(now)
+                await self._drain(asked.at_once)
                 model.cancel()
                 stuck.cancel()
             self._registry.close()
             doorway.close()
+            if arrivals:
+                # A session may have begun over one of the two, and go on over the other.
+                arrivals.close()
         await self._model.close()
         await self._transcriber.close()
         self._traces.close()
 
-    async def _drain(self, now: asyncio.Event) -> None:
-        """Let those who speak, or are answered, come to an end; but no longer than until `now`."""
+    async def _drain(self, at_once: asyncio.Event) -> None:
+        """Let those who speak, or are answered, come to an end; but no longer than is asked."""
         if self._registry.sessions:
             log.info("ending once nobody speaks, %.0f s at most", self._settings.listen.drain_s)
-        waits = [asyncio.ensure_future(each) for each in (self._registry.drain(), now.wait())]
+        waits = [asyncio.ensure_future(each) for each in (self._registry.drain(), at_once.wait())]
         await asyncio.wait(
             waits, timeout=self._settings.listen.drain_s, return_when=asyncio.FIRST_COMPLETED
         )
@@ -126,10 +146,19 @@ class App:
     def _doorway(self) -> Doorway:
         secrets = ClientSecrets(self._authenticator, lambda secret: self._config("", secret))
         site = Site(Pages(self._settings.kiosk), secrets, self._health)
-        return Doorway(site, self._entrance.refusals)
+        relay = self._siblings and self._siblings.relay
+        return Doorway(site, self._refusals, elsewhere=relay and relay.take)
+
+    def _count(self) -> None:
+        """Let the other processes know how many sessions are here."""
+        if self._siblings:
+            self._siblings.counts.note(self._registry.sessions, self._registry.stuck)
 
     def _health(self) -> Health:
+        self._count()
         sessions, stuck = self._registry.sessions, self._registry.stuck
+        if self._siblings:
+            sessions, stuck = self._siblings.counts.total()
         return health(sessions, stuck, self._model.conditions, is_ending=self._is_ending)
 
     async def _serve(self, socket: ServerConnection) -> None:
@@ -161,7 +190,7 @@ class App:
         clock = asyncio.get_running_loop().time
         setup = self._setup(config, clock() + LONGEST_SESSION_S)
         async with self._traces.recording(config.id) as note:
-            recorder = Recorder(note, new_id)
+            recorder = Recorder(note, lambda kind: self._place.named(new_id(kind)))
             recorder.began(setup, clock())
             session = setup.session(recorder.new_id, self._voices)
             connection = Connection(
@@ -234,53 +263,8 @@ def _select_realtime(_: ServerConnection, offered: Sequence[Subprotocol]) -> Sub
     return Subprotocol("realtime") if "realtime" in offered else None
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="mimo-live serve",
-        description="Run the conversation server, over the OpenAI Realtime protocol.",
-        epilog="examples:\n  mimo-live serve\n  mimo-live serve --config configs/kiosk.toml",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--config", type=Path, help="TOML file; see configs/local.toml")
-    parser.add_argument("--host", help="address to listen on")
-    parser.add_argument("--port", type=int, help="port to listen on; 0 picks a free one")
-    parser.add_argument(
-        "--model-url",
-        action="append",
-        help="base URL of the model server, ending in /v1; may be repeated, for several replicas",
-    )
-    parser.add_argument(
-        "--transcription-url", help="base URL of a running recogniser, ending in /v1"
-    )
-    return parser
-
-
-def _settings(arguments: argparse.Namespace) -> Settings:
-    settings = configuration.load(arguments.config) if arguments.config else Settings()
-    changes: dict[str, dict[str, object]] = msgspec.to_builtins(settings)
-    if arguments.host is not None:
-        changes["listen"]["host"] = arguments.host
-    if arguments.port is not None:
-        changes["listen"]["port"] = arguments.port
-    if arguments.model_url is not None:
-        changes["model"]["urls"] = arguments.model_url
-    if arguments.transcription_url is not None:
-        changes["transcription"]["url"] = arguments.transcription_url
-    return configuration.checked(changes, "command line")
-
-
-def main(argv: list[str]) -> int:
-    """Run `mimo-live serve`."""
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s %(message)s", level="INFO")
+def quieten() -> None:
+    """Keep out of the log what only fills it."""
     # It would tell of every port scan with a traceback.
     logging.getLogger("websockets").setLevel("CRITICAL")
     logging.getLogger("httpx2").setLevel("WARNING")
-    arguments = _parser().parse_args(argv)
-    try:
-        settings = _settings(arguments)
-        with suppress(KeyboardInterrupt), asyncio.Runner(loop_factory=event_loop) as runner:
-            runner.run(App(settings).run())
-    except (SettingsError, OSError) as error:
-        print(f"mimo-live serve: {error}", file=sys.stderr)
-        return 1
-    return 0

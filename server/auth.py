@@ -17,9 +17,10 @@ from agent.errors import SettingsError
 from agent.keys import SERVER
 from agent.realtime.config import SessionPatch
 from server.web.http import listed
+from server.workers.secret_files import SecretFiles
 
 MOST_SECRETS = 10_000
-"""The oldest go when there are more."""
+"""Of one process; the oldest go when there are more."""
 
 NO_KEY = (
     "The server requires an API key. Send it as Authorization: Bearer KEY, as the password of HTTP "
@@ -29,6 +30,7 @@ NO_KEY = (
 FOREIGN = "origin_not_allowed"
 
 _PORTS = {"http": 80, "https": 443}
+_SECRET = "ek_"
 _PROTOCOL_KEY = "openai-insecure-api-key."
 
 
@@ -55,12 +57,22 @@ class Authenticator:
 
     Without a key everybody on this machine may come in, but no page of a foreign origin: a
     browser would otherwise let any site in the world talk to a server on its user's machine.
+
+    Args:
+        files: Where the secrets are that other processes issued, and those issued here are kept.
     """
 
-    def __init__(self, api_key: str | None, allowed_origins: Iterable[str] = ()):
+    def __init__(
+        self,
+        api_key: str | None,
+        allowed_origins: Iterable[str] = (),
+        files: SecretFiles | None = None,
+    ):
         self._api_key = api_key
         self._origins = frozenset(_listed_origin(each) for each in allowed_origins)
         self._secrets: dict[str, Secret] = {}
+        """Those that were issued here."""
+        self._files = files
 
     def objection(self, headers: Headers, *, takes_secrets: bool = True) -> Objection | None:
         """Why a client may not come in by what it showed.
@@ -95,17 +107,32 @@ class Authenticator:
         return next((secret for secret in found if secret), None)
 
     def issue(self, seconds: int, patch: SessionPatch) -> Secret:
-        """Make a client secret that is valid for so many seconds."""
+        """Make a client secret that is valid for so many seconds.
+
+        Raises:
+            OSError: If other processes are to know it, and there is no room for it.
+        """
         now = int(time.time())
-        self._secrets = {v: each for v, each in self._secrets.items() if each.expires_at > now}
+        for each in [each for each in self._secrets.values() if each.expires_at <= now]:
+            self._forget(each.value)
         if len(self._secrets) >= MOST_SECRETS:
-            del self._secrets[next(iter(self._secrets))]
-        secret = Secret(f"ek_{secrets.token_urlsafe(24)}", now + seconds, patch)
+            self._forget(next(iter(self._secrets)))
+        secret = Secret(f"{_SECRET}{secrets.token_urlsafe(24)}", now + seconds, patch)
+        if self._files is not None:
+            self._files.keep(secret.value, secret.expires_at, patch)
         self._secrets[secret.value] = secret
         return secret
 
+    def _forget(self, value: str) -> None:
+        del self._secrets[value]
+        if self._files is not None:
+            self._files.forget(value)
+
     def _find(self, key: str) -> Secret | None:
         secret = self._secrets.get(key)
+        if secret is None and self._files is not None and key.startswith(_SECRET):
+            found = self._files.find(key)
+            secret = Secret(key, *found) if found else None
         return secret if secret is not None and secret.expires_at > time.time() else None
 
 

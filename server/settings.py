@@ -25,6 +25,8 @@ Url = Annotated[str, Meta(pattern=r"^https?://[^\s/]+")]
 class Listen(Struct, frozen=True, forbid_unknown_fields=True):
     host: str = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65_535)] = 8080
+    workers: Annotated[int, Meta(ge=1, le=256)] = 1
+    """Processes that accept on the port; each has sessions of its own."""
     api_key_file: str = ""
     allowed_origins: tuple[str, ...] = ()
     """Pages that may use the server, beside those of this machine; `auth` reads them."""

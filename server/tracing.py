@@ -5,6 +5,7 @@ A trace that can't be written ends; its session goes on. Nothing here looks at w
 
 import asyncio
 import errno
+import fcntl
 import logging
 import os
 import zlib
@@ -129,8 +130,6 @@ class Folder:
     def __init__(self, path: Path, most_bytes: int):
         self.path = path
         self._most_bytes = most_bytes
-        self.written: set[Path] = set()
-        """What is being written: these are never deleted."""
 
     def make_room(self) -> None:
         """Delete the oldest traces until all together are small enough.
@@ -145,7 +144,7 @@ class Folder:
                 sizes[path] = path.lstat().st_size
         excess = sum(sizes.values()) - self._most_bytes
         for path, size in sizes.items():
-            if excess > 0 and path not in self.written:
+            if excess > 0 and not _is_being_written(path):
                 path.unlink(missing_ok=True)
                 excess -= size
         if excess > 0:
@@ -191,14 +190,14 @@ class File:
                 self._append(self._packer.flush())
         finally:
             os.close(self._descriptor)
-            self._folder.written.discard(self._path)
 
     def _open(self) -> None:
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._folder.make_room()
         only_new = os.O_WRONLY | os.O_CREAT | os.O_EXCL
         self._descriptor = os.open(self._path, only_new, 0o600)
-        self._folder.written.add(self._path)
+        # So that nobody deletes it meanwhile, another process with the same folder least of all.
+        fcntl.flock(self._descriptor, fcntl.LOCK_EX)
 
     def _append(self, data: bytes) -> None:
         assert self._descriptor is not None
@@ -209,3 +208,12 @@ class File:
         if self._unlooked > LOOKED_AFTER_EVERY_BYTES:
             self._unlooked = 0
             self._folder.make_room()
+
+
+def _is_being_written(path: Path) -> bool:
+    with suppress(FileNotFoundError), path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False

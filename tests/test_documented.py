@@ -18,7 +18,7 @@ from agent.realtime.config import ServerVad
 from client import cli, talk
 from client.ask import ask
 from client.evaluation import evaluation, replay
-from server import app
+from server import command
 from server.embedded import app as embedded
 from server.gpu import launch
 from server.settings import Settings, checked
@@ -46,7 +46,7 @@ def parse(words: list[str]) -> None:
     parsers: dict[str, Callable[[list[str]], object]] = {
         "talk": talk._parse,  # pyright: ignore[reportPrivateUsage]
         "ask": ask._parse,  # pyright: ignore[reportPrivateUsage]
-        "serve": app._parser().parse_args,  # pyright: ignore[reportPrivateUsage]
+        "serve": command._parser().parse_args,  # pyright: ignore[reportPrivateUsage]
         "eval": evaluation._parse,  # pyright: ignore[reportPrivateUsage]
         "replay": replay._parse,  # pyright: ignore[reportPrivateUsage]
         "model": embedded._parser().parse_args,  # pyright: ignore[reportPrivateUsage]

@@ -21,6 +21,7 @@ from agent.model.reply_reader import ReplyReader
 from agent.model.request import chat_request
 from agent.model.whole_reply import read_refusal
 from agent.realtime.config import Json
+from agent.workers import ALONE, Place
 from server.model.http_client import api_client
 from server.settings import Model
 
@@ -67,14 +68,18 @@ class _Models(msgspec.Struct):
 class Replica:
     """One model server, for all sessions of the process; connections are reused."""
 
-    def __init__(self, url: str, seats: int, settings: Model, key: str | None):
+    def __init__(
+        self, url: str, seats: int, settings: Model, key: str | None, place: Place = ALONE
+    ):
         self._settings = settings
+        self._seats = seats
+        """Of all processes together."""
         # The session's own deadlines decide how long to wait.
         patience = httpx2.Timeout(None, connect=CONNECT_TIMEOUT_S)
         self._client = api_client(url, key, patience)
         self._served: _Served | None = None
         """What it says of its model."""
-        self._admission = Admission(seats)
+        self._admission = Admission(place.share(seats))
         self._admitted: dict[Ticket, asyncio.Event] = {}
         self._suspected = asyncio.Event()
         self._down_since = 0.0
@@ -210,7 +215,7 @@ class Replica:
         else:
             again = f" again, after {_now() - self._down_since:.0f} s" if before == "down" else ""
             log.info("%s answers%s; it serves %s", self, again, model or "a model without a name")
-            told, set_to = self._served and self._served.replies_at_once, self._admission.seats
+            told, set_to = self._served and self._served.replies_at_once, self._seats
             if isinstance(told, int) and told != set_to:
                 wrong = "%s makes %d replies at once, but model.replies_at_once says %d"
                 log.warning(wrong, self, told, set_to)

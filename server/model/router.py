@@ -12,6 +12,7 @@ from agent.model.admission import EarlyStart
 from agent.model.context import fit
 from agent.model.output import Failed, Output
 from agent.model.request import chat_request
+from agent.workers import ALONE, Place
 from server.keys import find_key
 from server.model.replica import Condition, Replica
 from server.settings import Model, Settings
@@ -23,13 +24,18 @@ SUSPICIOUS = ASKED_AGAIN | {"model_bad_chunk", "model_bad_audio", "model_bad_rep
 
 
 class ModelRouter:
-    """All replicas of the model server, for all sessions of the process."""
+    """All replicas of the model server, for all sessions of the process.
 
-    def __init__(self, settings: Settings):
+    Args:
+        place: The process asks for its share of what each replica does at once.
+    """
+
+    def __init__(self, settings: Settings, place: Place = ALONE):
         self._settings = settings.model
         key = find_key(os.environ, MODEL, settings.model.api_key_file, "model.api_key_file")
         self._configured = [
-            Replica(url, seats, settings.model, key) for url, seats in settings.model.replicas
+            Replica(url, seats, settings.model, key, place)
+            for url, seats in settings.model.replicas
         ]
         self._replicas = self._configured
 

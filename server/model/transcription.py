@@ -7,8 +7,7 @@ already is asked at its URL; otherwise one is started when the first words are w
 import asyncio
 import logging
 import os
-import re
-import sys
+from collections.abc import Awaitable, Callable
 from contextlib import aclosing, suppress
 
 import httpx2
@@ -24,17 +23,14 @@ from agent.realtime import server_events as events
 from agent.trace.inputs import Overheard, Transcribed
 from server.keys import find_key
 from server.model.http_client import api_client
+from server.model.recogniser import Recogniser
 from server.model.router import ModelRouter
 from server.settings import Settings
 
 log = logging.getLogger(__name__)
 
-START_TIMEOUT_S = 60.0
-"""Its models come from slow disks, too, and at the lowest priority."""
 ANSWER_TIMEOUT_S = 30.0
 """After so long a transcript is of no use; and it keeps others waiting."""
-GRACE_S = 5.0
-"""Between asking a recogniser to end and killing it; the end of the server waits for it."""
 PROMPT = "Please transcribe this audio."
 MOST_TOKENS = 300
 """More than anybody says in a turn; a reply that never ends would keep others waiting."""
@@ -43,16 +39,30 @@ MOST_WAITING = 64
 
 
 class Transcriber:
-    """Writes down speech, for all sessions of the process."""
+    """Writes down speech, for all sessions of the process.
 
-    def __init__(self, settings: Settings, model: ModelRouter):
+    Args:
+        recogniser: Has a recogniser running and returns its URL, or raises a `ModelError`; without
+            it, and a URL in the settings, there is one of its own.
+        most_waiting: Transcripts that may be owed at once.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        model: ModelRouter,
+        recogniser: Callable[[], Awaitable[str]] | None = None,
+        most_waiting: int = MOST_WAITING,
+    ):
         self._settings = settings.transcription
         self._model = model
         file = self._settings.api_key_file
         self._key = find_key(os.environ, TRANSCRIPTION, file, "transcription.api_key_file")
         self._client: openai.AsyncOpenAI | None = None
-        self._process: asyncio.subprocess.Process | None = None
-        self._starting = asyncio.Lock()
+        self._url = ""
+        self._own = Recogniser()
+        self._recogniser = recogniser or self._own.url
+        self._most_waiting = most_waiting
         self._waiting = 0
 
     @property
@@ -71,7 +81,7 @@ class Transcriber:
             ModelError: If there is no recogniser, it refuses or answers without text, or too
                 much is owed already.
         """
-        if self._waiting >= MOST_WAITING:
+        if self._waiting >= self._most_waiting:
             raise ModelError("too many transcripts are pending", code="transcription_busy")
         self._waiting += 1
         try:
@@ -117,52 +127,15 @@ class Transcriber:
     async def close(self) -> None:
         if self._client is not None:
             await self._client.close()
-        if self._process is not None and self._process.returncode is None:
-            self._process.terminate()
-            try:
-                await asyncio.wait_for(self._process.wait(), GRACE_S)
-            except TimeoutError:
-                self._process.kill()
+        await self._own.close()
 
     async def _ready(self) -> openai.AsyncOpenAI:
-        async with self._starting:
-            ended = self._process is not None and self._process.returncode is not None
-            if self._client is None or ended:
-                url = self._settings.url or await self._start()
-                key = self._key if self._settings.url else None
-                self._client = api_client(url, key, httpx2.Timeout(ANSWER_TIMEOUT_S))
-            return self._client
-
-    async def _start(self) -> str:
-        """Start a recogniser at the lowest priority; return its URL."""
-        log.info("starting a recogniser for transcripts")
-        self._process = process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-u", "-m", "server.embedded.child"),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            start_new_session=True,
-        )
-        with suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, process.pid, 10)
-        assert process.stdout is not None
-        url, last = "", ""
-        try:
-            async with asyncio.timeout(START_TIMEOUT_S):
-                async for line in process.stdout:
-                    last = line.decode(errors="replace").strip()
-                    if found := re.search(r"listening on (http://\S+)", last):
-                        url = found[1]
-                    if last.startswith("ready"):
-                        return url
-        except TimeoutError:
-            process.kill()
-        except asyncio.CancelledError:
-            # The session that wanted it first has ended; nobody would find the process again.
-            process.kill()
-            raise
-        message = f"the recogniser did not start: {last}"
-        raise ModelError(message, code="transcription_unavailable")
+        url = self._settings.url or await self._recogniser()
+        if self._client is None or url != self._url:
+            key = self._key if self._settings.url else None
+            self._url = url
+            self._client = api_client(url, key, httpx2.Timeout(ANSWER_TIMEOUT_S))
+        return self._client
 
 
 class Transcripts:

@@ -3,7 +3,7 @@
 import asyncio
 import hmac
 import logging
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 
 from agent.realtime.resumption import Position
@@ -19,9 +19,19 @@ STUCK_S = 60.0
 
 
 class SessionRegistry:
-    """Knows every connection while it runs."""
+    """Knows every connection while it runs.
 
-    def __init__(self, most_away: int = MOST_AWAY, stuck_s: float = STUCK_S):
+    Args:
+        on_change: Told when one comes, goes or is found stuck.
+    """
+
+    def __init__(
+        self,
+        most_away: int = MOST_AWAY,
+        stuck_s: float = STUCK_S,
+        on_change: Callable[[], object] = lambda: None,
+    ):
+        self._on_change = on_change
         self._most_away = most_away
         self._stuck_s = stuck_s
         self._connections: dict[Connection, None] = {}
@@ -35,12 +45,14 @@ class SessionRegistry:
         for each in away[: max(0, len(away) - self._most_away)]:
             each.link.end()
         self._connections[connection] = None
+        self._on_change()
         if self._is_draining:
             connection.drain()
         try:
             yield
         finally:
             del self._connections[connection]
+            self._on_change()
             if not self._connections:
                 self._emptied.set()
 
@@ -72,6 +84,7 @@ class SessionRegistry:
                 if each not in known:
                     log.error("stuck: %s, %.0f s after its deadline", each, each.overdue_s)
             known = stuck
+            self._on_change()
 
     def _stuck(self) -> list[Connection]:
         return [each for each in self._connections if each.overdue_s > self._stuck_s]

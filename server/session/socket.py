@@ -1,5 +1,6 @@
 """The server's end of a client's WebSocket, whose messages can be taken in the moment they come."""
 
+import asyncio
 from collections.abc import Callable
 
 from websockets.asyncio.server import ServerConnection
@@ -14,8 +15,17 @@ Message = str | bytes
 class ClientSocket(ServerConnection):
     """A connection of `websockets`, which otherwise wakes a task for every message."""
 
+    client = "somebody"
+    """Its address."""
     on_message: Callable[[Message], bool] | None = None
     """Takes a message, or returns False to have it wait for `recv`."""
+
+    def take_over(self, transport: asyncio.Transport, client: str, data: bytes) -> None:
+        """Take a connection from whatever had it, with what came over it so far."""
+        self.client = client
+        transport.set_protocol(self)
+        self.connection_made(transport)
+        self.data_received(data)
 
     def begin(self, on_message: Callable[[Message], bool]) -> None:
         """Hand over messages from now on, and read them together with those of other clients."""
@@ -35,6 +45,15 @@ class ClientSocket(ServerConnection):
         ):
             return
         super().process_event(event)
+
+
+def address(transport: asyncio.BaseTransport) -> str:
+    """The address at the other end of a connection."""
+    match transport.get_extra_info("peername"):
+        case [str(address), *_]:
+            return address
+        case _:
+            return "somebody"
 
 
 def _message(frame: Frame) -> Message | None:

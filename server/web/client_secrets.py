@@ -73,7 +73,11 @@ class ClientSecrets:
             return refusal(HTTPStatus.BAD_REQUEST, message, "invalid_value")
         except ProtocolError as error:
             return refusal(HTTPStatus.BAD_REQUEST, str(error), error.code, param=error.param)
-        secret = self._authenticator.issue(wish.expires_after.seconds, patch)
+        try:
+            secret = self._authenticator.issue(wish.expires_after.seconds, patch)
+        except OSError as error:
+            message = f"The server can't keep another client secret: {error.strerror}"
+            return refusal(HTTPStatus.SERVICE_UNAVAILABLE, message, "no_room")
         issued = _Issued(secret.value, secret.expires_at, self._configured(secret))
         headers = (("Cache-Control", "no-store"),)
         return Answer(HTTPStatus.OK, msgspec.json.encode(issued), headers=headers)

@@ -6,6 +6,7 @@ heads, bodies, the time for each, what is answered and not read, and how many ma
 """
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from http import HTTPStatus
@@ -15,7 +16,7 @@ import h11
 from websockets import http11
 from websockets.server import ServerProtocol
 
-from server.session.socket import ClientSocket
+from server.session.socket import ClientSocket, address
 from server.web import head
 from server.web.http import Answer, Request, Taker, refusal
 from server.web.refusals import Refusals
@@ -43,12 +44,28 @@ _POLICY = (
 _ALWAYS = (("Content-Security-Policy", _POLICY), ("X-Content-Type-Options", "nosniff"))
 
 
-class Doorway:
-    """Knows all connections that have not become a WebSocket."""
+Elsewhere = Callable[[str, asyncio.Transport, bytes], bool]
+"""Has another process serve a handshake: its target, its connection, and what came over that.
+False leaves it here."""
 
-    def __init__(self, site: Site, refusals: Refusals, most: int = MOST_WAITING):
+
+class Doorway:
+    """Knows all connections that have not become a WebSocket.
+
+    Args:
+        elsewhere: If there are other processes, which may have what a handshake asks for.
+    """
+
+    def __init__(
+        self,
+        site: Site,
+        refusals: Refusals,
+        most: int = MOST_WAITING,
+        elsewhere: Elsewhere | None = None,
+    ):
         self.site = site
         self.refusals = refusals
+        self.elsewhere = elsewhere
         self._most = most
         self._doors: dict[Door, None] = {}
         self._is_closed = False
@@ -220,14 +237,15 @@ class Door(asyncio.Protocol):
         received, _ = self._http.trailing_data
         self._is_leaving = True
         self._forget()
-        self._transport.set_protocol(self._socket)
-        self._socket.connection_made(self._transport)
-        self._socket.data_received(handshake.serialize() + received)
+        data = handshake.serialize() + received
+        elsewhere = self._doorway.elsewhere
+        if elsewhere is None or not elsewhere(request.target, self._transport, data):
+            self._socket.take_over(self._transport, address(self._transport), data)
 
     def _note(self, code: str, why: str) -> None:
         request = self._exchange.request
         what = f"{request.method} {request.path}" if request else "no request"
-        self._doorway.refusals.note(client(self._transport), what, code, why)
+        self._doorway.refusals.note(address(self._transport), what, code, why)
 
     def _give(self, seconds: float) -> None:
         if self._timer is not None:
@@ -256,15 +274,6 @@ class _Exchange:
     request: Request | None = None
     step: Answer | Taker | None = None
     body: bytearray = field(default_factory=bytearray)
-
-
-def client(transport: asyncio.BaseTransport) -> str:
-    """The address at the other end of a connection."""
-    match transport.get_extra_info("peername"):
-        case [str(address), *_]:
-            return address
-        case _:
-            return "somebody"
 
 
 def _has_body(request: Request) -> bool:

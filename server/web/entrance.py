@@ -8,7 +8,7 @@ from websockets.http11 import Request, Response
 from agent.realtime import beta, server_events as events
 from agent.realtime.server_events import ErrorDetail
 from server.auth import Authenticator, Objection
-from server.web.door import client
+from server.session.socket import ClientSocket
 from server.web.http import listed
 from server.web.refusals import Refusals
 
@@ -22,9 +22,8 @@ MOST_GOODBYES = 100
 class Entrance:
     """Stands between the handshake and the session."""
 
-    def __init__(self, authenticator: Authenticator):
-        self.refusals = Refusals()
-        """Of those, too, who were turned away before a handshake."""
+    def __init__(self, authenticator: Authenticator, refusals: Refusals):
+        self._refusals = refusals
         self._authenticator = authenticator
         self._goodbyes = 0
 
@@ -61,7 +60,8 @@ class Entrance:
 
     def _note(self, socket: ServerConnection, request: Request, why: Objection) -> None:
         what = f"GET {request.path.partition('?')[0]}"
-        self.refusals.note(client(socket.transport), what, why.code, why.message)
+        assert isinstance(socket, ClientSocket), "the doorway made it"
+        self._refusals.note(socket.client, what, why.code, why.message)
 
 
 def _beta(request: Request) -> Objection | None:

@@ -16,10 +16,12 @@ class Refusals:
     """Logs refusals, and only counts those that are too many.
 
     Args:
+        most: Lines a minute for each reason.
         clock: Seconds that go on, from anywhere.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic):
+    def __init__(self, clock: Callable[[], float] = time.monotonic, most: int = MOST_A_MINUTE):
+        self._most = most
         self._clock = clock
         self._since = clock()
         self._counts: Counter[str] = Counter()
@@ -36,13 +38,13 @@ class Refusals:
         if self._clock() - self._since >= 60.0:
             self._begin_anew()
         self._counts[code] += 1
-        if self._counts[code] <= MOST_A_MINUTE:
+        if self._counts[code] <= self._most:
             log.warning("refused %s: %s: %s: %s", who, _plain(what, 80), code, _plain(why, 200))
 
     def _begin_anew(self) -> None:
         for code, count in self._counts.items():
-            if count > MOST_A_MINUTE:
-                log.warning("refused %d more for %s", count - MOST_A_MINUTE, code)
+            if count > self._most:
+                log.warning("refused %d more for %s", count - self._most, code)
         self._since = self._clock()
         self._counts.clear()
 

@@ -29,7 +29,7 @@ from tests.bench.callers import (
 )
 from tests.bench.server import STAGGER_S
 from tests.bench.servers import OURS, PEERS, running
-from tests.drivers.processes import busy_s, memory_mb
+from tests.drivers.processes import busy_s, children, memory_mb
 from tests.fakes import Request, stand_in
 
 ANSWER_GROUPS = 29
@@ -55,6 +55,8 @@ class Load:
     """Whether the server guards against echoes; the callers say that they cancel them if not."""
     config: str = ""
     """Of the server, in TOML, beside the number of replies at once."""
+    workers: int = 1
+    """Processes of our server; more than one are on all cores, beside the callers."""
 
     def caller(self, number: int) -> Caller:
         if self.server != OURS:
@@ -65,7 +67,8 @@ class Load:
 
     def server_config(self) -> str:
         at_once = min(self.sessions, MOST_REPLIES)
-        return f"[model]\nreplies_at_once = {at_once}\n{self.config}"
+        listen = f"[listen]\nworkers = {self.workers}\n"
+        return f"{listen}[model]\nreplies_at_once = {at_once}\n{self.config}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,9 +102,10 @@ class Cost:
 
 
 async def talk(
-    url: str, callers: Sequence[Caller], frames: list[bytes], server: int, seconds: float
-) -> tuple[float, float]:
-    """Hold the conversations; return the server's processor time, s, and its memory, MB."""
+    url: str, callers: Sequence[Caller], frames: list[bytes], server: Sequence[int], seconds: float
+) -> tuple[list[float], float]:
+    """Hold the conversations; return the processor time, s, of each of the server's processes, and
+    the memory of all, MB."""
     begins = time.monotonic() + len(callers) * STAGGER_S + WARM_UP_S
     ends = begins + seconds
     async with asyncio.TaskGroup() as tasks:
@@ -110,10 +114,10 @@ async def talk(
             tasks.create_task(caller.speak(frames, ends))
             await asyncio.sleep(STAGGER_S)
         await asyncio.sleep(begins - time.monotonic())
-        before = busy_s(server)
+        before = [busy_s(each) for each in server]
         await asyncio.sleep(ends - time.monotonic())
-        cpu_s = busy_s(server) - before
-        memory = memory_mb(server)
+        cpu_s = [busy_s(each) - began for each, began in zip(server, before, strict=True)]
+        memory = sum(map(memory_mb, server))
     for caller in callers:
         caller.leave()
     return cpu_s, memory
@@ -150,9 +154,14 @@ def measure(load: Load) -> Cost:
         stand_in(at_once=load.sessions, first_chunk_ms=300, rtf=0.5, groups=ANSWER_GROUPS) as model,
         running(load.server, model.url, load.server_config()) as (url, server),
     ):
-        pin(server)
-        before_mb = memory_mb(server)
-        cpu_s, after_mb = asyncio.run(talk(url, callers, frames, server, load.seconds))
+        processes = [server, *children(server)]
+        if load.workers == 1:
+            pin(server)
+        before_mb = sum(map(memory_mb, processes))
+        each_s, after_mb = asyncio.run(talk(url, callers, frames, processes, load.seconds))
+        cpu_s = sum(each_s)
+    if load.workers > 1:
+        print("processor time of each process, s:", *(f"{each:.2f}" for each in each_s))
     yardsticks.append(yardstick_ms())
     relay_ms: list[float] = []
     asked_ms: list[float] = []
@@ -231,6 +240,7 @@ def main() -> None:
         help="with the echo guard, which callers don't need otherwise",
     )
     parser.add_argument("--config", default="", help="more of the server's configuration, in TOML")
+    parser.add_argument("--workers", type=int, default=1, help="processes of our server")
     options = parser.parse_args()
     ours_alone = (options.json_frames, options.semantic, options.guard, options.config)
     if options.peer and any(ours_alone):
@@ -245,6 +255,7 @@ def main() -> None:
             detection="semantic_vad" if options.semantic else "server_vad",
             guarded=options.guard,
             config=options.config,
+            workers=options.workers,
         )
         print(line(measure(load)), flush=True)
 

@@ -99,6 +99,11 @@ def child(words: str) -> int:
     return int(subprocess.run(ask, capture_output=True, text=True, check=True).stdout.split()[0])
 
 
+def children(pid: int) -> list[int]:
+    """The processes that another one has started and that still run."""
+    return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
 def memory_mb(pid: int) -> float:
     """Resident memory."""
     status = Path(f"/proc/{pid}/status").read_text()

@@ -28,7 +28,7 @@ between_outputs_timeout_ms = 800
 [transcription]
 url = "{url}"
 """
-SERVE = "import sys; from server.app import main; sys.exit(main(sys.argv[1:]))"
+SERVE = "import sys; from server.command import main; sys.exit(main(sys.argv[1:]))"
 SESSION = {"type": "realtime", "audio": {"input": {"turn_detection": None}}}
 
 Event = dict[str, Any]

@@ -28,6 +28,7 @@ from client.dialogue.socket import RefusedError, greeted, open_socket
 from server.app import App
 from server.auth import NO_KEY, Authenticator
 from server.settings import load
+from tests.drivers.certificate import made_in
 from tests.drivers.processes import ROOT, command, start_server
 from tests.fakes import stand_in
 
@@ -392,6 +393,7 @@ def test_pages_and_health_are_served_and_nothing_above_them(unlocked: str):
         assert status == 200
         assert json.loads(health) == {
             "status": "healthy",
+            "ending": False,
             "sessions": 0,
             "stuck": 0,
             "replicas": [{"state": "healthy", "model": "MiMo-Audio-7B-Instruct"}],
@@ -433,11 +435,7 @@ def test_a_key_file_that_is_not_there_is_named(tmp_path: Path):
 
 
 def test_tls_is_spoken_where_there_is_a_certificate(model_url: str, tmp_path: Path):
-    certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
-    how = "-x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=localhost"
-    words = ["openssl", "req", *how.split(), "-addext", "subjectAltName=IP:127.0.0.1"]
-    words += ["-keyout", str(key), "-out", str(certificate)]
-    subprocess.run(words, check=True, capture_output=True)
+    certificate, key = made_in(tmp_path)
     config = tmp_path / "server.toml"
     config.write_text(f'[listen]\ncertificate = "{certificate}"\ncertificate_key = "{key}"\n')
     trusting = ssl.create_default_context(cafile=str(certificate))

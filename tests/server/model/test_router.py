@@ -15,6 +15,7 @@ from agent.conversation.conversation import Conversation, Item, Spoken
 from agent.errors import ModelError
 from agent.model.admission import EarlyStart
 from agent.model.output import ChatMessage, Ended, Failed, Output, Sound, Text
+from agent.workers import Place
 from server.model.router import ModelClient, ModelRouter
 from server.settings import Settings, checked
 from tests.drivers.website import website
@@ -412,6 +413,23 @@ def test_a_replica_makes_as_many_replies_at_once_as_it_can():
 
     with stand_in(at_once=4) as model:
         run(settings(model, replies_at_once=2), body)
+
+
+def test_one_of_several_processes_takes_its_share_of_the_seats():
+    async def whole() -> None:
+        server = ModelRouter(settings(model, replies_at_once=3), Place(1, 2))
+        model_client = server.client()
+        await listen(model_client, ask())
+        model.faults.append(Fault.STALL_FIRST)
+        other = asyncio.create_task(listen(server.client(), ask()))
+        await seen(model, lambda: len(model.chats) == 2)
+        assert model_client.is_busy()
+        other.cancel()
+        await asyncio.wait([other])
+        await server.close()
+
+    with stand_in(at_once=3) as model:
+        asyncio.run(whole())
 
 
 def test_a_reply_that_was_aborted_is_over_before_its_session_has_another():
