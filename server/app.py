@@ -40,7 +40,8 @@ from server.tls import certificate
 from server.tracing import Traces
 from server.vad import detector
 from server.web.client_secrets import ClientSecrets
-from server.web.door import Doorway
+from server.web.crowd import Crowd, places
+from server.web.door import MOST_WAITING, REQUEST_S, Doorway
 from server.web.entrance import Entrance
 from server.web.health import Health, health
 from server.web.http import query
@@ -69,7 +70,9 @@ class App:
         self._transcriber = Transcriber(settings, self._model)
         self._registry = SessionRegistry()
         self._traces = Traces(settings.trace)
-        self._entrance = Entrance(self._authenticator)
+        sessions, self._waiting = places(listen.most_sessions, MOST_WAITING)
+        crowd = Crowd(sessions, listen.most_sessions_per_address)
+        self._entrance = Entrance(self._authenticator, crowd)
 
     async def run(self) -> None:
         """Serve until SIGINT or SIGTERM."""
@@ -83,6 +86,7 @@ class App:
             listen.host,
             listen.port,
             ssl=tls,
+            ssl_handshake_timeout=REQUEST_S if tls else None,
             process_response=self._entrance.note_handshake,
             create_connection=cast(type[ServerConnection], doorway.connection),
             max_size=LARGEST_FRAME,
@@ -108,7 +112,7 @@ class App:
     def _doorway(self) -> Doorway:
         secrets = ClientSecrets(self._authenticator, lambda secret: self._config("", secret))
         site = Site(Pages(self._settings.kiosk), secrets, self._health)
-        return Doorway(site, self._entrance.refusals)
+        return Doorway(site, self._entrance, self._waiting)
 
     def _health(self) -> Health:
         return health(self._registry.sessions, self._registry.stuck, self._model.conditions)
@@ -118,7 +122,7 @@ class App:
         assert request is not None, "the handshake is over"
         assert isinstance(socket, ClientSocket), "the doorway made it"
         try:
-            if not await self._entrance.admits(socket, request):
+            if not await self._entrance.admits(socket):
                 return
             token, position = asked(request.path)
             if connection := self._registry.find(token):

@@ -30,6 +30,10 @@ class Listen(Struct, frozen=True, forbid_unknown_fields=True):
     """Pages that may use the server, beside those of this machine; `auth` reads them."""
     certificate: str = ""
     certificate_key: str = ""
+    most_sessions: Annotated[int, Meta(ge=1, le=100_000)] = 1_000
+    """At once; so many take a hundred megabytes and more, and file descriptors."""
+    most_sessions_per_address: Annotated[int, Meta(ge=1, le=100_000)] = 100
+    """Of another machine."""
     resume_grace_s: Annotated[float, Meta(ge=0, le=3_600)] = 60.0
     """A session whose connection was lost waits so long for the next, if the client asked."""
 

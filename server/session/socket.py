@@ -6,6 +6,7 @@ from websockets.asyncio.server import ServerConnection
 from websockets.frames import Frame, Opcode
 from websockets.protocol import Event
 
+from server.auth import Objection
 from server.event_loop import PatientLoop
 
 Message = str | bytes
@@ -16,12 +17,22 @@ class ClientSocket(ServerConnection):
 
     on_message: Callable[[Message], bool] | None = None
     """Takes a message, or returns False to have it wait for `recv`."""
+    objection: Objection | None = None
+    """Why it may not come in; it is told so, and nothing of it is read."""
+    on_lost: Callable[[], None] | None = None
+    """Called at the end of the connection."""
 
     def begin(self, on_message: Callable[[Message], bool]) -> None:
         """Hand over messages from now on, and read them together with those of other clients."""
         self.on_message = on_message
         if isinstance(self.loop, PatientLoop) and not self.transport.is_closing():
             self.loop.read_together(self.transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        on_lost, self.on_lost = self.on_lost, None
+        if on_lost is not None:
+            on_lost()
+        super().connection_lost(exc)
 
     def process_event(self, event: Event) -> None:
         """Hand over a message; what is not whole, or comes after one that waits, waits as well."""

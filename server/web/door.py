@@ -17,12 +17,17 @@ from websockets.server import ServerProtocol
 
 from server.session.socket import ClientSocket
 from server.web import head
+from server.web.entrance import Entrance
 from server.web.http import Answer, Request, Taker, refusal
-from server.web.refusals import Refusals
+from server.web.refusals import client
 from server.web.site import Site
 
 LARGEST_BODY = 2**20
 """Bytes; the largest are sessions with their instructions and functions."""
+
+MOST_CHUNKS = 1_000
+"""Of a body, which is nothing for a client that writes it in one piece; each takes 8 us, and all
+that came together are read before any session is."""
 
 REQUEST_S = 10.0
 """For a whole head, from the connection or from the answer before; and for a whole body."""
@@ -46,9 +51,9 @@ _ALWAYS = (("Content-Security-Policy", _POLICY), ("X-Content-Type-Options", "nos
 class Doorway:
     """Knows all connections that have not become a WebSocket."""
 
-    def __init__(self, site: Site, refusals: Refusals, most: int = MOST_WAITING):
+    def __init__(self, site: Site, entrance: Entrance, most: int = MOST_WAITING):
         self.site = site
-        self.refusals = refusals
+        self.entrance = entrance
         self._most = most
         self._doors: dict[Door, None] = {}
         self._is_closed = False
@@ -137,8 +142,8 @@ class Door(asyncio.Protocol):
             match event:
                 case h11.Request():
                     self._begin(event)
-                case h11.Data(data=data):
-                    self._take(bytes(data))
+                case h11.Data():
+                    self._take(event)
                 case h11.EndOfMessage():
                     self._end()
                 case _:
@@ -147,6 +152,8 @@ class Door(asyncio.Protocol):
     def _begin(self, event: h11.Request) -> None:
         self._exchange.request = request = head.read(event)
         step = head.refused(event) or self._doorway.site.begin(request)
+        if step is None:
+            step = self._doorway.entrance.begin(request, self._socket, client(self._transport))
         if step is None:
             self._hand_on(request)
             return
@@ -163,9 +170,11 @@ class Door(asyncio.Protocol):
                 go_on = h11.InformationalResponse(status_code=100, headers=[])
                 self._transport.write(self._http.send(go_on))
 
-    def _take(self, data: bytes) -> None:
-        self._exchange.body += data
-        if len(self._exchange.body) > LARGEST_BODY:
+    def _take(self, part: h11.Data) -> None:
+        exchange = self._exchange
+        exchange.body += part.data
+        exchange.chunks += part.chunk_start
+        if len(exchange.body) > LARGEST_BODY or exchange.chunks > MOST_CHUNKS:
             self._answer(_too_much(), is_last=True)
 
     def _end(self) -> None:
@@ -227,7 +236,7 @@ class Door(asyncio.Protocol):
     def _note(self, code: str, why: str) -> None:
         request = self._exchange.request
         what = f"{request.method} {request.path}" if request else "no request"
-        self._doorway.refusals.note(client(self._transport), what, code, why)
+        self._doorway.entrance.refusals.note(client(self._transport), what, code, why)
 
     def _give(self, seconds: float) -> None:
         if self._timer is not None:
@@ -256,15 +265,7 @@ class _Exchange:
     request: Request | None = None
     step: Answer | Taker | None = None
     body: bytearray = field(default_factory=bytearray)
-
-
-def client(transport: asyncio.BaseTransport) -> str:
-    """The address at the other end of a connection."""
-    match transport.get_extra_info("peername"):
-        case [str(address), *_]:
-            return address
-        case _:
-            return "somebody"
+    chunks: int = 0
 
 
 def _has_body(request: Request) -> bool:
@@ -276,5 +277,5 @@ def _length(request: Request) -> int:
 
 
 def _too_much() -> Answer:
-    message = f"The body is larger than {LARGEST_BODY} bytes."
+    message = f"The body is larger than {LARGEST_BODY} bytes, or in more than {MOST_CHUNKS} chunks."
     return refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, message, "body_too_large")

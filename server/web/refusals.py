@@ -1,5 +1,6 @@
 """The log of who was refused and why: a line each, but not for a flood of strangers."""
 
+import asyncio
 import logging
 import re
 import time
@@ -45,6 +46,15 @@ class Refusals:
                 log.warning("refused %d more for %s", count - MOST_A_MINUTE, code)
         self._since = self._clock()
         self._counts.clear()
+
+
+def client(transport: asyncio.BaseTransport) -> str:
+    """The address at the other end of a connection."""
+    match transport.get_extra_info("peername"):
+        case [str(address), *_]:
+            return address
+        case _:
+            return "somebody"
 
 
 def _plain(text: str, most: int) -> str:
