@@ -89,18 +89,20 @@ class Session:
         return events.SessionCreated(session=self.resumption.shown(self._config))
 
     def append(self, event: protocol.InputAudioAppend) -> bytes:
-        """Take sound from the microphone and return what has to be judged by `hear`.
-
-        Returns:
-            Whole samples of mono PCM16 at 24 kHz.
+        """Take sound from the microphone and return what has to be judged: whole samples.
 
         Raises:
             ProtocolError: If the buffer is full, or the frame is binary and wasn't asked for.
         """
+        self.check_append(event)
+        return self.microphone.append(event.audio)
+
+    def check_append(self, event: protocol.InputAudioAppend) -> None:
+        """Raise what `append` would; long sound is appended in parts, after this."""
         if isinstance(event, protocol.BinaryAppend) and not self._asked.binary_audio:
             message = "Send JSON text, or ask for binary frames with session.x_mimo.binary_audio."
             raise ProtocolError(message, code="invalid_event")
-        return self.microphone.append(event.audio)
+        self.microphone.check_room(event.audio)
 
     def judge_next_frame(self, probability: float, now: float) -> list[Command]:
         """Take the probability of speech in the next frame of the microphone."""

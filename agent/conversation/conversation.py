@@ -25,9 +25,6 @@ from agent.realtime.items import (
 )
 from agent.words import Mark, heard_text
 
-MOST_ITEMS = 1_000
-"""The oldest items go when there are more."""
-
 VOICE = "Your voice should be:"
 """What the model was trained to read before the sample of its own voice."""
 
@@ -139,13 +136,13 @@ class Conversation:
     def __init__(self, secret: str = "") -> None:
         self.secret = secret
         self._items: list[Entry] = []
+        self._by_id: dict[str, Entry] = {}
 
     def find(self, item_id: str, code: str, param: str = "item_id") -> Entry:
         """Return an item, or raise `ProtocolError` with the given code."""
-        for item in reversed(self._items):
-            if item.id == item_id:
-                return item
-        raise ProtocolError(f"Item '{item_id[:64]}' does not exist.", code=code, param=param)
+        if (item := self._by_id.get(item_id)) is None:
+            raise ProtocolError(f"Item '{item_id[:64]}' does not exist.", code=code, param=param)
+        return item
 
     def knows_call(self, call_id: str) -> bool:
         return any(
@@ -161,7 +158,18 @@ class Conversation:
         Raises:
             ProtocolError: If its id is taken, or the item to follow doesn't exist.
         """
-        if any(each.id == item.id for each in self._items):
+        place = self._place(item, after)
+        self._spare_sound()
+        return self._items[place - 1].id if place else None
+
+    def fill(self, items: Iterable[Entry]) -> None:
+        """Put items at the end; raise `ProtocolError` if the id of one is taken."""
+        for item in items:
+            self._place(item, None)
+        self._spare_sound()
+
+    def _place(self, item: Entry, after: str | None) -> int:
+        if item.id in self._by_id:
             message = f"An item with id '{item.id[:64]}' already exists."
             raise ProtocolError(message, code="item_create_duplicate_item_id", param="item.id")
         place = len(self._items)
@@ -169,40 +177,40 @@ class Conversation:
             place = 0
         elif after is not None:
             code = "item_create_invalid_previous_item_id"
-            previous = self.find(after, code, "previous_item_id")
-            place = self._items.index(previous) + 1
-        if len(self._items) >= MOST_ITEMS:
-            del self._items[0]
+            place = self._items.index(self.find(after, code, "previous_item_id")) + 1
+        if len(self._items) >= limits.ITEMS:
+            del self._by_id[self._items.pop(0).id]
             place = max(0, place - 1)
         self._items.insert(place, item)
-        previous_id = self._items[place - 1].id if place else None
-        self._spare_sound()
-        return previous_id
+        self._by_id[item.id] = item
+        return place
 
     def previous(self, item: Entry) -> str | None:
         """The id of the item before this one."""
-        ids = [each.id for each in self._items]
-        place = ids.index(item.id) if item.id in ids else len(ids)
-        return ids[place - 1] if place else None
+        is_here = self._by_id.get(item.id) is item
+        place = self._items.index(item) if is_here else len(self._items)
+        return self._items[place - 1].id if place else None
 
     def set_transcript(self, item_id: str, transcript: str) -> None:
         """Remember the words of the user's speech; the item may be gone by now."""
-        for item in self._items:
-            if item.id == item_id and isinstance(item, Item) and item.spoken is not None:
-                item.spoken.transcript = transcript
+        item = self._by_id.get(item_id)
+        if isinstance(item, Item) and item.spoken is not None:
+            item.spoken.transcript = transcript
 
     def interrupt(self, item_id: str, heard_s: float) -> None:
         """Cut an item to what was probably heard, if it is there and said anything.
 
         A client that has cut it already knows better what was heard.
         """
-        for item in self._items:
-            spoken = item.spoken if isinstance(item, Item) and item.id == item_id else None
-            if spoken is not None and spoken.heard is None:
-                self.truncate(item_id, round(heard_s * 1000))
+        item = self._by_id.get(item_id)
+        spoken = item.spoken if isinstance(item, Item) else None
+        if spoken is not None and spoken.heard is None:
+            self.truncate(item_id, round(heard_s * 1000))
 
     def delete(self, item_id: str) -> None:
-        self._items.remove(self.find(item_id, "item_delete_invalid_item_id"))
+        item = self.find(item_id, "item_delete_invalid_item_id")
+        self._items.remove(item)
+        del self._by_id[item_id]
 
     def truncate(self, item_id: str, audio_end_ms: int) -> int:
         """Cut speech of the agent to what was heard and return the length kept, in ms.
@@ -233,13 +241,15 @@ class Conversation:
 
     def _spare_sound(self) -> None:
         items = [each for each in reversed(self._items) if isinstance(each, Item)]
-        spoken = [(item, part) for item in items if (part := item.spoken)]
+        spoken = [(item, part) for item in items for part in item.parts if isinstance(part, Spoken)]
         # The turn that is to be answered goes to the model whole, however long it is.
         turn = next((item for item, _ in spoken if item.role == "user"), None)
         left = limits.REMEMBERED_S * RATE * SAMPLE_BYTES
         for item, part in spoken:
             left -= len(part.pcm)
-            if left < 0 and part.pcm and item.status != "in_progress" and item is not turn:
+            # What a client calls unfinished does not grow.
+            grows = item.status == "in_progress" and isinstance(part.pcm, bytearray)
+            if left < 0 and part.pcm and not grows and item is not turn:
                 part.transcript = part.heard_text()
                 part.pcm, part.heard, part.marks = b"", None, []
 

@@ -8,6 +8,8 @@ from contextlib import aclosing
 from functools import partial
 from typing import NamedTuple
 
+from msgspec import structs
+
 from agent.audio import RATE, SAMPLE_BYTES
 from agent.commands import AbortModel, AskModel, Close, Command, Overhear, Send, Transcribe, refuse
 from agent.errors import ModelError, ProtocolError
@@ -188,15 +190,31 @@ class Connection:
         return [*refusals, *self._judge()]
 
     async def _hear(self, event: protocol.InputAudioAppend, tasks: asyncio.TaskGroup) -> None:
-        pcm, refusals = self._append(event)
-        await self._perform(refusals, tasks)
-        for start in range(0, len(pcm), JUDGED_AT_ONCE):
-            self._vad.append(pcm[start : start + JUDGED_AT_ONCE])
-            if len(pcm) > JUDGED_AT_ONCE:
-                # A client may send minutes at once: that must not hold up the others.
-                self._vad.judge_waiting()
+        parts = self._parts(event)
+        for part in parts:
+            pcm, refusals = self._append(part)
+            await self._perform(refusals, tasks)
+            for start in range(0, len(pcm), JUDGED_AT_ONCE):
+                self._vad.append(pcm[start : start + JUDGED_AT_ONCE])
+                if len(parts) > 1:
+                    # A client may send minutes at once: that must not hold up the others.
+                    self._vad.judge_waiting()
+                    await asyncio.sleep(0)
+                await self._catch_up(tasks)
+            if len(parts) > 1:
                 await asyncio.sleep(0)
-            await self._catch_up(tasks)
+
+    def _parts(self, event: protocol.InputAudioAppend) -> list[protocol.InputAudioAppend]:
+        """The sound in parts that are quickly decoded, if there is room for all of them."""
+        audio = event.audio
+        starts = range(0, len(audio), JUDGED_AT_ONCE)
+        try:
+            self._session.check_append(event)
+        except ProtocolError:
+            # All of it is refused at once.
+            return [event]
+        parts = [structs.replace(event, audio=audio[at : at + JUDGED_AT_ONCE]) for at in starts]
+        return parts or [event]
 
     def _append(self, event: protocol.InputAudioAppend) -> tuple[bytes, list[Command]]:
         """Give the session sound; return what has to be judged of it, and what was wrong."""

@@ -6,6 +6,7 @@ import json
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
@@ -78,7 +79,8 @@ async def calling(
         made.set_result(connection)
         await connection.run()
 
-    async with serve(one_client, "127.0.0.1", 0, create_connection=ClientSocket) as server:
+    how: Any = {"create_connection": ClientSocket, "max_size": None}
+    async with serve(one_client, "127.0.0.1", 0, **how) as server:
         port = next(iter(server.sockets)).getsockname()[1]
         async with connect(f"ws://127.0.0.1:{port}") as socket:
             yield Client(socket, await made)
@@ -286,5 +288,23 @@ def test_what_was_decided_on_the_spot_is_done_before_what_comes_behind_it():
                 f"{transcribed}.delta",
                 f"{transcribed}.completed",
             ]
+
+    run(body)
+
+
+def test_a_large_append_is_taken_before_what_comes_behind_it():
+    async def body(router: ModelRouter) -> None:
+        async with calling(router) as client:
+            await client.socket.send(json.dumps({"type": "session.update", "session": BY_HAND}))
+            sound = bytes(range(256)) * 2**13
+            await client.send(1, sound)
+            await client.socket.send('{"type": "input_audio_buffer.commit"}')
+            await client.socket.send('{"type": "input_audio_buffer.commit"}')
+            kinds = list[str]()
+            while "error" not in kinds:
+                kinds.append(json.loads(await client.socket.recv())["type"])
+            assert kinds.count("input_audio_buffer.committed") == 1
+            [item] = client.connection._session._conversation.render("")  # pyright: ignore[reportPrivateUsage]
+            assert item.pcm == sound
 
     run(body)
