@@ -3,7 +3,7 @@
 import asyncio
 import base64
 import json
-from collections.abc import AsyncGenerator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +15,7 @@ from websockets.asyncio.server import ServerConnection, serve
 from agent.audio import RATE, SAMPLE_BYTES
 from agent.commands import AskModel
 from agent.model.output import ChatMessage, Ended, Output
+from agent.realtime import client_events as protocol
 from agent.session import Session
 from agent.trace.inputs import Transcribed
 from server.model.router import ModelRouter
@@ -292,12 +293,23 @@ def test_what_was_decided_on_the_spot_is_done_before_what_comes_behind_it():
     run(body)
 
 
-def test_a_large_append_is_taken_before_what_comes_behind_it():
+def test_a_large_append_is_taken_before_what_comes_behind_it(monkeypatch: pytest.MonkeyPatch):
+    read, reading = protocol.decode_in_steps, asyncio.Event()
+
+    def slowly(frame: str) -> Generator[None, None, protocol.AnyClientEvent]:
+        reading.set()
+        # The next message has come long before the last of these.
+        yield from [None] * 1_000
+        return (yield from read(frame))
+
+    monkeypatch.setattr(protocol, "decode_in_steps", slowly)
+
     async def body(router: ModelRouter) -> None:
         async with calling(router) as client:
             await client.socket.send(json.dumps({"type": "session.update", "session": BY_HAND}))
             sound = bytes(range(256)) * 2**13
             await client.send(1, sound)
+            await reading.wait()
             await client.socket.send('{"type": "input_audio_buffer.commit"}')
             await client.socket.send('{"type": "input_audio_buffer.commit"}')
             kinds = list[str]()
