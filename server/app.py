@@ -29,9 +29,11 @@ from server import settings as configuration
 from server.auth import Authenticator, Secret, check_exposure
 from server.event_loop import event_loop
 from server.keys import find_key
+from server.memory import give_back
 from server.model.router import ModelRouter
 from server.model.transcription import Transcriber
 from server.model.voice_samples import load_voices
+from server.session.budget import Budget
 from server.session.connection import Connection, new_id
 from server.session.registry import SessionRegistry, asked
 from server.session.socket import ClientSocket
@@ -69,6 +71,7 @@ class App:
         self._voices = load_voices(settings.persona)
         self._transcriber = Transcriber(settings, self._model)
         self._registry = SessionRegistry()
+        self._budget = Budget(listen.most_session_mb * 2**20, listen.most_memory_mb * 2**20)
         self._traces = Traces(settings.trace)
         sessions, self._waiting = places(listen.most_sessions, MOST_WAITING)
         crowd = Crowd(sessions, listen.most_sessions_per_address)
@@ -141,6 +144,8 @@ class App:
             log.exception("%s failed", config.id)
             await socket.close(1011)
         log.info("%s closed", config.id)
+        if not self._registry.sessions:
+            give_back()
 
     async def _hold(self, config: SessionConfig, socket: ClientSocket) -> None:
         clock = asyncio.get_running_loop().time
@@ -157,6 +162,7 @@ class App:
                 detector(self._settings.turn.vad),
                 recorder=recorder,
                 grace_s=self._settings.listen.resume_grace_s,
+                budget=self._budget,
             )
             with self._registry.running(connection):
                 await connection.run()

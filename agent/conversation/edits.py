@@ -7,7 +7,8 @@ import msgspec
 from agent import limits
 from agent.audio import RATE
 from agent.conversation.calls import FunctionCall, FunctionResult
-from agent.conversation.conversation import Conversation, Entry, Item, Part, Spoken, Written
+from agent.conversation.conversation import Conversation
+from agent.conversation.items import Entry, Item, Part, Spoken, Written
 from agent.errors import ProtocolError
 from agent.model.output import Call
 from agent.realtime import client_events as protocol, server_events as events

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from agent.audio import RATE, SAMPLE_BYTES, floats, samples_in
-from agent.conversation.conversation import Item, Spoken
+from agent.conversation.items import Item, Spoken
 from agent.errors import ProtocolError
 from agent.realtime.codec import Decoder, samples_of
 from agent.realtime.config import AudioFormat
@@ -69,6 +69,10 @@ class InputAudio:
         self._untaken = 0
         self._judged = 0
         self._held_from: int | None = None
+
+    @property
+    def held_bytes(self) -> int:
+        return len(self._pcm)
 
     @property
     def first(self) -> int:

@@ -103,6 +103,10 @@ class Microphone:
         samples = self._buffer.append(data, self._longest_s)
         return b"" if self._wait is None else samples
 
+    @property
+    def held_bytes(self) -> int:
+        return self._buffer.held_bytes + len(self.utterance.pcm)
+
     def check_room(self, data: bytes) -> None:
         """Refuse sound that would not fit, before any of it is taken."""
         self._buffer.check_room(data, self._longest_s)

@@ -23,6 +23,7 @@ from agent.trace.inputs import Busy, FromModel, Input, Judged, Returned, feed
 from agent.trace.recorder import Recorder
 from server.model.router import ModelClient
 from server.model.transcription import Transcriber, Transcripts
+from server.session.budget import AMPLE, Budget
 from server.session.inbox import Inbox
 from server.session.link import ClientGoneError, Link
 from server.session.socket import ClientSocket
@@ -53,6 +54,7 @@ class Connection:
     Args:
         recorder: Writes the session down; the one that the session draws its ids from.
         grace_s: How long a client that asked to resume may be away.
+        budget: What the session may hold.
     """
 
     def __init__(
@@ -65,8 +67,10 @@ class Connection:
         *,
         recorder: Recorder | None = None,
         grace_s: float = 0.0,
+        budget: Budget = AMPLE,
     ):
         self._session = session
+        self._share = budget.open(session.held_bytes)
         self._recorder = recorder or Recorder(None, new_id)
         self._model = model
         self._transcripts = Transcripts(transcriber)
@@ -105,13 +109,15 @@ class Connection:
             pass
         finally:
             self._inbox.close()
+            self._share.close()
+            self._vad.on_judged = bool
             await self.link.close()
+            # Tracebacks may hold both until the collector finds them: with nothing in them.
+            vars(self.link).clear()
+            vars(self).clear()
 
     async def resume(self, socket: ClientSocket, position: Position) -> None:
-        """Go on over another socket, and return when that is closed.
-
-        Its token is used up at once.
-        """
+        """Go on over another socket until that is closed; its token is used up at once."""
         self._recorder.took(Returned(position), self._clock())
         greeting = self._session.resumed()
         self._recorder.decided([Send(greeting)])
@@ -139,7 +145,17 @@ class Connection:
                         await self._catch_up(tasks)
                     if isinstance(taken, protocol.Playout):
                         self.link.outbox.heard(taken.item_id, taken.audio_end_samples)
-                    await self._perform(self._decide(taken), tasks)
+                    await self._perform(self._decide(self._affordable(taken)), tasks)
+
+    def _affordable(self, taken: Input) -> Input:
+        """The same, or why there is no room for it."""
+        if isinstance(taken, protocol.ItemCreate):
+            try:
+                self._share.take(protocol.MOST_BYTES)
+            except ProtocolError as error:
+                error.event_id = taken.event_id
+                return error
+        return taken
 
     def _decide(self, taken: Input) -> list[Command]:
         """Give the session what came, and return what it wants done."""
@@ -190,8 +206,7 @@ class Connection:
         return [*refusals, *self._judge()]
 
     async def _hear(self, event: protocol.InputAudioAppend, tasks: asyncio.TaskGroup) -> None:
-        parts = self._parts(event)
-        for part in parts:
+        for part in (parts := self._parts(event)):
             pcm, refusals = self._append(part)
             await self._perform(refusals, tasks)
             for start in range(0, len(pcm), JUDGED_AT_ONCE):
@@ -206,20 +221,21 @@ class Connection:
 
     def _parts(self, event: protocol.InputAudioAppend) -> list[protocol.InputAudioAppend]:
         """The sound in parts that are quickly decoded, if there is room for all of them."""
-        audio = event.audio
-        starts = range(0, len(audio), JUDGED_AT_ONCE)
+        audio, size = event.audio, JUDGED_AT_ONCE
         try:
+            self._share.check(len(audio))
             self._session.check_append(event)
         except ProtocolError:
             # All of it is refused at once.
             return [event]
-        parts = [structs.replace(event, audio=audio[at : at + JUDGED_AT_ONCE]) for at in starts]
-        return parts or [event]
+        starts = range(0, len(audio), size) or [0]
+        return [structs.replace(event, audio=audio[at : at + size]) for at in starts]
 
     def _append(self, event: protocol.InputAudioAppend) -> tuple[bytes, list[Command]]:
         """Give the session sound; return what has to be judged of it, and what was wrong."""
-        self._recorder.took(event, self._clock())
         try:
+            self._share.take(len(event.audio))
+            self._recorder.took(event, self._clock())
             return self._session.append(event), []
         except ProtocolError as error:
             refusals: list[Command] = [refuse(error, event.event_id)]

@@ -9,6 +9,9 @@ from websockets.protocol import Event
 from server.auth import Objection
 from server.event_loop import PatientLoop
 
+LARGE = 2**20
+"""Bytes of a frame; sixteen that wait, as small ones may, would take 320 MiB of one client."""
+
 Message = str | bytes
 
 
@@ -33,9 +36,14 @@ class ClientSocket(ServerConnection):
         if on_lost is not None:
             on_lost()
         super().connection_lost(exc)
+        # Tracebacks may hold this for long: not with half a message.
+        self.protocol.reader.buffer.clear()
 
     def process_event(self, event: Event) -> None:
         """Hand over a message; what is not whole, or comes after one that waits, waits as well."""
+        if isinstance(event, Frame) and len(event.data) > LARGE:
+            # From who sends such, one waits, and not sixteen.
+            self.recv_messages.high = self.recv_messages.low = 0
         if (
             self.on_message is not None
             and isinstance(event, Frame)

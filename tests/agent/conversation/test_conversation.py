@@ -11,8 +11,9 @@ from msgspec import to_builtins
 from agent import limits
 from agent.audio import RATE, SAMPLE_BYTES, samples_in
 from agent.conversation import edits
-from agent.conversation.conversation import Conversation, Item, Spoken, Written
+from agent.conversation.conversation import Conversation
 from agent.conversation.edits import entry_from
+from agent.conversation.items import Item, Spoken, Written
 from agent.errors import ProtocolError
 from agent.limits import REMEMBERED_S
 from agent.model.output import ChatMessage
