@@ -89,6 +89,10 @@ CUT_OFF = Failed(ModelError(_EXPIRED, code=_EXPIRED_CODE))
 """What becomes of a response that is open then."""
 
 
+SHUTTING_DOWN = Close(1001, "The server is shutting down.")
+"""Clients may try again, here or elsewhere."""
+
+
 def goodbye() -> list[Command]:
     """The last that a client hears."""
     return [refuse(ProtocolError(_EXPIRED, code=_EXPIRED_CODE)), Close(1001, _EXPIRED)]

@@ -1,7 +1,7 @@
-"""How much sound there may be: in a turn, in a clip, in the buffer, and in what is remembered.
+"""How much there may be: items, and sound in a turn, a clip, the buffer and what is remembered.
 
-They depend on each other. A turn becomes one clip; the buffer holds the longest turn while more
-sound arrives; and the newest turn is remembered whole, however long it is.
+Those of sound depend on each other. A turn becomes one clip; the buffer holds the longest turn
+while more sound arrives; and the newest turn is remembered whole, however long it is.
 """
 
 CLIP_S = 600
@@ -21,3 +21,7 @@ HANDS_FREE_BUFFER_S = CLIP_S + APPEND_S
 
 REMEMBERED_S = 300
 """Speech older than this, counted over the conversation, is remembered as text only."""
+
+ITEMS = 1_000
+"""In a conversation, where the oldest go when there are more, and in what one response reads; each
+of them is looked at for every prompt."""

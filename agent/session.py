@@ -1,7 +1,6 @@
 """A session: client events, speech and model output in; server events and requests out.
 
-It composes endpointing, the floor, the conversation and the open response. It reads no clock and
-draws no chance: both come in as arguments, so a recorded session replays to the same decisions.
+It reads no clock and draws no chance: both are arguments, so that a replay decides the same.
 """
 
 import math
@@ -35,8 +34,7 @@ class Session:
 
     Args:
         expires_at: Time, on the clock of `now`, at which the session is ended.
-        voices: Samples of the voices that clients may name, mono PCM16 at 24 kHz; a name that
-            isn't there means the one called "default", or the model's own.
+        voices: Samples of those that clients may name, mono PCM16 at 24 kHz; others are "default".
     """
 
     def __init__(
@@ -79,6 +77,9 @@ class Session:
         due = math.inf if self.is_over else min(floor_due, self._idle.at, self._expires_at)
         return due if due < math.inf else None
 
+    def held_bytes(self) -> int:
+        return self.microphone.held_bytes + self._conversation.held_bytes
+
     def open(self) -> list[Command]:
         """The first words to a client."""
         return [Send(events.SessionCreated(session=self.resumption.shown(self._config)))]
@@ -89,18 +90,20 @@ class Session:
         return events.SessionCreated(session=self.resumption.shown(self._config))
 
     def append(self, event: protocol.InputAudioAppend) -> bytes:
-        """Take sound from the microphone and return what has to be judged by `hear`.
-
-        Returns:
-            Whole samples of mono PCM16 at 24 kHz.
+        """Take sound from the microphone and return what has to be judged: whole samples.
 
         Raises:
             ProtocolError: If the buffer is full, or the frame is binary and wasn't asked for.
         """
+        self.check_append(event)
+        return self.microphone.append(event.audio)
+
+    def check_append(self, event: protocol.InputAudioAppend) -> None:
+        """Raise what `append` would; long sound is appended in parts, after this."""
         if isinstance(event, protocol.BinaryAppend) and not self._asked.binary_audio:
             message = "Send JSON text, or ask for binary frames with session.x_mimo.binary_audio."
             raise ProtocolError(message, code="invalid_event")
-        return self.microphone.append(event.audio)
+        self.microphone.check_room(event.audio)
 
     def judge_next_frame(self, probability: float, now: float) -> list[Command]:
         """Take the probability of speech in the next frame of the microphone."""
@@ -228,13 +231,12 @@ class Session:
 
     def _create_response(self, options: ResponseOptions, now: float) -> list[Command]:
         if running := turn.open_response(self.state):
-            message = f"Conversation already has an active response in progress: {running}. "
-            message += "Wait until the response is finished before creating a new one."
+            message = f"Conversation already has an active response in progress: {running}. Wait "
+            message += "until the response is finished before creating a new one."
             raise ProtocolError(message, code="conversation_already_has_active_response")
         tools.checked(options.tools or [], options.tool_choice or "auto", "response")
-        read = None
-        if options.input is not None:
-            read = aside(options.input, self._conversation, self._config.audio, self._new_id)
+        edits = (self._conversation, self._config.audio, self._new_id)
+        read = None if options.input is None else aside(options.input, *edits)
         response_id = self._new_id("resp")
         self._speaker.expect(response_id, ResponseRequest(options, read))
         return self._step(floor.ReplyWanted(response_id), now)

@@ -23,10 +23,13 @@ from agent.trace.recorder import Recorder, Setup
 from agent.workers import ALONE
 from server.auth import Authenticator, Secret, check_exposure
 from server.keys import find_key
+from server.memory import give_back
 from server.model.router import ModelRouter
 from server.model.transcription import MOST_WAITING, Transcriber
 from server.model.voice_samples import load_voices
-from server.session.connection import Connection, new_id
+from server.session.budget import Budget
+from server.session.connection import Connection
+from server.session.ids import new_id
 from server.session.registry import MOST_AWAY, SessionRegistry, asked
 from server.session.socket import ClientSocket
 from server.settings import Settings
@@ -34,7 +37,9 @@ from server.signals import asked_by_signals
 from server.tls import certificate
 from server.tracing import Traces
 from server.vad import detector
+from server.web import door
 from server.web.client_secrets import ClientSecrets
+from server.web.crowd import Crowd, places
 from server.web.door import Doorway
 from server.web.entrance import Entrance
 from server.web.health import Health, health
@@ -80,9 +85,13 @@ class App:
         most = place.share(MOST_WAITING)
         self._transcriber = Transcriber(settings, self._model, recogniser, most)
         self._registry = SessionRegistry(place.share(MOST_AWAY), on_change=self._count)
+        in_all = place.share(listen.most_memory_mb * 2**20)
+        self._budget = Budget(listen.most_session_mb * 2**20, in_all)
         self._traces = Traces(settings.trace)
         self._refusals = Refusals(most=place.share(MOST_A_MINUTE))
-        self._entrance = Entrance(self._authenticator, self._refusals)
+        sessions, self._waiting = places(place.share(listen.most_sessions), door.MOST_WAITING)
+        crowd = Crowd(sessions, listen.most_sessions_per_address)
+        self._entrance = Entrance(self._authenticator, crowd, self._refusals)
         self._is_ending = False
 
     async def run(self, announce: Callable[[str], None] = announce) -> None:
@@ -110,6 +119,7 @@ class App:
                 listen.host,
                 listen.port,
                 ssl=tls,
+                ssl_handshake_timeout=door.REQUEST_S if tls else None,
                 reuse_port=True if relay else None,
                 create_connection=cast(type[ServerConnection], doorway.connection),
             ) as server,
@@ -147,7 +157,7 @@ class App:
         secrets = ClientSecrets(self._authenticator, lambda secret: self._config("", secret))
         site = Site(Pages(self._settings.kiosk), secrets, self._health)
         relay = self._siblings and self._siblings.relay
-        return Doorway(site, self._refusals, elsewhere=relay and relay.take)
+        return Doorway(site, self._entrance, self._waiting, elsewhere=relay and relay.take)
 
     def _count(self) -> None:
         """Let the other processes know how many sessions are here."""
@@ -166,7 +176,7 @@ class App:
         assert request is not None, "the handshake is over"
         assert isinstance(socket, ClientSocket), "the doorway made it"
         try:
-            if not await self._entrance.admits(socket, request):
+            if not await self._entrance.admits(socket):
                 return
             token, position = asked(request.path)
             if connection := self._registry.find(token):
@@ -185,6 +195,8 @@ class App:
             log.exception("%s failed", config.id)
             await socket.close(1011)
         log.info("%s closed", config.id)
+        if not self._registry.sessions:
+            give_back()
 
     async def _hold(self, config: SessionConfig, socket: ClientSocket) -> None:
         clock = asyncio.get_running_loop().time
@@ -201,6 +213,7 @@ class App:
                 detector(self._settings.turn.vad),
                 recorder=recorder,
                 grace_s=self._settings.listen.resume_grace_s,
+                budget=self._budget,
             )
             with self._registry.running(connection):
                 await connection.run()

@@ -5,12 +5,20 @@ machines above all.
 """
 
 import asyncio
+import errno
+import logging
 import selectors
+import socket
 import time
 from collections import ChainMap
 from collections.abc import Mapping
 from selectors import EVENT_READ, SelectorKey
 from typing import Any, cast
+
+log = logging.getLogger(__name__)
+
+QUEUED = 128
+"""Connections that the system holds until they are taken; more would wait for a stalled server."""
 
 _BEAT_S = 0.016
 """Between two looks at the clients: longer saves little, and what they send waits half of it."""
@@ -106,6 +114,24 @@ class PatientLoop(asyncio.SelectorEventLoop):
     def read_together(self, transport: asyncio.BaseTransport) -> None:
         """Read what comes over it a little later, with what comes over others."""
         self._patience.defer(transport.get_extra_info("socket").fileno())
+
+    async def create_server(self, *arguments: Any, **options: Any) -> asyncio.Server:
+        """Listen, and take one connection at a time: asyncio takes as many as may wait before it
+        looks at one of them, and where files run out it fails as many times in a row."""
+        queued = options.pop("backlog", QUEUED)
+        server = await super().create_server(*arguments, **options, backlog=1)
+        for each in server.sockets:
+            with socket.fromfd(each.fileno(), each.family, each.type) as listening:
+                listening.listen(queued)
+        return server
+
+    def call_exception_handler(self, context: dict[str, Any]) -> None:
+        """Log what happened; that no more files may be open is no fault in the code."""
+        error = context.get("exception")
+        if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+            log.error("%s: %s (ulimit -n)", context["message"], error.strerror)
+            return
+        super().call_exception_handler(context)
 
 
 def event_loop() -> asyncio.AbstractEventLoop:

@@ -32,6 +32,14 @@ class Listen(Struct, frozen=True, forbid_unknown_fields=True):
     """Pages that may use the server, beside those of this machine; `auth` reads them."""
     certificate: str = ""
     certificate_key: str = ""
+    most_sessions: Annotated[int, Meta(ge=1, le=100_000)] = 1_000
+    """At once; so many take a hundred megabytes and more, and file descriptors."""
+    most_sessions_per_address: Annotated[int, Meta(ge=1, le=100_000)] = 100
+    """Of another machine."""
+    most_session_mb: Annotated[int, Meta(ge=4, le=10_000)] = 64
+    """MiB of sound and text; a turn of ten minutes, and what is remembered before it, take 45."""
+    most_memory_mb: Annotated[int, Meta(ge=4, le=10_000_000)] = 4_096
+    """The same of all sessions together."""
     resume_grace_s: Annotated[float, Meta(ge=0, le=3_600)] = 60.0
     """A session whose connection was lost waits so long for the next, if the client asked."""
     drain_s: Annotated[float, Meta(ge=0, le=600)] = 30.0

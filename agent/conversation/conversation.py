@@ -3,129 +3,18 @@
 What the model gets to read is rendered from here, so it never believes it said what nobody heard.
 """
 
-import hashlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 
 from agent import limits
 from agent.audio import RATE, SAMPLE_BYTES, samples_in
 from agent.conversation.calls import FunctionCall, FunctionResult
+from agent.conversation.items import Entry, Item, Spoken, Written, clip_key, held_bytes
 from agent.errors import ProtocolError
 from agent.model.output import ChatMessage
 from agent.model.tools import call_text
-from agent.realtime.items import (
-    Content,
-    InputAudio,
-    InputText,
-    MessageItem,
-    OutputAudio,
-    OutputText,
-    Role,
-    Status,
-)
-from agent.words import Mark, heard_text
-
-MOST_ITEMS = 1_000
-"""The oldest items go when there are more."""
 
 VOICE = "Your voice should be:"
 """What the model was trained to read before the sample of its own voice."""
-
-
-@dataclass(slots=True)
-class Written:
-    """Text that was typed, or that the model answered in writing."""
-
-    text: str
-
-
-@dataclass(slots=True)
-class Spoken:
-    """Speech: mono PCM16 at 24 kHz, and the words in it as far as they are known."""
-
-    pcm: bytes | bytearray = field(default_factory=bytearray)
-    """Grows while it is made; then it is held once, by all who have it."""
-    transcript: str | None = None
-    marks: list[Mark] = field(default_factory=list[Mark])
-    heard: int | None = None
-    """Samples that the user heard, where the speech was interrupted."""
-    named: tuple[int, str] | None = None
-    """Length in bytes and key of the clip that was made last: naming a long one takes time."""
-
-    def add_text(self, text: str) -> None:
-        self.marks.append((len(self.pcm) // SAMPLE_BYTES, len(self.transcript or "")))
-        self.transcript = (self.transcript or "") + text
-
-    def freeze(self) -> None:
-        """It is complete: prompts hold it from now on without a copy."""
-        self.pcm = bytes(self.pcm)
-
-    def heard_pcm(self) -> bytes:
-        """The sound up to where it was interrupted."""
-        return bytes(self.pcm if self.heard is None else self.pcm[: self.heard * SAMPLE_BYTES])
-
-    def clip(self, secret: str) -> tuple[bytes, str]:
-        """The sound up to where it was interrupted, and its key."""
-        pcm = self.heard_pcm()
-        if self.named is None or self.named[0] != len(pcm):
-            self.named = len(pcm), clip_key(pcm, secret)
-        return pcm, self.named[1]
-
-    def heard_text(self) -> str:
-        """The words up to where it was interrupted, whole words only."""
-        text = self.transcript or ""
-        if self.heard is None:
-            return text
-        return heard_text(text, self.marks, len(self.pcm) // SAMPLE_BYTES, self.heard)
-
-
-Part = Written | Spoken
-
-
-def clip_key(pcm: bytes, secret: str) -> str:
-    """Name a clip by what is in it, so that equal names are equal sound: cut speech is another
-    clip, and speech that was asked about during a pause is the same one after it.
-
-    The secret makes the name unguessable; the model server's memory is open to all its clients.
-    """
-    if not secret:
-        return ""
-    return hashlib.blake2b(pcm, key=secret.encode(), digest_size=16).hexdigest()
-
-
-@dataclass(slots=True, eq=False)
-class Item:
-    """One message: an item is itself, whatever another one holds."""
-
-    id: str
-    role: Role
-    parts: list[Part]
-    status: Status = "completed"
-
-    def wire(self) -> MessageItem:
-        """The item as clients see it: without its sound."""
-        content = [_content(self.role, part) for part in self.parts]
-        return MessageItem(id=self.id, status=self.status, role=self.role, content=content)
-
-    @property
-    def spoken(self) -> Spoken | None:
-        return next((part for part in self.parts if isinstance(part, Spoken)), None)
-
-
-Entry = Item | FunctionCall | FunctionResult
-
-
-def _content(role: Role, part: Part) -> Content:
-    match part, role:
-        case Written(text), "assistant":
-            return OutputText(text)
-        case Written(text), _:
-            return InputText(text)
-        case Spoken(transcript=transcript, heard=heard), "assistant":
-            # The protocol drops the transcript of speech that was cut: its words are not exact.
-            return OutputAudio(transcript or "" if heard is None else "")
-        case Spoken(transcript=transcript), _:
-            return InputAudio(transcript)
 
 
 class Conversation:
@@ -139,13 +28,17 @@ class Conversation:
     def __init__(self, secret: str = "") -> None:
         self.secret = secret
         self._items: list[Entry] = []
+        self._by_id: dict[str, Entry] = {}
+
+    @property
+    def held_bytes(self) -> int:
+        return sum(map(held_bytes, self._items))
 
     def find(self, item_id: str, code: str, param: str = "item_id") -> Entry:
         """Return an item, or raise `ProtocolError` with the given code."""
-        for item in reversed(self._items):
-            if item.id == item_id:
-                return item
-        raise ProtocolError(f"Item '{item_id[:64]}' does not exist.", code=code, param=param)
+        if (item := self._by_id.get(item_id)) is None:
+            raise ProtocolError(f"Item '{item_id[:64]}' does not exist.", code=code, param=param)
+        return item
 
     def knows_call(self, call_id: str) -> bool:
         return any(
@@ -161,7 +54,18 @@ class Conversation:
         Raises:
             ProtocolError: If its id is taken, or the item to follow doesn't exist.
         """
-        if any(each.id == item.id for each in self._items):
+        place = self._place(item, after)
+        self._spare_sound()
+        return self._items[place - 1].id if place else None
+
+    def fill(self, items: Iterable[Entry]) -> None:
+        """Put items at the end; raise `ProtocolError` if the id of one is taken."""
+        for item in items:
+            self._place(item, None)
+        self._spare_sound()
+
+    def _place(self, item: Entry, after: str | None) -> int:
+        if item.id in self._by_id:
             message = f"An item with id '{item.id[:64]}' already exists."
             raise ProtocolError(message, code="item_create_duplicate_item_id", param="item.id")
         place = len(self._items)
@@ -169,40 +73,40 @@ class Conversation:
             place = 0
         elif after is not None:
             code = "item_create_invalid_previous_item_id"
-            previous = self.find(after, code, "previous_item_id")
-            place = self._items.index(previous) + 1
-        if len(self._items) >= MOST_ITEMS:
-            del self._items[0]
+            place = self._items.index(self.find(after, code, "previous_item_id")) + 1
+        if len(self._items) >= limits.ITEMS:
+            del self._by_id[self._items.pop(0).id]
             place = max(0, place - 1)
         self._items.insert(place, item)
-        previous_id = self._items[place - 1].id if place else None
-        self._spare_sound()
-        return previous_id
+        self._by_id[item.id] = item
+        return place
 
     def previous(self, item: Entry) -> str | None:
         """The id of the item before this one."""
-        ids = [each.id for each in self._items]
-        place = ids.index(item.id) if item.id in ids else len(ids)
-        return ids[place - 1] if place else None
+        is_here = self._by_id.get(item.id) is item
+        place = self._items.index(item) if is_here else len(self._items)
+        return self._items[place - 1].id if place else None
 
     def set_transcript(self, item_id: str, transcript: str) -> None:
         """Remember the words of the user's speech; the item may be gone by now."""
-        for item in self._items:
-            if item.id == item_id and isinstance(item, Item) and item.spoken is not None:
-                item.spoken.transcript = transcript
+        item = self._by_id.get(item_id)
+        if isinstance(item, Item) and item.spoken is not None:
+            item.spoken.transcript = transcript
 
     def interrupt(self, item_id: str, heard_s: float) -> None:
         """Cut an item to what was probably heard, if it is there and said anything.
 
         A client that has cut it already knows better what was heard.
         """
-        for item in self._items:
-            spoken = item.spoken if isinstance(item, Item) and item.id == item_id else None
-            if spoken is not None and spoken.heard is None:
-                self.truncate(item_id, round(heard_s * 1000))
+        item = self._by_id.get(item_id)
+        spoken = item.spoken if isinstance(item, Item) else None
+        if spoken is not None and spoken.heard is None:
+            self.truncate(item_id, round(heard_s * 1000))
 
     def delete(self, item_id: str) -> None:
-        self._items.remove(self.find(item_id, "item_delete_invalid_item_id"))
+        item = self.find(item_id, "item_delete_invalid_item_id")
+        self._items.remove(item)
+        del self._by_id[item_id]
 
     def truncate(self, item_id: str, audio_end_ms: int) -> int:
         """Cut speech of the agent to what was heard and return the length kept, in ms.
@@ -233,13 +137,15 @@ class Conversation:
 
     def _spare_sound(self) -> None:
         items = [each for each in reversed(self._items) if isinstance(each, Item)]
-        spoken = [(item, part) for item in items if (part := item.spoken)]
+        spoken = [(item, part) for item in items for part in item.parts if isinstance(part, Spoken)]
         # The turn that is to be answered goes to the model whole, however long it is.
         turn = next((item for item, _ in spoken if item.role == "user"), None)
         left = limits.REMEMBERED_S * RATE * SAMPLE_BYTES
         for item, part in spoken:
             left -= len(part.pcm)
-            if left < 0 and part.pcm and item.status != "in_progress" and item is not turn:
+            # What a client calls unfinished does not grow.
+            grows = item.status == "in_progress" and isinstance(part.pcm, bytearray)
+            if left < 0 and part.pcm and not grows and item is not turn:
                 part.transcript = part.heard_text()
                 part.pcm, part.heard, part.marks = b"", None, []
 

@@ -5,13 +5,14 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from agent import limits
-from agent.audio import seconds
+from agent.audio import RATE
 from agent.conversation.calls import FunctionCall, FunctionResult
-from agent.conversation.conversation import Conversation, Entry, Item, Part, Spoken, Written
+from agent.conversation.conversation import Conversation
+from agent.conversation.items import Entry, Item, Part, Spoken, Written
 from agent.errors import ProtocolError
 from agent.model.output import Call
 from agent.realtime import client_events as protocol, server_events as events
-from agent.realtime.codec import decoded
+from agent.realtime.codec import decoded, samples_of
 from agent.realtime.config import Audio, AudioFormat
 from agent.realtime.items import (
     ConversationItem,
@@ -73,14 +74,15 @@ def aside(
     Raises:
         ProtocolError: If an item is wrong, or refers to one that doesn't exist.
     """
-    read = Conversation(conversation.secret)
+    read, entries = Conversation(conversation.secret), list[Entry]()
     for index, wire in enumerate(wires):
         path = f"response.input[{index}]"
         if isinstance(wire, ItemReference):
             code = "item_retrieve_invalid_item_id"
-            read.add(conversation.find(wire.id, code, f"{path}.id"))
+            entries.append(conversation.find(wire.id, code, f"{path}.id"))
         else:
-            read.add(entry_from(wire, formats, new_id, path))
+            entries.append(entry_from(wire, formats, new_id, path))
+    read.fill(entries)
     return read
 
 
@@ -137,8 +139,9 @@ def _parts(wire: MessageItem, formats: Audio, path: str) -> list[Part]:
 
 
 def _spoken(content: InputAudio | OutputAudio, format: AudioFormat, path: str) -> Spoken:
-    pcm = decoded(content.audio, format) if content.audio else b""
-    if seconds(pcm) > limits.CLIP_S:
-        message = f"The clip is {seconds(pcm):.1f} s long; the limit is {limits.CLIP_S} s."
+    audio = content.audio or b""
+    length_s = samples_of(audio, format) / RATE
+    if length_s > limits.CLIP_S:
+        message = f"The clip is {length_s:.1f} s long; the limit is {limits.CLIP_S} s."
         raise ProtocolError(message, code="invalid_value", param=f"{path}.audio")
-    return Spoken(pcm, content.transcript)
+    return Spoken(decoded(audio, format), content.transcript)

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from agent.audio import RATE, SAMPLE_BYTES, floats, samples_in
-from agent.conversation.conversation import Item, Spoken
+from agent.conversation.items import Item, Spoken
 from agent.errors import ProtocolError
-from agent.realtime.codec import Decoder
+from agent.realtime.codec import Decoder, samples_of
 from agent.realtime.config import AudioFormat
 
 FRAME_MS = 32
@@ -71,6 +71,10 @@ class InputAudio:
         self._held_from: int | None = None
 
     @property
+    def held_bytes(self) -> int:
+        return len(self._pcm)
+
+    @property
     def first(self) -> int:
         """The first sample that is still here."""
         return self._first
@@ -96,12 +100,17 @@ class InputAudio:
         Raises:
             ProtocolError: If the buffer would hold more than that; nothing is added then.
         """
+        self.check_room(data, longest_s)
         samples = self._decoder.decode(data)
-        if len(self._pcm) + len(samples) > longest_s * RATE * SAMPLE_BYTES:
-            message = f"The input audio buffer is full ({longest_s} s). Commit or clear it."
-            raise ProtocolError(message, code="input_audio_buffer_full", param="audio")
         self._pcm += samples
         return samples
+
+    def check_room(self, data: bytes, longest_s: int) -> None:
+        """Raise what `append` would, before anything is decoded."""
+        held = len(self._pcm) // SAMPLE_BYTES
+        if held + samples_of(data, self._format) > longest_s * RATE:
+            message = f"The input audio buffer is full ({longest_s} s). Commit or clear it."
+            raise ProtocolError(message, code="input_audio_buffer_full", param="audio")
 
     def flush_decoder(self) -> None:
         """Add what the decoder still held back, a few samples: a stream ends here."""

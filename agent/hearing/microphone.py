@@ -100,11 +100,20 @@ class Microphone:
 
     def append(self, data: bytes) -> bytes:
         """Take bytes of any length; return what turn detection has to judge: samples at 24 kHz."""
-        by_hand = self._wait is None
-        samples = self._buffer.append(
-            data, limits.CLIP_S if by_hand else limits.HANDS_FREE_BUFFER_S
-        )
-        return b"" if by_hand else samples
+        samples = self._buffer.append(data, self._longest_s)
+        return b"" if self._wait is None else samples
+
+    @property
+    def held_bytes(self) -> int:
+        return self._buffer.held_bytes + len(self.utterance.pcm)
+
+    def check_room(self, data: bytes) -> None:
+        """Refuse sound that would not fit, before any of it is taken."""
+        self._buffer.check_room(data, self._longest_s)
+
+    @property
+    def _longest_s(self) -> int:
+        return limits.CLIP_S if self._wait is None else limits.HANDS_FREE_BUFFER_S
 
     def clear(self) -> None:
         """Forget what no turn has taken."""

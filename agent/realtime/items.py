@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from agent import limits
 from agent.realtime.config import (
     AudioFormat,
     Json,
@@ -65,7 +66,7 @@ class MessageItem(_Item, frozen=True, kw_only=True, tag="message"):
     """Something said or written by one side."""
 
     role: Role
-    content: list[Content]
+    content: Annotated[list[Content], Meta(max_length=limits.ITEMS)]
 
 
 class FunctionCallItem(_Item, frozen=True, kw_only=True, tag="function_call"):
@@ -113,7 +114,9 @@ class ResponseOptions(Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
 
     conversation: Literal["auto", "none"] | None = None
     """`none`: the response leaves no trace in the conversation."""
-    input: list[ConversationItem | ItemReference] | None = None
+    input: (
+        Annotated[list[ConversationItem | ItemReference], Meta(max_length=limits.ITEMS)] | None
+    ) = None
     """What the model reads instead of the conversation."""
     instructions: str | None = None
     output_modalities: Modalities | None = None

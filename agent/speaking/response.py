@@ -9,7 +9,8 @@ from collections.abc import Callable
 from typing import TypedDict
 
 from agent.conversation.calls import FunctionCall
-from agent.conversation.conversation import Conversation, Entry, Item, Spoken, Written
+from agent.conversation.conversation import Conversation
+from agent.conversation.items import Entry, Item, Spoken, Written
 from agent.errors import ModelError
 from agent.floor.states import Reason
 from agent.model.output import Call, Sound, Text

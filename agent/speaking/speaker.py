@@ -1,7 +1,6 @@
 """The agent's side: what the model is asked, and what the client is sent of its replies.
 
-The counterpart of `microphone`. At most one request runs and at most one response is open; which,
-the floor decides.
+The counterpart of `microphone`. One request runs, and one response is open, as the floor decides.
 """
 
 import math
@@ -12,7 +11,8 @@ from types import MappingProxyType
 from agent.audio import seconds
 from agent.commands import AskModel
 from agent.conversation.calls import FunctionCall
-from agent.conversation.conversation import Conversation, Item, Spoken, Written
+from agent.conversation.conversation import Conversation
+from agent.conversation.items import Item, Spoken, Written
 from agent.errors import ModelError
 from agent.floor.states import Reason
 from agent.model import tools
@@ -176,7 +176,7 @@ class Speaker:
         """Whether the client has had sound: the voice is settled then."""
 
     def expect(self, response_id: str, request: ResponseRequest) -> None:
-        """Remember what the client asked for, until that response is requested and opened."""
+        """Remember what the client asked for, until that response is opened."""
         self._expected = response_id, request
 
     def _request_of(self, response_id: str) -> ResponseRequest:

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from http import HTTPStatus
 from urllib.parse import urlsplit
 
+import msgspec
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import (
     ConnectionClosed,
@@ -21,7 +22,7 @@ from agent.errors import AgentError, ProtocolError
 from agent.keys import SERVER
 from agent.network.proxies import ProxyError, proxy_for
 from client.dialogue import events as wire
-from client.dialogue.events import SessionCreated, full_url
+from client.dialogue.events import Problem, SessionCreated, full_url
 from client.keys import authorization, key_of_environment
 
 MOST_FRAME_BYTES = 2**24
@@ -38,6 +39,10 @@ REFUSED = (401, 403)
 """HTTP's for a key that is missing or wrong, and for one that isn't enough."""
 
 WRONG_KEY = "invalid_api_key"
+
+
+class _Refusal(msgspec.Struct):
+    error: Problem
 
 
 class _Connect(connect):
@@ -77,12 +82,29 @@ async def reach(url: str, **query: str | int) -> ClientConnection:
     except (OSError, TimeoutError, InvalidHandshake, InvalidURI, ProxyError, ValueError) as error:
         reason = str(error) or "no answer in time"
         status = error.response.status_code if isinstance(error, InvalidStatus) else None
+        if isinstance(error, InvalidStatus) and (told := _told(error.response.body)):
+            if told.code == WRONG_KEY:
+                raise RefusedError(_key_wanted()) from error
+            reason = told.message
         refused = status in REFUSED
         kind = RefusedError if refused else UnreachableError
         garbled = isinstance(error, InvalidMessage | ssl.SSLError | ConnectionResetError)
         if garbled or status == HTTPStatus.BAD_REQUEST:
             reason = await _other_scheme(full_url(url)) or reason
         raise kind(f"can't reach a conversation server at {url}: {reason}") from error
+
+
+def _told(body: bytes | bytearray | None) -> Problem | None:
+    """What a server of this protocol says of a handshake that it refused."""
+    try:
+        return msgspec.json.decode(body or b"", type=_Refusal).error
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return None
+
+
+def _key_wanted() -> str:
+    other = "a different" if key_of_environment(SERVER) else "an"
+    return f"the server requires {other} API key; set the environment variable {SERVER}"
 
 
 async def _other_scheme(url: str) -> str:
@@ -126,10 +148,7 @@ async def greeted(socket: ClientConnection) -> SessionCreated:
         case SessionCreated():
             return event
         case wire.ErrorEvent(error) if error.code == WRONG_KEY:
-            other = "a different" if key_of_environment(SERVER) else "an"
-            raise RefusedError(
-                f"the server requires {other} API key; set the environment variable {SERVER}"
-            )
+            raise RefusedError(_key_wanted())
         case wire.ErrorEvent(error):
             raise UnreachableError(error.message)
         case _:

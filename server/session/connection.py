@@ -1,12 +1,13 @@
 """One client's session at work: it decides; this brings it what came and does what it wants."""
 
 import asyncio
-import secrets
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from functools import partial
 from typing import NamedTuple
+
+from msgspec import structs
 
 from agent.audio import RATE, SAMPLE_BYTES
 from agent.commands import AbortModel, AskModel, Close, Command, Overhear, Send, Transcribe, refuse
@@ -21,22 +22,17 @@ from agent.trace.inputs import Busy, FromModel, Input, Judged, Returned, feed
 from agent.trace.recorder import Recorder
 from server.model.router import ModelClient
 from server.model.transcription import Transcriber, Transcripts
+from server.session.budget import AMPLE, Budget
+from server.session.ids import new_id
 from server.session.inbox import Inbox
 from server.session.link import ClientGoneError, Link
 from server.session.socket import ClientSocket
 from server.vad import VoiceActivityDetector
 
-GOING_AWAY = 1001
-"""WebSocket close code; clients may try again, here or elsewhere."""
 INBOX_EVENTS = 64
 """A second or two of sound: more would let a client run ahead, fewer stall the socket."""
 JUDGED_AT_ONCE = RATE * SAMPLE_BYTES // 2
 """Bytes: half a second of sound keeps the loop for two or three milliseconds."""
-
-
-def new_id(kind: str) -> str:
-    """An id that nobody can guess; what opens a session has 128 bits."""
-    return f"{kind}_{secrets.token_hex(16 if kind == 'resume' else 8)}"
 
 
 class _Reply(NamedTuple):
@@ -53,6 +49,7 @@ class Connection:
     Args:
         recorder: Writes the session down; the one that the session draws its ids from.
         grace_s: How long a client that asked to resume may be away.
+        budget: What the session may hold.
     """
 
     def __init__(
@@ -65,8 +62,10 @@ class Connection:
         *,
         recorder: Recorder | None = None,
         grace_s: float = 0.0,
+        budget: Budget = AMPLE,
     ):
         self._session = session
+        self._share = budget.open(session.held_bytes)
         self._recorder = recorder or Recorder(None, new_id)
         self._model = model
         self._transcripts = Transcripts(transcriber)
@@ -106,13 +105,15 @@ class Connection:
             pass
         finally:
             self._inbox.close()
+            self._share.close()
+            self._vad.on_judged = bool
             await self.link.close()
+            # Tracebacks may hold both until the collector finds them: with nothing in them.
+            vars(self.link).clear()
+            vars(self).clear()
 
     async def resume(self, socket: ClientSocket, position: Position) -> None:
-        """Go on over another socket, and return when that is closed.
-
-        Its token is used up at once.
-        """
+        """Go on over another socket until that is closed; its token is used up at once."""
         self._recorder.took(Returned(position), self._clock())
         greeting = self._session.resumed()
         self._recorder.decided([Send(greeting)])
@@ -132,7 +133,7 @@ class Connection:
         while True:
             if self._is_draining and turn.is_at_rest(self._session.state):
                 self._is_draining = False
-                await self.link.outbox.put(Close(GOING_AWAY, "The server is shutting down."))
+                await self.link.say_goodbye()
             taken = await self._inbox.get(self._session.deadline)
             await self._finish_decided(tasks)
             match taken:
@@ -150,7 +151,7 @@ class Connection:
                         await self._catch_up(tasks)
                     if isinstance(taken, protocol.Playout):
                         self.link.outbox.heard(taken.item_id, taken.audio_end_samples)
-                    await self._perform(self._decide(taken), tasks)
+                    await self._perform(self._decide(self._share.affordable(taken)), tasks)
 
     def _decide(self, taken: Input) -> list[Command]:
         """Give the session what came, and return what it wants done."""
@@ -201,20 +202,36 @@ class Connection:
         return [*refusals, *self._judge()]
 
     async def _hear(self, event: protocol.InputAudioAppend, tasks: asyncio.TaskGroup) -> None:
-        pcm, refusals = self._append(event)
-        await self._perform(refusals, tasks)
-        for start in range(0, len(pcm), JUDGED_AT_ONCE):
-            self._vad.append(pcm[start : start + JUDGED_AT_ONCE])
-            if len(pcm) > JUDGED_AT_ONCE:
-                # A client may send minutes at once: that must not hold up the others.
-                self._vad.judge_waiting()
+        for part in (parts := self._parts(event)):
+            pcm, refusals = self._append(part)
+            await self._perform(refusals, tasks)
+            for start in range(0, len(pcm), JUDGED_AT_ONCE):
+                self._vad.append(pcm[start : start + JUDGED_AT_ONCE])
+                if len(parts) > 1:
+                    # A client may send minutes at once: that must not hold up the others.
+                    self._vad.judge_waiting()
+                    await asyncio.sleep(0)
+                await self._catch_up(tasks)
+            if len(parts) > 1:
                 await asyncio.sleep(0)
-            await self._catch_up(tasks)
+
+    def _parts(self, event: protocol.InputAudioAppend) -> list[protocol.InputAudioAppend]:
+        """The sound in parts that are quickly decoded, if there is room for all of them."""
+        audio, size = event.audio, JUDGED_AT_ONCE
+        try:
+            self._share.check(len(audio))
+            self._session.check_append(event)
+        except ProtocolError:
+            # All of it is refused at once.
+            return [event]
+        starts = range(0, len(audio), size) or [0]
+        return [structs.replace(event, audio=audio[at : at + size]) for at in starts]
 
     def _append(self, event: protocol.InputAudioAppend) -> tuple[bytes, list[Command]]:
         """Give the session sound; return what has to be judged of it, and what was wrong."""
-        self._recorder.took(event, self._clock())
         try:
+            self._share.take(len(event.audio))
+            self._recorder.took(event, self._clock())
             return self._session.append(event), []
         except ProtocolError as error:
             refusals: list[Command] = [refuse(error, event.event_id)]

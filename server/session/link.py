@@ -12,7 +12,7 @@ from contextlib import suppress
 from websockets.exceptions import ConnectionClosed
 from websockets.protocol import State
 
-from agent.commands import Close
+from agent.commands import SHUTTING_DOWN, Close
 from agent.errors import ProtocolError
 from agent.realtime import client_events as protocol, server_events as events
 from agent.realtime.resumption import Position
@@ -59,6 +59,8 @@ class Link:
         self._come: tuple[events.SessionCreated, Position] | None = None
         self._stirred = asyncio.Event()
         self._is_over = False
+        self._is_reading = False
+        """Whether a long message is being read: what comes behind it must wait."""
 
     @property
     def resume_token(self) -> str | None:
@@ -93,13 +95,18 @@ class Link:
         socket.begin(self._take)
         try:
             while True:
-                await self._inbox.put(_event(await socket.recv()))
+                message = await socket.recv()
+                self._is_reading = True
+                event = await _read_event(message)
+                self._is_reading = False
+                await self._inbox.put(event)
         finally:
             socket.on_message = None
+            self._is_reading = False
 
     def _take(self, message: Message) -> bool:
         """Take a message for which nobody has to wait."""
-        if not self._inbox.is_idle:
+        if self._is_reading or not self._inbox.is_idle or len(message) > protocol.MOST_BYTES:
             return False
         event = _event(message)
         if not (isinstance(event, protocol.InputAudioAppend) and self._hear(event)):
@@ -152,9 +159,29 @@ class Link:
         self._is_over = True
         self._stirred.set()
 
+    async def say_goodbye(self) -> None:
+        """Close the connection once all is sent, as the server is to end."""
+        await self.outbox.put(SHUTTING_DOWN)
+
     async def close(self) -> None:
         """Close the socket, which only a failure leaves open."""
         await self._socket.close(1011)
+
+
+async def _read_event(message: Message) -> protocol.AnyClientEvent | ProtocolError:
+    """Read a message of any size, and let others be served meanwhile."""
+    if isinstance(message, bytes) or len(message) <= protocol.MOST_BYTES:
+        return _event(message)
+    steps = protocol.decode_in_steps(message)
+    try:
+        while True:
+            next(steps)
+            await asyncio.sleep(0)
+    except StopIteration as done:
+        event: protocol.AnyClientEvent = done.value
+        return event
+    except ProtocolError as error:
+        return error
 
 
 def _event(message: Message) -> protocol.AnyClientEvent | ProtocolError:

@@ -82,7 +82,7 @@ class SessionRegistry:
             stuck = self._stuck()
             for each in stuck:
                 if each not in known:
-                    log.error("stuck: %s, %.0f s after its deadline", each, each.overdue_s)
+                    log.error("stuck: %s, %.0f s after its deadline", str(each), each.overdue_s)
             known = stuck
             self._on_change()
 

@@ -7,7 +7,11 @@ from websockets.asyncio.server import ServerConnection
 from websockets.frames import Frame, Opcode
 from websockets.protocol import Event
 
+from server.auth import Objection
 from server.event_loop import PatientLoop
+
+LARGE = 2**20
+"""Bytes of a frame; sixteen that wait, as small ones may, would take 320 MiB of one client."""
 
 Message = str | bytes
 
@@ -19,6 +23,10 @@ class ClientSocket(ServerConnection):
     """Its address."""
     on_message: Callable[[Message], bool] | None = None
     """Takes a message, or returns False to have it wait for `recv`."""
+    objection: Objection | None = None
+    """Why it may not come in; it is told so, and nothing of it is read."""
+    on_lost: Callable[[], None] | None = None
+    """Called at the end of the connection."""
 
     def take_over(self, transport: asyncio.Transport, client: str, data: bytes) -> None:
         """Take a connection from whatever had it, with what came over it so far."""
@@ -33,8 +41,23 @@ class ClientSocket(ServerConnection):
         if isinstance(self.loop, PatientLoop) and not self.transport.is_closing():
             self.loop.read_together(self.transport)
 
+    def leave(self) -> None:
+        """The connection is over, here or where it was served."""
+        on_lost, self.on_lost = self.on_lost, None
+        if on_lost is not None:
+            on_lost()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.leave()
+        super().connection_lost(exc)
+        # Tracebacks may hold this for long: not with half a message.
+        self.protocol.reader.buffer.clear()
+
     def process_event(self, event: Event) -> None:
         """Hand over a message; what is not whole, or comes after one that waits, waits as well."""
+        if isinstance(event, Frame) and len(event.data) > LARGE:
+            # From who sends such, one waits, and not sixteen.
+            self.recv_messages.high = self.recv_messages.low = 0
         if (
             self.on_message is not None
             and isinstance(event, Frame)

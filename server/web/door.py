@@ -18,12 +18,16 @@ from websockets.server import ServerProtocol
 
 from server.session.socket import ClientSocket, address
 from server.web import head
+from server.web.entrance import Entrance
 from server.web.http import Answer, Request, Taker, refusal
-from server.web.refusals import Refusals
 from server.web.site import Site
 
 LARGEST_BODY = 2**20
 """Bytes; the largest are sessions with their instructions and functions."""
+
+MOST_CHUNKS = 1_000
+"""Of a body, which is nothing for a client that writes it in one piece; each takes 8 us, and all
+that came together are read before any session is."""
 
 REQUEST_S = 10.0
 """For a whole head, from the connection or from the answer before; and for a whole body."""
@@ -44,9 +48,9 @@ _POLICY = (
 _ALWAYS = (("Content-Security-Policy", _POLICY), ("X-Content-Type-Options", "nosniff"))
 
 
-Elsewhere = Callable[[str, asyncio.Transport, bytes], bool]
-"""Has another process serve a handshake: its target, its connection, and what came over that.
-False leaves it here."""
+Elsewhere = Callable[[str, asyncio.Transport, bytes, Callable[[], None]], bool]
+"""Has another process serve a handshake: its target, its connection, what came over that, and what
+to call when that is over. False leaves it here."""
 
 
 class Doorway:
@@ -59,12 +63,12 @@ class Doorway:
     def __init__(
         self,
         site: Site,
-        refusals: Refusals,
+        entrance: Entrance,
         most: int = MOST_WAITING,
         elsewhere: Elsewhere | None = None,
     ):
         self.site = site
-        self.refusals = refusals
+        self.entrance = entrance
         self.elsewhere = elsewhere
         self._most = most
         self._doors: dict[Door, None] = {}
@@ -154,8 +158,8 @@ class Door(asyncio.Protocol):
             match event:
                 case h11.Request():
                     self._begin(event)
-                case h11.Data(data=data):
-                    self._take(bytes(data))
+                case h11.Data():
+                    self._take(event)
                 case h11.EndOfMessage():
                     self._end()
                 case _:
@@ -164,6 +168,8 @@ class Door(asyncio.Protocol):
     def _begin(self, event: h11.Request) -> None:
         self._exchange.request = request = head.read(event)
         step = head.refused(event) or self._doorway.site.begin(request)
+        if step is None:
+            step = self._doorway.entrance.begin(request, self._socket, address(self._transport))
         if step is None:
             self._hand_on(request)
             return
@@ -180,9 +186,11 @@ class Door(asyncio.Protocol):
                 go_on = h11.InformationalResponse(status_code=100, headers=[])
                 self._transport.write(self._http.send(go_on))
 
-    def _take(self, data: bytes) -> None:
-        self._exchange.body += data
-        if len(self._exchange.body) > LARGEST_BODY:
+    def _take(self, part: h11.Data) -> None:
+        exchange = self._exchange
+        exchange.body += part.data
+        exchange.chunks += part.chunk_start
+        if len(exchange.body) > LARGEST_BODY or exchange.chunks > MOST_CHUNKS:
             self._answer(_too_much(), is_last=True)
 
     def _end(self) -> None:
@@ -239,13 +247,17 @@ class Door(asyncio.Protocol):
         self._forget()
         data = handshake.serialize() + received
         elsewhere = self._doorway.elsewhere
-        if elsewhere is None or not elsewhere(request.target, self._transport, data):
+        if self._socket.objection is not None or elsewhere is None:
+            is_elsewhere = False
+        else:
+            is_elsewhere = elsewhere(request.target, self._transport, data, self._socket.leave)
+        if not is_elsewhere:
             self._socket.take_over(self._transport, address(self._transport), data)
 
     def _note(self, code: str, why: str) -> None:
         request = self._exchange.request
         what = f"{request.method} {request.path}" if request else "no request"
-        self._doorway.refusals.note(address(self._transport), what, code, why)
+        self._doorway.entrance.refusals.note(address(self._transport), what, code, why)
 
     def _give(self, seconds: float) -> None:
         if self._timer is not None:
@@ -274,6 +286,7 @@ class _Exchange:
     request: Request | None = None
     step: Answer | Taker | None = None
     body: bytearray = field(default_factory=bytearray)
+    chunks: int = 0
 
 
 def _has_body(request: Request) -> bool:
@@ -285,5 +298,5 @@ def _length(request: Request) -> int:
 
 
 def _too_much() -> Answer:
-    message = f"The body is larger than {LARGEST_BODY} bytes."
+    message = f"The body is larger than {LARGEST_BODY} bytes, or in more than {MOST_CHUNKS} chunks."
     return refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, message, "body_too_large")

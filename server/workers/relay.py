@@ -10,7 +10,7 @@ import socket
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from websockets.asyncio.server import Server
 from websockets.server import ServerProtocol
@@ -35,7 +35,7 @@ class Relay:
     def __init__(self, place: Place, folder: Path):
         self._place = place
         self._folder = folder
-        self._taken: asyncio.Queue[tuple[_End, socket.socket, bytes] | None] = asyncio.Queue()
+        self._taken: asyncio.Queue[_Taken | None] = asyncio.Queue()
 
     @property
     def path(self) -> Path:
@@ -45,7 +45,13 @@ class Relay:
     def _path(self, number: int) -> Path:
         return self._folder / f"{number}.sock"
 
-    def take(self, target: str, transport: asyncio.Transport, data: bytes) -> bool:
+    def take(
+        self,
+        target: str,
+        transport: asyncio.Transport,
+        data: bytes,
+        on_over: Callable[[], None],
+    ) -> bool:
         """Take a handshake that goes on with another worker's session, if that worker is there."""
         token, _ = asked(target)
         owner = self._place.owner(token)
@@ -60,7 +66,7 @@ class Relay:
             way.close()
             return False
         first = f"{address(transport)}\n".encode() + data
-        self._taken.put_nowait((_End.of(transport), way, first))
+        self._taken.put_nowait(_Taken(_End.of(transport), way, first, on_over))
         return True
 
     @asynccontextmanager
@@ -85,7 +91,7 @@ class Relay:
     async def _run(self) -> None:
         async with asyncio.TaskGroup() as tasks:
             while taken := await self._taken.get():
-                tasks.create_task(_join(*taken), name="relay")
+                tasks.create_task(_join(taken), name="relay")
 
 
 class Arrival(asyncio.Protocol):
@@ -148,10 +154,21 @@ class _End:
             self.writer.transport.abort()
 
 
-async def _join(here: _End, way: socket.socket, first: bytes) -> None:
+class _Taken(NamedTuple):
+    """A connection that is handed on."""
+
+    here: _End
+    way: socket.socket
+    first: bytes
+    """What was read of it."""
+    on_over: Callable[[], None]
+
+
+async def _join(taken: _Taken) -> None:
     """Pass on what comes at either end to the other, until one of them is closed."""
-    there = _End(*await asyncio.open_unix_connection(sock=way, limit=CHUNK))
-    there.writer.write(first)
+    here = taken.here
+    there = _End(*await asyncio.open_unix_connection(sock=taken.way, limit=CHUNK))
+    there.writer.write(taken.first)
     try:
         async with asyncio.TaskGroup() as tasks:
             ways = [tasks.create_task(here.pass_on(there)), tasks.create_task(there.pass_on(here))]
@@ -159,6 +176,7 @@ async def _join(here: _End, way: socket.socket, first: bytes) -> None:
             for each in ways:
                 each.cancel()
     finally:
+        taken.on_over()
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(here.close())
             tasks.create_task(there.close())

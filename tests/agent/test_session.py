@@ -704,10 +704,10 @@ def test_a_transcript_that_comes_after_its_item_is_gone_does_no_harm():
 
 def test_an_error_quotes_no_more_of_hostile_input_than_a_reader_needs():
     each = call()
-    each.client("conversation.item.retrieve", item_id="x" * 2**20)
+    each.client("conversation.item.retrieve", item_id="x" * 2**19)
     error = each.error()
     assert len(error.message) < 2_000
-    each.client("session.update", session={"type": "realtime", "y" * 2**20: 1})
+    each.client("session.update", session={"type": "realtime", "y" * 2**19: 1})
     error = each.error()
     assert error.code == "unknown_parameter"
     assert len(error.message) + len(error.param or "") < 4_000

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import pytest
 from hypothesis import given, strategies as st
 
-from agent.conversation.conversation import Spoken
+from agent.conversation.items import Spoken
 from agent.words import heard_text, last_word_end
 
 THAI = "สวัสดีครับวันนี้อากาศดีมาก"

@@ -110,6 +110,14 @@ def test_the_right_key_opens_however_it_is_shown(locked: str, how: dict[str, Any
     assert first_event(locked, **how)["type"] == "session.created"
 
 
+def refused(url: str, **how: Any) -> tuple[int, dict[str, Any], Headers]:
+    """Status, error and headers with which a handshake is refused."""
+    with pytest.raises(InvalidStatus) as error:
+        knock(url, **how)
+    answer = error.value.response
+    return answer.status_code, json.loads(answer.body or b"")["error"], answer.headers
+
+
 def turned_away(url: str, **how: Any) -> tuple[dict[str, Any], int, str]:
     """The error with which a client is turned away, and the code and reason of the close."""
     with knock(url, **how) as client:
@@ -133,11 +141,15 @@ def turned_away(url: str, **how: Any) -> tuple[dict[str, Any], int, str]:
         (basic(KEY, "sk-wrong"), "The API key is wrong."),
     ],
 )
-def test_a_wrong_key_is_said_and_the_connection_closed(
-    locked: str, headers: dict[str, str], message: str
-):
-    error, code, reason = turned_away(locked, additional_headers=headers)
+def test_a_wrong_key_is_said_in_the_handshake(locked: str, headers: dict[str, str], message: str):
+    status, error, answered = refused(locked, additional_headers=headers)
+    assert (status, answered["WWW-Authenticate"]) == (401, "Bearer")
     assert (error["code"], error["message"]) == ("invalid_api_key", message)
+
+
+def test_a_page_is_told_over_the_websocket_as_browsers_hide_the_answer(locked: str):
+    error, code, reason = turned_away(locked, origin=Origin("https://voice.example"))
+    assert (error["code"], error["message"]) == ("invalid_api_key", NO_KEY)
     assert (code, reason) == (3000, "invalid_request_error.invalid_api_key")
 
 
@@ -149,10 +161,12 @@ def test_a_wrong_key_is_said_and_the_connection_closed(
         {"subprotocols": [Subprotocol("realtime"), Subprotocol("openai-beta.realtime-v1")]},
     ],
 )
-def test_a_beta_client_is_told_what_to_use_and_closed(unlocked: str, how: dict[str, Any]):
-    error, code, reason = turned_away(unlocked, **how)
-    assert error["code"] == "beta_api_shape_disabled"
+def test_a_beta_client_is_told_what_to_use(unlocked: str, how: dict[str, Any]):
+    status, error, _ = refused(unlocked, **how)
+    assert (status, error["code"]) == (400, "beta_api_shape_disabled")
     assert "session.output_modalities" in error["message"]
+    error, code, reason = turned_away(unlocked, **how, origin=Origin("http://localhost:3000"))
+    assert error["code"] == "beta_api_shape_disabled"
     assert (code, reason) == (4000, "invalid_request_error.beta_api_shape_disabled")
 
 

@@ -1,13 +1,19 @@
 """The conversation: text and sound cut together, rendered in order, within its budget."""
 
+import sys
+from collections.abc import Callable
+from types import FrameType
+
 import pytest
 from hypothesis import given, strategies as st
 from msgspec import to_builtins
 
+from agent import limits
 from agent.audio import RATE, SAMPLE_BYTES, samples_in
-from agent.conversation import conversation
-from agent.conversation.conversation import Conversation, Item, Spoken, Written
+from agent.conversation import edits
+from agent.conversation.conversation import Conversation
 from agent.conversation.edits import entry_from
+from agent.conversation.items import Item, Spoken, Written
 from agent.errors import ProtocolError
 from agent.limits import REMEMBERED_S
 from agent.model.output import ChatMessage
@@ -198,7 +204,7 @@ def test_an_item_can_neither_come_twice_nor_follow_what_is_not_there():
 
 
 def test_the_oldest_items_go_when_there_are_too_many(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(conversation, "MOST_ITEMS", 3)
+    monkeypatch.setattr(limits, "ITEMS", 3)
     each = Conversation()
     for name in "abcd":
         each.add(question(name, name))
@@ -206,7 +212,7 @@ def test_the_oldest_items_go_when_there_are_too_many(monkeypatch: pytest.MonkeyP
 
 
 def test_a_full_conversation_takes_more_at_any_place(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(conversation, "MOST_ITEMS", 2)
+    monkeypatch.setattr(limits, "ITEMS", 2)
     each = Conversation()
     each.add(question("a", "a"))
     each.add(question("b", "b"))
@@ -290,3 +296,39 @@ def test_a_transcript_finds_its_item_or_nothing():
     each.set_transcript("b", "nobody")
     [told] = to_builtins(each.find("a", "").wire())["content"]
     assert told["transcript"] == "hello"
+
+
+def test_speech_that_a_client_calls_unfinished_is_remembered_no_longer_than_other_speech():
+    each = Conversation()
+    for minute in range(REMEMBERED_S // 60 + 2):
+        said = Item(f"{minute}", "user", [Spoken(MINUTE), Spoken(MINUTE)], "in_progress")
+        each.add(said)
+    kept = sum(len(message.pcm) for message in each.render(""))
+    assert kept <= REMEMBERED_S * len(SECOND)
+
+
+def lines_run(play: Callable[[], object]) -> int:
+    """How many lines of Python something takes."""
+    count = 0
+
+    def follow(frame: FrameType, event: str, _: object) -> object:
+        nonlocal count
+        count += event == "line"
+        return follow
+
+    sys.settrace(follow)  # pyright: ignore[reportArgumentType]
+    try:
+        play()
+    finally:
+        sys.settrace(None)
+    return count
+
+
+def test_twice_as_many_items_take_about_twice_the_work():
+    def asides(count: int) -> Callable[[], object]:
+        texts = [InputText(f"{number}") for number in range(count)]
+        wires = [MessageItem(role="user", content=[text]) for text in texts]
+        ids = iter(range(count))
+        return lambda: edits.aside(wires, Conversation(), Audio(), lambda _: str(next(ids)))
+
+    assert lines_run(asides(800)) < 2.5 * lines_run(asides(400))

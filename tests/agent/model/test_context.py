@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from agent.audio import RATE
-from agent.conversation.conversation import Conversation, Item, Spoken, Written
+from agent.conversation.conversation import Conversation
+from agent.conversation.items import Item, Spoken, Written
 from agent.errors import ModelError
 from agent.model.context import SHORTEST_REPLY, fit, positions
 from agent.model.output import ChatMessage

@@ -12,6 +12,7 @@ from agent.realtime import client_events as protocol, server_events as events
 from tests.drivers.scripted import Json, Scripted, decoded, sound
 
 MEBIBYTE = 2**20
+LONG = 2**19
 
 
 def item(text: str) -> Json:
@@ -19,9 +20,19 @@ def item(text: str) -> Json:
     return {"type": "message", "role": "user", "content": content}
 
 
+def read(frame: str) -> protocol.AnyClientEvent:
+    """Read an event of any size, as the server does."""
+    steps = protocol.decode_in_steps(frame)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as done:
+            return done.value
+
+
 def append(scripted: Scripted, data: bytes) -> bytes:
     audio = base64.b64encode(data).decode()
-    event = protocol.decode(f'{{"type":"input_audio_buffer.append","audio":"{audio}"}}')
+    event = read(f'{{"type":"input_audio_buffer.append","audio":"{audio}"}}')
     assert isinstance(event, protocol.InputAudioAppend)
     return scripted.session.append(event)
 
@@ -57,6 +68,58 @@ def test_fifteen_mebibytes_come_in_one_append():
     scripted = Scripted()
     data = bytes(15 * MEBIBYTE)
     assert append(scripted, data) == data
+
+
+LARGE = base64.b64encode(bytes(MEBIBYTE)).decode()
+
+
+@pytest.mark.parametrize(
+    "audio", [LARGE.replace("A", "/"), LARGE.replace("A", "/").replace("/", "\\/")]
+)
+def test_a_large_append_is_read_like_a_small_one(audio: str):
+    event = read(f'{{"event_id":"a", "audio" : "{audio}" ,"type":"input_audio_buffer.append"}}')
+    assert event == protocol.InputAudioAppend(
+        audio=base64.b64decode(audio.replace("\\", "")), event_id="a"
+    )
+
+
+@pytest.mark.parametrize(
+    "audio", [f"{LARGE}A", f"{LARGE[:-4]}*AAA", f"AAA={LARGE}", f"{LARGE}===="]
+)
+def test_a_large_append_of_what_is_no_sound_is_refused(audio: str):
+    with pytest.raises(ProtocolError) as refused:
+        read(f'{{"type":"input_audio_buffer.append","audio":"{audio}","event_id":"mine"}}')
+    error = refused.value
+    assert (error.code, error.param, error.event_id) == ("invalid_value", "audio", "mine")
+
+
+def test_no_other_event_may_be_large():
+    text = "x" * MEBIBYTE
+    for frame in (
+        f'{{"type":"conversation.item.delete","item_id":"{text}","event_id":"mine"}}',
+        f'{{"type":"input_audio_buffer.append","audio":["{text}"],"event_id":"mine"}}'[:-1] + ",}",
+        f'{{"type":"input_audio_buffer.append","audio":"","x":"{text}","event_id":"mine"}}',
+        f'"{text}"',
+    ):
+        for way in (read, protocol.decode):
+            with pytest.raises(ProtocolError, match="limit is 1048576") as refused:
+                way(frame)
+            assert refused.value.code == "event_too_large"
+
+
+@pytest.mark.parametrize("part", ["[],", "{},"])
+def test_an_event_of_very_many_parts_is_refused_before_it_is_read(part: str):
+    frame = f'{{"type":"session.update","session":[{part * 30_000}0]}}'
+    with pytest.raises(ProtocolError, match=r"30002 lists and objects; the limit is 20000"):
+        protocol.decode(frame)
+
+
+def test_more_items_than_a_conversation_holds_are_refused():
+    scripted = Scripted()
+    wish = {"input": [item("a")] * 1_001}
+    [error] = scripted.send({"type": "response.create", "response": wish})
+    assert error["error"]["param"] == "response.input"
+    assert scripted.asked is None
 
 
 def test_more_sound_than_a_clip_may_hold_is_refused():
@@ -107,7 +170,7 @@ def test_text_that_would_come_back_too_large_is_refused():
     scripted = Scripted()
     answer = scripted.send({"type": "conversation.item.create", "item": item("\0" * 100_000)})
     assert answer[0]["error"]["code"] == "string_above_max_length"
-    session: Json = {"type": "realtime", "instructions": "x" * MEBIBYTE}
+    session: Json = {"type": "realtime", "instructions": "x" * (MEBIBYTE - 1_000)}
     answer = scripted.send({"type": "session.update", "session": session})
     assert answer[0]["error"]["param"] == "session"
 
@@ -115,12 +178,12 @@ def test_text_that_would_come_back_too_large_is_refused():
 @pytest.mark.parametrize(
     "event",
     [
-        {"type": "x" * MEBIBYTE},
-        {"type": "response.create", "x" * MEBIBYTE: 1},
-        {"type": "conversation.item.delete", "item_id": "x" * MEBIBYTE},
-        {"type": "conversation.item.create", "event_id": "x" * MEBIBYTE},
-        {"type": "conversation.item.create", "previous_item_id": "x" * MEBIBYTE, "item": item("")},
-        {"type": "session.update", "session": {"type": "realtime", "tool_choice": "x" * MEBIBYTE}},
+        {"type": "x" * LONG},
+        {"type": "response.create", "x" * LONG: 1},
+        {"type": "conversation.item.delete", "item_id": "x" * LONG},
+        {"type": "conversation.item.create", "event_id": "x" * LONG},
+        {"type": "conversation.item.create", "previous_item_id": "x" * LONG, "item": item("")},
+        {"type": "session.update", "session": {"type": "realtime", "tool_choice": "x" * LONG}},
     ],
 )
 def test_what_is_wrong_is_not_repeated_by_the_megabyte(event: Json):

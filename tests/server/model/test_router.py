@@ -11,7 +11,8 @@ import pytest
 
 from agent.audio import RATE
 from agent.commands import AskModel
-from agent.conversation.conversation import Conversation, Item, Spoken
+from agent.conversation.conversation import Conversation
+from agent.conversation.items import Item, Spoken
 from agent.errors import ModelError
 from agent.model.admission import EarlyStart
 from agent.model.output import ChatMessage, Ended, Failed, Output, Sound, Text

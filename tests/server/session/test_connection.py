@@ -3,9 +3,10 @@
 import asyncio
 import base64
 import json
-from collections.abc import AsyncGenerator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
@@ -14,11 +15,13 @@ from websockets.asyncio.server import ServerConnection, serve
 from agent.audio import RATE, SAMPLE_BYTES
 from agent.commands import AskModel
 from agent.model.output import ChatMessage, Ended, Output
+from agent.realtime import client_events as protocol
 from agent.session import Session
 from agent.trace.inputs import Transcribed
 from server.model.router import ModelRouter
 from server.model.transcription import Transcriber
-from server.session.connection import Connection, new_id
+from server.session.connection import Connection
+from server.session.ids import new_id
 from server.session.socket import ClientSocket
 from server.settings import checked
 from server.vad import VoiceActivityDetector
@@ -78,7 +81,8 @@ async def calling(
         made.set_result(connection)
         await connection.run()
 
-    async with serve(one_client, "127.0.0.1", 0, create_connection=ClientSocket) as server:
+    how: Any = {"create_connection": ClientSocket, "max_size": None}
+    async with serve(one_client, "127.0.0.1", 0, **how) as server:
         port = next(iter(server.sockets)).getsockname()[1]
         async with connect(f"ws://127.0.0.1:{port}") as socket:
             yield Client(socket, await made)
@@ -286,5 +290,34 @@ def test_what_was_decided_on_the_spot_is_done_before_what_comes_behind_it():
                 f"{transcribed}.delta",
                 f"{transcribed}.completed",
             ]
+
+    run(body)
+
+
+def test_a_large_append_is_taken_before_what_comes_behind_it(monkeypatch: pytest.MonkeyPatch):
+    read, reading = protocol.decode_in_steps, asyncio.Event()
+
+    def slowly(frame: str) -> Generator[None, None, protocol.AnyClientEvent]:
+        reading.set()
+        # The next message has come long before the last of these.
+        yield from [None] * 1_000
+        return (yield from read(frame))
+
+    monkeypatch.setattr(protocol, "decode_in_steps", slowly)
+
+    async def body(router: ModelRouter) -> None:
+        async with calling(router) as client:
+            await client.socket.send(json.dumps({"type": "session.update", "session": BY_HAND}))
+            sound = bytes(range(256)) * 2**13
+            await client.send(1, sound)
+            await reading.wait()
+            await client.socket.send('{"type": "input_audio_buffer.commit"}')
+            await client.socket.send('{"type": "input_audio_buffer.commit"}')
+            kinds = list[str]()
+            while "error" not in kinds:
+                kinds.append(json.loads(await client.socket.recv())["type"])
+            assert kinds.count("input_audio_buffer.committed") == 1
+            [item] = client.connection._session._conversation.render("")  # pyright: ignore[reportPrivateUsage]
+            assert item.pcm == sound
 
     run(body)

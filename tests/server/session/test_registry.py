@@ -13,7 +13,8 @@ from agent.commands import Command
 from agent.session import Session
 from server.model.router import ModelRouter
 from server.model.transcription import Transcriber
-from server.session.connection import Connection, new_id
+from server.session.connection import Connection
+from server.session.ids import new_id
 from server.session.registry import SessionRegistry, asked
 from server.session.socket import ClientSocket
 from server.settings import Settings

@@ -21,7 +21,9 @@ from server.model.replica import Condition
 from server.settings import Kiosk
 from server.web import pages
 from server.web.client_secrets import ClientSecrets
+from server.web.crowd import Crowd
 from server.web.door import ANSWER_S, LARGEST_BODY, REQUEST_S, Doorway
+from server.web.entrance import Entrance
 from server.web.health import health
 from server.web.pages import FOLDER, TYPES, Pages
 from server.web.refusals import MOST_A_MINUTE, Refusals
@@ -86,7 +88,7 @@ async def serving(most: int = 500) -> AsyncGenerator[tuple[Door, str]]:
 
     secrets = ClientSecrets(authenticator, configured)
     site = Site(Pages(Kiosk()), secrets, lambda: health(0, 0, [Condition()]))
-    doorway = Doorway(site, Refusals(), most)
+    doorway = Doorway(site, Entrance(authenticator, Crowd(1_000, 100), Refusals()), most)
     how: Any = {"create_connection": doorway.connection, "subprotocols": None}
     clients: list[Client] = []
 
@@ -457,7 +459,8 @@ def test_answers_that_nobody_reads_are_few_and_are_dropped():
 
 def test_where_too_many_wait_the_one_that_waited_longest_goes(caplog: pytest.LogCaptureFixture):
     async def play(enter: Door, url: str) -> None:
-        async with connect(url + "/v1/realtime") as session:
+        key = {"Authorization": f"Bearer {KEY}"}
+        async with connect(url + "/v1/realtime", additional_headers=key) as session:
             first = await enter()
             others = [await enter() for _ in range(3)]
             assert await first.rest() == b""
@@ -486,7 +489,8 @@ def test_subprotocols_on_several_lines_are_one_list():
 def test_a_handshake_and_its_first_frame_may_come_together():
     async def play(enter: Door, url: str) -> None:
         client = await enter()
-        client.send(HANDSHAKE.encode() + b"\r\n" + b"\x81\x82\0\0\0\0hi")
+        key = f"api-key: {KEY}\r\n"
+        client.send(f"{HANDSHAKE}{key}\r\n".encode() + b"\x81\x82\0\0\0\0hi")
         assert (await client.answer())[0] == 101
         assert await client.reader.readexactly(4) == b"\x81\x02hi"
 

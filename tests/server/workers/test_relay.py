@@ -30,11 +30,14 @@ class Pipe(NamedTuple):
 
 
 class _Door(asyncio.Protocol):
-    def __init__(self, here: Relay):
+    def __init__(self, here: Relay, over: asyncio.Event):
         self._relay = here
+        self._over = over
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert self._relay.take(TARGET, cast(asyncio.Transport, transport), b"begins ")
+        assert self._relay.take(
+            TARGET, cast(asyncio.Transport, transport), b"begins ", self._over.set
+        )
 
 
 @asynccontextmanager
@@ -49,17 +52,20 @@ async def joined(folder: Path) -> AsyncGenerator[tuple[Pipe, Pipe]]:
     async def nowhere(**_: Any) -> AsyncGenerator[Server]:
         yield cast(Server, None)
 
+    over = asyncio.Event()
     here, there = Relay(Place(0, 2), folder), Relay(Place(1, 2), folder)
     loop = asyncio.get_running_loop()
     async with (
         await asyncio.start_unix_server(arrive, there.path),
-        await loop.create_server(lambda: _Door(here), "127.0.0.1", 0) as server,
+        await loop.create_server(lambda: _Door(here, over), "127.0.0.1", 0) as server,
     ):
         async with here.serving(nowhere):
             client = Pipe(*await asyncio.open_connection(*server.sockets[0].getsockname()))
             owner = await arrived.get()
             assert await owner.reader.readuntil(b"begins ") == b"127.0.0.1\nbegins "
+            assert not over.is_set()
             yield client, owner
+        assert over.is_set()
         for each in (client, owner):
             each.writer.close()
 
@@ -126,7 +132,7 @@ def test_a_worker_that_is_not_there_leaves_its_clients_to_others(tmp_path: Path)
     async def talk() -> None:
         here = Relay(Place(0, 2), tmp_path)
         nobody = cast(asyncio.Transport, None)
-        assert not here.take(TARGET, nobody, b"")
-        assert not here.take(TARGET.replace("resume_1", "resume_0"), nobody, b"")
+        assert not here.take(TARGET, nobody, b"", print)
+        assert not here.take(TARGET.replace("resume_1", "resume_0"), nobody, b"", print)
 
     asyncio.run(talk())
