@@ -10,6 +10,7 @@ from agent.audio import RATE, SAMPLE_BYTES, samples_in
 from agent.conversation.calls import FunctionCall, FunctionResult
 from agent.conversation.items import Entry, Item, Spoken, Written, clip_key, held_bytes
 from agent.errors import ProtocolError
+from agent.model.mimo import plain
 from agent.model.output import ChatMessage
 from agent.model.tools import call_text
 
@@ -175,16 +176,16 @@ def _messages(item: Item, secret: str) -> Iterator[ChatMessage]:
     for part in item.parts:
         match part:
             case Written():
-                text.append(part.text)
+                text.append(plain(part.text))
             case Spoken() if part.heard_pcm():
                 # The words of the user are in the sound; the agent's history has both.
-                words = part.heard_text()
+                words = plain(part.heard_text())
                 if item.role == "assistant":
                     text.append(words)
                     words = ""
                 yield ChatMessage(item.role, "\n".join(text), *part.clip(secret), words)
                 text = []
             case Spoken():
-                text.append(part.heard_text())
+                text.append(plain(part.heard_text()))
     if any(text):
         yield ChatMessage(item.role, "\n".join(text))
