@@ -10,6 +10,7 @@ from agent.audio import RATE, SAMPLE_BYTES, samples_in
 from agent.conversation.calls import FunctionCall, FunctionResult
 from agent.conversation.items import Entry, Item, Spoken, Written, clip_key, held_bytes
 from agent.errors import ProtocolError
+from agent.model.mimo import plain
 from agent.model.output import ChatMessage
 from agent.model.tools import call_text
 
@@ -175,10 +176,10 @@ def _messages(item: Item, secret: str) -> Iterator[ChatMessage]:
     for part in item.parts:
         match part:
             case Written():
-                text.append(part.text)
+                text.append(plain(part.text))
             case Spoken():
                 pcm, key = part.clip(secret)
-                words = part.heard_text()
+                words = plain(part.heard_text())
                 if not pcm:
                     text.append(words)
                     continue

@@ -18,12 +18,17 @@ class Profile:
 
     special_tokens: re.Pattern[str]
     """What the server would read as one token, wherever it stands in a text."""
+    marks: re.Pattern[str]
+    """The first character of other tokens: what stands around calls, their results and thoughts."""
     deepest: int
     """Times that taking a token out of a text may make another; nested deeper is an attack."""
     noise: re.Pattern[str]
     """What replies hold that nobody said: special tokens, and the dots that fill steps of sound."""
-    undecided: re.Pattern[str]
-    """The end of a text that more text may turn into noise."""
+    opening: re.Pattern[str]
+    """The end of a text that may be the beginning of a special token."""
+    filler: str
+    """What fills steps of sound, as a row of `most_filler` or more; fewer may be text."""
+    most_filler: int
     stop_tokens: tuple[int, ...]
     sampling: MappingProxyType[str, float | bool]
     """Of both stages, text and sound; a request names all, as its entry replaces the defaults."""
@@ -49,9 +54,12 @@ class Profile:
 
 MIMO = Profile(
     special_tokens=re.compile(r"<\|[^|]*\|>"),
+    marks=re.compile(r"<(?=/?(?:tool_call|tool_response|think)>)"),
     deepest=8,
     noise=re.compile(r"<\|[^|<]{0,60}\|>|\.{5,}"),
-    undecided=re.compile(r"(<(\|[^|<]{0,60}\|?)?|\.+)$"),
+    opening=re.compile(r"<(\|[^|<]{0,60}\|?)?$"),
+    filler=".",
+    most_filler=5,
     # <|eostm|> and <|im_end|>
     stop_tokens=(151671, 151645),
     # Greedy in both stages, as its decision between speech and text needs it.
@@ -82,14 +90,24 @@ MIMO = Profile(
 )
 
 
-def plain(text: str) -> str:
+def plain(text: str, *, keeps_marks: bool = False) -> str:
     """Take out what the model server would read as special tokens.
 
     Taking one out may join the halves of another. Text nested deeper than a few levels is an
     attack; what could still open a token is broken up there.
+
+    Args:
+        keeps_marks: For what was put together here, of plain parts and marks of our own.
     """
     for _ in range(MIMO.deepest):
         text, found = MIMO.special_tokens.subn("", text)
         if not found:
-            return text
-    return text.replace("<|", "< |")
+            break
+    else:
+        text = text.replace("<|", "< |")
+    return text if keeps_marks else MIMO.marks.sub("< ", text)
+
+
+def plain_json(text: str) -> str:
+    """The same of JSON, which stays JSON: what could open a token is broken up."""
+    return MIMO.marks.sub("< ", text.replace("<|", "< |"))

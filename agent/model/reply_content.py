@@ -12,6 +12,9 @@ from agent.audio import RATE, SAMPLE_BYTES, Resampler
 from agent.errors import AudioError, ModelError
 from agent.model.mimo import MIMO
 
+LONGEST_OPENING = 64
+"""Characters of a special token, all but the last."""
+
 
 class TextFilter:
     """Takes special tokens and filler dots out of text, wherever the chunks are cut.
@@ -24,9 +27,11 @@ class TextFilter:
 
     def filter(self, text: str) -> str:
         raw = self._held + text
-        undecided = MIMO.undecided.search(raw)
-        cut = undecided.start() if undecided else len(raw)
-        self._held = raw[cut:]
+        undecided = MIMO.opening.search(raw, max(0, len(raw) - LONGEST_OPENING))
+        cut = undecided.start() if undecided else len(raw.rstrip(MIMO.filler))
+        # A long row is noise, however much longer it gets.
+        is_long = undecided is None and len(raw) - cut > MIMO.most_filler
+        self._held = MIMO.filler * MIMO.most_filler if is_long else raw[cut:]
         return MIMO.noise.sub("", raw[:cut])
 
     def finish(self) -> str:

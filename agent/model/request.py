@@ -63,7 +63,7 @@ def _content_of(message: ChatMessage, known: Collection[str]) -> str | list[Json
 
 
 def _content(message: ChatMessage, known: Collection[str]) -> Iterator[Json]:
-    if text := plain(message.text):
+    if text := plain(message.text, keeps_marks=message.role != "user"):
         yield {"type": "text", "text": text}
     if message.pcm:
         named = {"uuid": message.key} if message.key else {}

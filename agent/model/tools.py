@@ -11,7 +11,7 @@ from typing import Literal
 import msgspec
 
 from agent.errors import ModelError, ProtocolError
-from agent.model.mimo import MIMO
+from agent.model.mimo import MIMO, plain, plain_json
 from agent.model.output import Call
 from agent.realtime.config import Json, ToolChoice
 
@@ -25,7 +25,7 @@ Style = Literal["request", "prompt"]
 def call_text(call: Call) -> str:
     """A call as the model writes and reads it."""
     name = msgspec.json.encode(call.name).decode()
-    body = f'{{"name": {name}, "arguments": {call.arguments}}}'
+    body = plain_json(f'{{"name": {name}, "arguments": {call.arguments}}}')
     return f"{MIMO.call_opening}\n{body}\n{MIMO.call_closing}"
 
 
@@ -122,6 +122,9 @@ def checked(tools: Sequence[Json], choice: ToolChoice, path: str) -> None:
             message = "A function needs a name."
             code = "invalid_type" if tool.get("name") else "missing_required_parameter"
             raise ProtocolError(message, code=code, param=f"{where}.name")
+        if plain_json(str(tool["name"])) != tool["name"]:
+            message = "A function's name must not hold a special token of the model."
+            raise ProtocolError(message, code="invalid_value", param=f"{where}.name")
     match choice:
         case "auto" | "none" | "required" | {"type": "function", "name": str()}:
             return
@@ -137,10 +140,12 @@ def names(tools: Sequence[Json]) -> frozenset[str]:
 def for_chat(tools: Sequence[Json]) -> list[Json]:
     """The functions as a chat request carries them."""
     known = ("name", "description", "parameters")
-    return [
+    offered = [
         {"type": "function", "function": {key: tool[key] for key in known if tool.get(key)}}
         for tool in tools
     ]
+    text = msgspec.json.encode(offered).decode()
+    return msgspec.json.decode(plain_json(text), type=list[Json])
 
 
 def instructed(instructions: str, tools: Sequence[Json], choice: ToolChoice, style: Style) -> str:
@@ -160,7 +165,7 @@ def instructed(instructions: str, tools: Sequence[Json], choice: ToolChoice, sty
         case "required":
             parts.append("Answer with a function call.")
         case {"name": str(name)}:
-            parts.append(f"Answer with a call of the function {name}.")
+            parts.append(f"Answer with a call of the function {plain(name)}.")
         case _:
             pass
     return "\n\n".join(part for part in parts if part)

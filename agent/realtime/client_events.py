@@ -22,6 +22,8 @@ MOST_PARTS = 20_000
 _STEP = 2**20
 """Characters of base64 that are read at once, in 2 ms."""
 
+Count = Annotated[int, Meta(ge=0, le=2**53 - 1)]
+"""Of samples or milliseconds, as every number of JavaScript: a larger one is no time at all."""
 EventId = Annotated[str, Meta(max_length=512)]
 
 
@@ -63,7 +65,7 @@ class ItemRetrieve(ClientEvent, frozen=True, tag="conversation.item.retrieve"):
 class ItemTruncate(ClientEvent, frozen=True, tag="conversation.item.truncate"):
     item_id: str
     content_index: Annotated[int, Meta(ge=0, le=0)]
-    audio_end_ms: Annotated[int, Meta(ge=0)]
+    audio_end_ms: Count
 
 
 class ItemDelete(ClientEvent, frozen=True, tag="conversation.item.delete"):
@@ -86,7 +88,7 @@ class Playout(ClientEvent, frozen=True, tag="x_mimo.playout"):
     """How much of an item's sound the client has played: what the user can have heard."""
 
     item_id: str
-    audio_end_samples: Annotated[int, Meta(ge=0)]
+    audio_end_samples: Count
 
 
 AnyClientEvent = (

@@ -94,7 +94,7 @@ class Tracing(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class TokenLimits(Struct, frozen=True, forbid_unknown_fields=True):
-    post_instructions: Annotated[int, Meta(ge=0)] | UnsetType | None = UNSET
+    post_instructions: Annotated[int, Meta(ge=0, le=2**53 - 1)] | UnsetType | None = UNSET
 
 
 class RetentionRatio(Struct, frozen=True, forbid_unknown_fields=True, tag="retention_ratio"):

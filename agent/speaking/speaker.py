@@ -16,7 +16,7 @@ from agent.conversation.items import Item, Spoken, Written
 from agent.errors import ModelError
 from agent.floor.states import Reason
 from agent.model import tools
-from agent.model.mimo import MIMO
+from agent.model.mimo import MIMO, plain
 from agent.model.output import (
     Call,
     ChatMessage,
@@ -194,7 +194,8 @@ class Speaker:
         request = self._request_of(response_id)
         options = request.options
         offered, choice = _offered(config, options)
-        given = config.instructions if options.instructions is None else options.instructions
+        wish = config.instructions if options.instructions is None else options.instructions
+        given = plain(wish)
         instructions = tools.instructed(given, offered, choice, self._style) if offered else given
         messages = (request.read or self._conversation).render(
             instructions, pending, self._voice(config, options)

@@ -4,7 +4,7 @@ import asyncio
 import hmac
 import logging
 from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 from agent.realtime.resumption import Position
 from server.session.connection import Connection
@@ -14,6 +14,8 @@ log = logging.getLogger(__name__)
 
 MOST_AWAY = 1_000
 """Sessions that wait for their client; when one more begins, the oldest of them ends."""
+LONGEST_NUMBER = 15
+"""Digits of an event or a sample, of which a session has billions at most."""
 STUCK_S = 60.0
 """Past its deadline; a client that stopped reading is given up sooner, for it answers no ping."""
 
@@ -122,7 +124,5 @@ def _first(words: Mapping[str, Sequence[str]], name: str) -> str:
 
 
 def _number(text: str) -> int | None:
-    if text.isascii() and text.isdecimal():
-        with suppress(ValueError):
-            return int(text)
-    return None
+    is_number = text.isascii() and text.isdecimal() and len(text) <= LONGEST_NUMBER
+    return int(text) if is_number else None

@@ -13,6 +13,10 @@ from server.event_loop import PatientLoop
 LARGE = 2**20
 """Bytes of a frame; sixteen that wait, as small ones may, would take 320 MiB of one client."""
 
+MOST_UNREAD = 2**17
+"""Bytes sent and not read: twice what makes a sender wait, so that only answers to pings do."""
+PONG = b"\x8a"
+
 Message = str | bytes
 
 
@@ -25,6 +29,8 @@ class ClientSocket(ServerConnection):
     """Takes a message, or returns False to have it wait for `recv`."""
     objection: Objection | None = None
     """Why it may not come in; it is told so, and nothing of it is read."""
+    _pong = b""
+    """The answer to the latest ping, while what was sent is not read."""
     on_lost: Callable[[], None] | None = None
     """Called at the end of the connection."""
 
@@ -52,6 +58,23 @@ class ClientSocket(ServerConnection):
         super().connection_lost(exc)
         # Tracebacks may hold this for long: not with half a message.
         self.protocol.reader.buffer.clear()
+
+    def send_data(self) -> None:
+        """Send what `websockets` wrote; who doesn't read is answered only the latest of its pings,
+        as RFC 6455 allows: any number of answers would wait otherwise."""
+        if self.transport.get_write_buffer_size() > MOST_UNREAD:
+            written = self.protocol.writes
+            pongs = [each for each in written if each[:1] == PONG]
+            if pongs:
+                self._pong = pongs[-1]
+                self.protocol.writes = [each for each in written if each[:1] != PONG]
+        super().send_data()
+
+    def resume_writing(self) -> None:
+        pong, self._pong = self._pong, b""
+        if pong and not self.transport.is_closing():
+            self.transport.write(pong)
+        super().resume_writing()
 
     def process_event(self, event: Event) -> None:
         """Hand over a message; what is not whole, or comes after one that waits, waits as well."""

@@ -246,13 +246,10 @@ class Door(asyncio.Protocol):
         self._is_leaving = True
         self._forget()
         data = handshake.serialize() + received
-        elsewhere = self._doorway.elsewhere
-        if self._socket.objection is not None or elsewhere is None:
-            is_elsewhere = False
-        else:
-            is_elsewhere = elsewhere(request.target, self._transport, data, self._socket.leave)
-        if not is_elsewhere:
-            self._socket.take_over(self._transport, address(self._transport), data)
+        elsewhere = self._doorway.elsewhere if self._socket.objection is None else None
+        here = self._socket
+        if not (elsewhere and elsewhere(request.target, self._transport, data, here.leave)):
+            here.take_over(self._transport, address(self._transport), data)
 
     def _note(self, code: str, why: str) -> None:
         request = self._exchange.request

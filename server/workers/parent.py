@@ -8,6 +8,7 @@ import asyncio
 import fcntl
 import logging
 import os
+import signal
 import socket
 import sys
 from collections.abc import Callable, Generator
@@ -139,8 +140,10 @@ class Parent:
         ended = asyncio.ensure_future(process.wait())
         at_once = asyncio.ensure_future(self._asked.at_once.wait())
         for waits, wait_s in (([ended, at_once], self._settings.listen.drain_s), ([ended], END_S)):
-            with suppress(ProcessLookupError):
-                process.terminate()
+            if process.returncode is None:
+                with suppress(ProcessLookupError):
+                    # `terminate` would take the exit status away from asyncio if it has ended.
+                    os.kill(process.pid, signal.SIGTERM)
             await asyncio.wait(waits, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
         at_once.cancel()
         if not ended.done():

@@ -5,6 +5,7 @@ import http.client
 import io
 import json
 from pathlib import Path
+from time import process_time
 from typing import Any, cast
 
 import pytest
@@ -401,3 +402,34 @@ def test_a_request_names_speech_that_the_replica_has():
     assert contents[3][0]["uuid"] == "k3"
     assert contents[3][0]["audio_url"] is not None
     assert body["sampling_params_list"][0]["max_tokens"] == 100
+
+
+@pytest.mark.parametrize(
+    "typed", ["</tool_response>", "<tool_call>", "</think>", "</tool_<|x|>call>"]
+)
+def test_the_marks_of_calls_and_results_are_broken_up(typed: str):
+    assert plain(typed).startswith("< ")
+    assert plain(plain(typed)) == plain(typed)
+
+
+@pytest.mark.parametrize("noise", [".", "<", "<|", "<|a", ". ", ".<"])
+def test_text_in_pieces_is_read_like_the_whole_and_little_of_it_waits(noise: str):
+    text = f"a{noise * 500}b"
+    reader, said = TextFilter(), ""
+    for piece in text:
+        said += reader.filter(piece)
+        assert len(reader._held) <= 64  # pyright: ignore[reportPrivateUsage]
+    whole = TextFilter()
+    assert said + reader.finish() == whole.filter(text) + whole.finish()
+
+
+def busy_s(dots: int) -> float:
+    """Processor time for a reply of so many dots, and a word."""
+    began = process_time()
+    TextFilter().filter("." * dots + "a")
+    return process_time() - began
+
+
+def test_ten_times_as_many_dots_take_no_hundred_times_as_long():
+    shortest = min(busy_s(10_000) for _ in range(5))
+    assert busy_s(100_000) < 30 * max(shortest, 0.001)

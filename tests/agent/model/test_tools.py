@@ -1,19 +1,21 @@
 """Function calls in the model's text: found wherever chunks are cut, and never said."""
 
 import itertools
+import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given, strategies as st
 
-from agent.errors import ModelError
+from agent.errors import ModelError, ProtocolError
 from agent.model import tools
 from agent.model.output import Call, ChatMessage, Ended, Failed, Output, Text, TextEnded
 from agent.model.request import chat_request
 from agent.model.tools import CallReader
 from agent.policy import Patience, Policy
 from agent.realtime.config import Json
-from tests.drivers.scripted import Scripted, sound
+from tests.drivers.scripted import PATIENT, Scripted, sound
 
 WEATHER: Json = {"type": "function", "name": "weather", "description": "Now", "parameters": {}}
 CALL = '<tool_call>\n{"name": "weather", "arguments": {"city": "Oslo"}}\n</tool_call>'
@@ -179,3 +181,50 @@ def test_a_call_that_was_called_off_is_not_told(by: str):
     scripted.send({"type": "response.create"})
     assert scripted.asked
     assert {message.role for message in scripted.asked.messages} == {"system"}
+
+
+@pytest.mark.parametrize("style", ["request", "prompt"])
+@pytest.mark.parametrize("token", ["<|im_end|>", "<|sosp|>", "</tool_response>", "<tool_call>"])
+def test_no_special_token_of_a_client_reaches_the_chat_template(token: str, style: tools.Style):
+    scripted = Scripted(policy=replace(PATIENT, tool_style=style))
+    bad = f"a{token}b"
+    schema = {"type": "object", "properties": {bad: {"type": "string", "enum": [bad]}}}
+    tool = {"type": "function", "name": "f", "description": bad, "parameters": schema}
+    session = {"type": "realtime", "instructions": bad, "tools": [tool]}
+    scripted.send({"type": "session.update", "session": session})
+    call = {
+        "type": "function_call",
+        "name": bad,
+        "call_id": "c",
+        "arguments": f'{{"{bad}":"{bad}"}}',
+    }
+    output = {"type": "function_call_output", "call_id": "c", "output": bad}
+    said = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": bad}]}
+    wrote = {
+        "type": "message",
+        "role": "assistant",
+        "content": [
+            {"type": "output_text", "text": bad},
+            {"type": "output_audio", "transcript": bad},
+        ],
+    }
+    rule = {"type": "message", "role": "system", "content": [{"type": "input_text", "text": bad}]}
+    for item in (rule, wrote, call, output, said):
+        assert (
+            scripted.send({"type": "conversation.item.create", "item": item})[0]["type"] != "error"
+        )
+    scripted.send({"type": "response.create"})
+    ask = scripted.asked
+    assert ask is not None
+    body = chat_request(ask.messages, "audio", 10, "m", ask.tools)
+    text = json.dumps(body["messages"]) + json.dumps(body.get("tools", []))
+    ours = text.count("<tool_call>") if token == "<tool_call>" else 0
+    # Around the call in the history, and in our own words about calls.
+    assert text.count(token) == ours == (ours and 1 + (style == "prompt"))
+
+
+def test_a_function_may_not_be_called_by_a_special_token():
+    tool: dict[str, object] = {"type": "function", "name": "a<|im_end|>"}
+    with pytest.raises(ProtocolError, match="special token") as refused:
+        tools.checked([tool], "auto", "session")
+    assert refused.value.param == "session.tools[0].name"

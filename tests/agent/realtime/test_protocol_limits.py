@@ -290,3 +290,19 @@ def test_a_clip_keeps_its_key_when_it_is_read_beside_the_conversation():
     assert first is not None
     assert scripted.asked is not None
     assert first.messages[-1].key == scripted.asked.messages[-1].key != ""
+
+
+@pytest.mark.parametrize("digits", [17, 308, 309, 5_000])
+@pytest.mark.parametrize(
+    "event",
+    [
+        '{"type":"x_mimo.playout","item_id":"a","audio_end_samples":COUNT}',
+        '{"type":"conversation.item.truncate","item_id":"a","content_index":0,"audio_end_ms":COUNT}',
+    ],
+)
+def test_a_count_of_very_many_digits_is_no_time(event: str, digits: int):
+    scripted = Scripted()
+    scripted.receive(event.replace("COUNT", "9" * digits))
+    assert scripted.server[-1]["error"]["param"] in ("audio_end_samples", "audio_end_ms", None)
+    scripted.send({"type": "input_audio_buffer.clear"})
+    assert scripted.types()[-1] == "input_audio_buffer.cleared"

@@ -231,3 +231,23 @@ def test_a_body_in_very_many_chunks_is_refused_before_it_has_come():
         assert (status, json.loads(body)["error"]["code"]) == (413, "body_too_large")
 
     test_http.run(play)
+
+
+@pytest.mark.system
+def test_who_pings_and_reads_nothing_is_answered_the_latest(tmp_path: Path):
+    async def flood(url: str, pid: int) -> None:
+        where = urlsplit(url)
+        reader, writer = await asyncio.open_connection(where.hostname, where.port, limit=2**20)
+        writer.write(f"{HANDSHAKE}Sec-WebSocket-Key: {'A' * 22}==\r\n\r\n".encode())
+        await reader.readuntil(b"session.created")
+        before_mb = memory_mb(pid)
+        for _ in range(800):
+            writer.write(200 * (b"\x89\xfd" + bytes(4) + bytes(125)))
+            await writer.drain()
+        writer.write(b"\x89\x84" + bytes(4) + b"last")
+        await reader.readuntil(b"\x8a\x04last")
+        assert memory_mb(pid) - before_mb < 10
+        writer.close()
+
+    with stand_in() as model, start_server(model.url.removesuffix("/v1")) as url:
+        asyncio.run(asyncio.wait_for(flood(url, child("serve")), 60))

@@ -290,7 +290,7 @@ def test_a_signal_ends_all_workers_and_they_say_goodbye(own: Server, number: int
 @pytest.mark.parametrize("signals", [1, 2])
 def test_an_answer_is_heard_to_its_end_unless_the_server_is_told_twice(own: Server, signals: int):
     async def talk() -> None:
-        own.model.reply = Reply(groups=20, chunk_groups=1, rtf=0.5)
+        own.model.reply = Reply(groups=20 if signals == 1 else 1_000, chunk_groups=1, rtf=0.5)
         async with own.client() as speaking, own.client() as idle:
             await speaking.start()
             await speaking.ask()
