@@ -29,6 +29,7 @@ from server import settings as configuration
 from server.auth import Authenticator, Secret, check_exposure
 from server.event_loop import event_loop
 from server.keys import find_key
+from server.logs import to_terminal
 from server.memory import give_back
 from server.model.router import ModelRouter
 from server.model.transcription import Transcriber
@@ -262,7 +263,7 @@ def _settings(arguments: argparse.Namespace) -> Settings:
 
 def main(argv: list[str]) -> int:
     """Run `mimo-live serve`."""
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s %(message)s", level="INFO")
+    logging.basicConfig(handlers=[to_terminal()], level="INFO")
     # It would tell of every port scan with a traceback.
     logging.getLogger("websockets").setLevel("CRITICAL")
     logging.getLogger("httpx2").setLevel("WARNING")
