@@ -274,10 +274,3 @@ def _address(server: Server) -> str:
 def _select_realtime(_: ServerConnection, offered: Sequence[Subprotocol]) -> Subprotocol | None:
     """Browsers carry their key in the list of subprotocols and want one of it back."""
     return Subprotocol("realtime") if "realtime" in offered else None
-
-
-def quieten() -> None:
-    """Keep out of the log what only fills it."""
-    # It would tell of every port scan with a traceback.
-    logging.getLogger("websockets").setLevel("CRITICAL")
-    logging.getLogger("httpx2").setLevel("WARNING")

@@ -2,7 +2,6 @@
 
 import argparse
 import asyncio
-import logging
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -10,8 +9,8 @@ from pathlib import Path
 import msgspec
 
 from agent.errors import SettingsError
-from server import settings as configuration
-from server.app import App, announce, quieten
+from server import logs, settings as configuration
+from server.app import App, announce
 from server.event_loop import event_loop
 from server.settings import Settings
 from server.workers.parent import Parent, WorkerError
@@ -57,8 +56,7 @@ def _settings(arguments: argparse.Namespace) -> Settings:
 
 def main(argv: list[str]) -> int:
     """Run `mimo-live serve`."""
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s %(message)s", level="INFO")
-    quieten()
+    logs.begin()
     arguments = _parser().parse_args(argv)
     try:
         settings = _settings(arguments)

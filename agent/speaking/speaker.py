@@ -195,10 +195,9 @@ class Speaker:
         options = request.options
         offered, choice = _offered(config, options)
         wish = config.instructions if options.instructions is None else options.instructions
-        given = plain(wish)
-        instructions = tools.instructed(given, offered, choice, self._style) if offered else given
+        told = tools.instructed(plain(wish), offered, choice, self._style)
         messages = (request.read or self._conversation).render(
-            instructions, pending, self._voice(config, options)
+            told if offered else plain(wish), pending, self._voice(config, options)
         )
         most = options.max_output_tokens or config.max_output_tokens
         reading = ReplyStream(

@@ -21,6 +21,7 @@ from agent.keys import MODEL as MODEL_KEY
 from agent.model.output import Output, Sound, Text
 from agent.model.request import chat_request
 from agent.realtime.config import Json
+from agent.shown import escaped, printable
 from client.ask.answer import Answer, ask
 from client.ask.messages import InputError, message_file, spoken, system, written
 from client.http import routed
@@ -79,7 +80,7 @@ def main(argv: list[str]) -> int:
         with unheard_libraries() if options.play else nullcontext():
             answers = asyncio.run(_ask_all(options, key, body))
     except AgentError as error:
-        print(f"mimo-live ask: {error}", file=sys.stderr)
+        print(f"mimo-live ask: {printable(str(error))}", file=sys.stderr)
         return FAILED
     except BrokenPipeError:
         # Whoever read the text has enough of it; Python must not complain when it ends.
@@ -156,7 +157,7 @@ class _Show:
     def output(self, output: Output) -> None:
         match output:
             case Text(text) if self._live:
-                print(text, end="", flush=True)
+                print(printable(text), end="", flush=True)
             case Sound(pcm) if self._sound is not None:
                 self._sound.push(pcm)
             case _:
@@ -170,9 +171,9 @@ class _Show:
         if self._options.json:
             print(_as_json(answer, saved), flush=True)
         elif answer.text:
-            print("" if self._live else name + answer.text, flush=True)
+            print("" if self._live else name + printable(answer.text), flush=True)
         if answer.error is not None:
-            print(f"mimo-live ask: {name}{answer.error}", file=sys.stderr)
+            print(f"mimo-live ask: {name}{printable(str(answer.error))}", file=sys.stderr)
         if not self._options.json and (answer.text or answer.pcm):
             where = f", saved as {saved}" if saved else ""
             print(name + _in_words(answer.measures()) + where, file=sys.stderr)
@@ -196,7 +197,7 @@ def _as_json(answer: Answer, saved: Path | None) -> str:
     }
     about = {"request": answer.number, "text": answer.text, "saved": saved and str(saved)}
     found = {**about, "error": answer.error, **measures}
-    return json.dumps(found, ensure_ascii=not _speaks_unicode())
+    return escaped(json.dumps(found, ensure_ascii=not _speaks_unicode()))
 
 
 def _speaks_unicode() -> bool:

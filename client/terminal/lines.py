@@ -11,10 +11,11 @@ from dataclasses import asdict
 from typing import TextIO
 
 from agent.audio import milliseconds
+from agent.shown import escaped, printable
 from client.dialogue.jitter import Heard
 from client.dialogue.latency import Latency
 from client.terminal.meter import meter
-from client.terminal.view import STATE_WORDS, Speaker, Status, cells, printable
+from client.terminal.view import STATE_WORDS, Speaker, Status, cells
 
 NAMES = {"user": "you", "agent": "agent"}
 COLOURS = {"user": "36", "agent": "32", "quiet": "2", "problem": "31", "meter": "34"}
@@ -150,7 +151,7 @@ class Terminal:
         self._out.flush()
 
     def _json(self, **fields: object) -> None:
-        print(json.dumps(fields, ensure_ascii=False), file=self._out, flush=True)
+        print(escaped(json.dumps(fields, ensure_ascii=False)), file=self._out, flush=True)
 
     def _quiet(self, text: str) -> str:
         return self._in_colour("quiet", text) if text else ""

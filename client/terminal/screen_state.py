@@ -6,9 +6,10 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Literal, NamedTuple
 
+from agent.shown import printable
 from client.dialogue.jitter import Heard
 from client.dialogue.latency import Latency
-from client.terminal.view import Speaker, Status, printable
+from client.terminal.view import Speaker, Status
 
 Kind = Literal["user", "agent", "quiet", "problem"]
 LATENCIES = 24

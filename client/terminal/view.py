@@ -10,7 +10,6 @@ from client.dialogue.latency import Latency
 SHOWN_EVERY_S = 0.15
 """Between two looks at how things are: often enough for a meter, seldom enough for a processor."""
 
-_CONTROLS = dict.fromkeys({*range(0x20), *range(0x7F, 0xA0)} - {ord("\n")}, " ")
 
 Speaker = Literal["user", "agent"]
 State = Literal["listening", "thinking", "speaking", "overlap"]
@@ -68,8 +67,3 @@ class View(Protocol):
 def cells(text: str) -> int:
     """How many columns a terminal needs for a line, or a little more."""
     return sum(2 if east_asian_width(each) in "FW" else 1 for each in text)
-
-
-def printable(text: str) -> str:
-    """Take out what a terminal would obey instead of showing it."""
-    return text.translate(_CONTROLS)

@@ -5,7 +5,6 @@ a killed one leaves workers behind.
 """
 
 import asyncio
-import logging
 import os
 import shutil
 import signal
@@ -17,7 +16,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from agent.errors import ModelError, SettingsError
-from server.app import App, quieten
+from server import logs
+from server.app import App
 from server.event_loop import event_loop
 from server.workers.counts import Counts
 from server.workers.messages import (
@@ -125,9 +125,7 @@ def main() -> int:
         return 1
     start = from_server(first)
     assert isinstance(start, Start)
-    shown = f"%(asctime)s %(levelname)s {start.place}: %(name)s %(message)s"
-    logging.basicConfig(format=shown, level="INFO")
-    quieten()
+    logs.begin(f"{start.place}: ")
     try:
         with asyncio.Runner(loop_factory=event_loop) as runner:
             runner.run(_serve(start, lines, tell))

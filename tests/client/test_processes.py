@@ -94,7 +94,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
     model = STAND_IN.format(name="model", paths="/health /v1/models", scheme="http", rest="")
     for folder in (tmp_path / "server", embedded):
         (folder / "__init__.py").touch()
-    (tmp_path / "server" / "app.py").write_text(serve)
+    (tmp_path / "server" / "command.py").write_text(serve)
     (embedded / "app.py").write_text(model)
     (tmp_path / "tmp").mkdir()
     os.mkfifo(tmp_path / "alive")

@@ -4,6 +4,7 @@ import asyncio
 import base64
 import io
 import json
+import logging
 import re
 import signal
 import time
@@ -21,6 +22,7 @@ from websockets.protocol import Event
 
 from agent.audio import RATE, SAMPLE_BYTES
 from server.app import App
+from server.logs import to_terminal
 from server.settings import Settings, checked
 from server.vad import Silero, VoiceActivityDetector
 
@@ -239,3 +241,9 @@ def test_a_bug_ends_its_own_session_only_and_clients_may_try_again(
 
     asyncio.run(asyncio.wait_for(fail(), 60))
     assert "ZeroDivisionError" in caplog.text or "ValueError: matmul" in caplog.text
+
+
+def test_what_others_say_is_logged_without_what_a_terminal_obeys():
+    said = "it says %s"
+    record = logging.makeLogRecord({"msg": said, "args": ("\x1b]52;c;aGk=\x07, \u202eabc",)})
+    assert to_terminal().format(record).endswith("it says  ]52;c;aGk= ,  abc")
