@@ -18,18 +18,20 @@ from server import settings
 from server.tracing import File, Folder
 from tests.drivers.model_client import DATA
 from tests.drivers.processes import ROOT
-from tests.fakes import StandIn, stand_in
-from tests.server.session.test_resume import DELTA, LONG, address, client, line, run, serve
+from tests.fakes import Reply, StandIn, stand_in
+from tests.server.session.test_resume import DELTA, address, client, line, run, serve
 
 pytestmark = pytest.mark.system
 
 SILENCE = bytes(RATE * SAMPLE_BYTES)
+STILL_BEING_MADE = Reply(groups=60, chunk_groups=1, rtf=0.3)
+"""For 3 s, in which it is interrupted, or its client lost."""
 
 
 @pytest.fixture(scope="module")
 def model() -> Generator[StandIn]:
     with stand_in() as model:
-        model.reply = LONG
+        model.reply = STILL_BEING_MADE
         yield model
 
 
