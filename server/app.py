@@ -88,11 +88,10 @@ class App:
         in_all = place.share(listen.most_memory_mb * 2**20)
         self._budget = Budget(listen.most_session_mb * 2**20, in_all)
         self._traces = Traces(settings.trace)
-        self._refusals = Refusals(most=place.share(MOST_A_MINUTE))
+        refusals = Refusals(most=place.share(MOST_A_MINUTE))
         sessions, self._waiting = places(place.share(listen.most_sessions), door.MOST_WAITING)
         crowd = Crowd(sessions, listen.most_sessions_per_address)
-        self._entrance = Entrance(self._authenticator, crowd, self._refusals)
-        self._is_ending = False
+        self._entrance = Entrance(self._authenticator, crowd, refusals)
 
     async def run(self, announce: Callable[[str], None] = announce) -> None:
         """Serve until SIGINT or SIGTERM, and then until nobody speaks; a second one ends that.
@@ -129,7 +128,6 @@ class App:
                 model = tasks.create_task(self._model.watch(), name="watch the model")
                 stuck = tasks.create_task(self._registry.watch(), name="watch for stuck sessions")
                 await asked.to_end.wait()
-                self._is_ending = True
                 await self._drain(asked.at_once)
                 model.cancel()
                 stuck.cancel()
@@ -169,7 +167,7 @@ class App:
         sessions, stuck = self._registry.sessions, self._registry.stuck
         if self._siblings:
             sessions, stuck = self._siblings.counts.total()
-        return health(sessions, stuck, self._model.conditions, is_ending=self._is_ending)
+        return health(sessions, stuck, self._model.conditions, is_ending=self._registry.is_draining)
 
     async def _serve(self, socket: ServerConnection) -> None:
         request = socket.request

@@ -41,9 +41,9 @@ class Network:
         # Importing it would load a runtime for neural networks.
         file = Path(found.origin).parent / "data" / "silero_vad_op18_ifless.onnx"
         tensors = dict(_tensors(file.read_bytes()))
+        layers = [f"model.encoder.{number}.reparam_conv" for number in range(4)]
         first, second, third, fourth = (
-            tensors[f"model.encoder.{number}.reparam_conv.weight"].transpose(2, 1, 0)
-            for number in range(4)
+            tensors[f"{each}.weight"].transpose(2, 1, 0) for each in layers
         )
         self._convolutions = [
             np.concatenate(first),
@@ -52,7 +52,7 @@ class Network:
             np.concatenate(third[1:]),
             fourth[1],
         ]
-        self._biases = [tensors[f"model.encoder.{n}.reparam_conv.bias"] for n in range(4)]
+        self._biases = [tensors[f"{each}.bias"] for each in layers]
         cell = "model.decoder.rnn"
         gates = [np.concatenate([tensors[f"{cell}.weight_{of}"].T for of in ("ih", "hh")])]
         gates.append(tensors[f"{cell}.bias_ih"] + tensors[f"{cell}.bias_hh"])
@@ -136,7 +136,8 @@ def _tensors(model: bytes) -> Iterator[tuple[str, Floats]]:
             if [*_numbers(tensor, _KIND)] == [_FLOAT]:
                 shape = [*_numbers(tensor, _DIMENSION)]
                 (name,), (raw,) = _parts(tensor, _NAME), _parts(tensor, _RAW)
-                yield bytes(name).decode(), np.frombuffer(raw, "<f4").reshape(shape)
+                # A view would keep the whole file in memory.
+                yield bytes(name).decode(), np.frombuffer(raw, "<f4").reshape(shape).copy()
 
 
 def _parts(message: bytes | memoryview, field: int) -> Iterator[memoryview]:

@@ -12,7 +12,7 @@ from msgspec import Meta, Struct
 
 from agent.errors import ProtocolError
 from agent.realtime import beta
-from agent.realtime.config import SessionPatch
+from agent.realtime.config import Count, SessionPatch
 from agent.realtime.items import ConversationItem, ResponseOptions
 
 MOST_BYTES = 2**20
@@ -22,8 +22,6 @@ MOST_PARTS = 20_000
 _STEP = 2**20
 """Characters of base64 that are read at once, in 2 ms."""
 
-Count = Annotated[int, Meta(ge=0, le=2**53 - 1)]
-"""Of samples or milliseconds, as every number of JavaScript: a larger one is no time at all."""
 EventId = Annotated[str, Meta(max_length=512)]
 
 

@@ -11,6 +11,8 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 Json = dict[str, object]
 Modality = Literal["audio", "text"]
+Count = Annotated[int, Meta(ge=0, le=2**53 - 1)]
+"""Of samples, milliseconds or tokens, as every number of JavaScript: a larger one is none."""
 
 
 class ServerVad(Struct, frozen=True, forbid_unknown_fields=True, tag="server_vad"):
@@ -94,7 +96,7 @@ class Tracing(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class TokenLimits(Struct, frozen=True, forbid_unknown_fields=True):
-    post_instructions: Annotated[int, Meta(ge=0, le=2**53 - 1)] | UnsetType | None = UNSET
+    post_instructions: Count | UnsetType | None = UNSET
 
 
 class RetentionRatio(Struct, frozen=True, forbid_unknown_fields=True, tag="retention_ratio"):

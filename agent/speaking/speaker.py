@@ -195,14 +195,13 @@ class Speaker:
         options = request.options
         offered, choice = _offered(config, options)
         wish = config.instructions if options.instructions is None else options.instructions
-        told = tools.instructed(plain(wish), offered, choice, self._style)
+        given = plain(wish)
+        instructions = tools.instructed(given, offered, choice, self._style) if offered else given
         messages = (request.read or self._conversation).render(
-            told if offered else plain(wish), pending, self._voice(config, options)
+            instructions, pending, self._voice(config, options)
         )
         most = options.max_output_tokens or config.max_output_tokens
-        reading = ReplyStream(
-            tools.names(offered) if offered else frozenset(), config.audio.output.speed
-        )
+        reading = ReplyStream(tools.names(offered), config.audio.output.speed)
         self._request = _Request(response_id, size_of(messages), reading)
         return AskModel(
             response_id,

@@ -37,7 +37,8 @@ class SessionRegistry:
         self._most_away = most_away
         self._stuck_s = stuck_s
         self._connections: dict[Connection, None] = {}
-        self._is_draining = False
+        self.is_draining = False
+        """Whether no session is to begin any more, and those that run are to end."""
         self._emptied = asyncio.Event()
 
     @contextmanager
@@ -48,7 +49,7 @@ class SessionRegistry:
             each.link.end()
         self._connections[connection] = None
         self._on_change()
-        if self._is_draining:
+        if self.is_draining:
             connection.drain()
         try:
             yield
@@ -93,7 +94,7 @@ class SessionRegistry:
 
     async def drain(self) -> None:
         """End each session once nobody has its floor, and return when the last is over."""
-        self._is_draining = True
+        self.is_draining = True
         for connection in self._connections:
             connection.drain()
         self._emptied.clear()

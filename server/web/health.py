@@ -32,7 +32,7 @@ class Health(Struct, frozen=True):
 def health(
     sessions: int, stuck: int, replicas: Sequence[Condition], *, is_ending: bool = False
 ) -> Health:
-    down = [each for each in replicas if each.state == "down"]
-    if len(down) == len(replicas):
-        return Health("unavailable", sessions, stuck, replicas, is_ending)
-    return Health("degraded" if down else "healthy", sessions, stuck, replicas, is_ending)
+    down = sum(each.state == "down" for each in replicas)
+    some = "degraded" if down else "healthy"
+    status = "unavailable" if down == len(replicas) else some
+    return Health(status, sessions, stuck, replicas, is_ending)

@@ -151,6 +151,10 @@ class Client:
         return self._socket.close_code
 
     @property
+    def close_reason(self) -> str | None:
+        return self._socket.close_reason
+
+    @property
     def last_id(self) -> str:
         return self.events[-1]["event_id"]
 
