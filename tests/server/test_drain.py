@@ -17,6 +17,9 @@ from tests.drivers.resuming import DELTA, Client, client
 from tests.fakes import stand_in
 from tests.server.test_app import serving
 
+NEVER_S = 600
+"""Longer than a test may take."""
+
 
 @asynccontextmanager
 async def being_answered(
@@ -24,9 +27,9 @@ async def being_answered(
 ) -> AsyncGenerator[tuple[str, asyncio.Task[None], Client]]:
     """A server, and a client that has heard the beginning of an answer."""
     with stand_in(groups=groups, rtf=0.5) as model:
+        listen = {"port": 0, "drain_s": NEVER_S}
         settings = checked(
-            {"listen": {"port": 0}, "model": {"urls": [model.url]}, "turn": {"vad": "webrtc"}},
-            "test",
+            {"listen": listen, "model": {"urls": [model.url]}, "turn": {"vad": "webrtc"}}, "test"
         )
         async with serving(settings) as (url, app), client(url) as speaking:
             await speaking.start()

@@ -93,7 +93,9 @@ def files(process: int) -> list[str]:
 def started(folder: Path, *, tls: bool = False, transcription: str = "off") -> Generator[Server]:
     """Two workers, and a stand-in for the model."""
     (folder / "key").write_text(KEY)
-    listen, trusting = f'workers = 2\napi_key_file = "{folder}/key"', None
+    # What ends a server told twice is not that the time is over.
+    listen = f'workers = 2\ndrain_s = 600\napi_key_file = "{folder}/key"'
+    trusting = None
     if tls:
         certificate, key = made_in(folder)
         listen += f'\ncertificate = "{certificate}"\ncertificate_key = "{key}"'
